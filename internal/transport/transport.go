@@ -1,0 +1,96 @@
+// Package transport is the contract every way across answers to. A transport gets bytes to a gateway and back inside
+// TLS 1.3 whose server key it has checked against the pin; it knows nothing of doors, devices or sessions.
+//
+// transporttest is the suite an implementation must pass.
+package transport
+
+import (
+	"context"
+	"errors"
+	"net"
+	"time"
+)
+
+// Conn is one established connection of a transport: ordered bytes both ways inside TLS 1.3.
+//
+// Close unblocks Read and Write, which then fail with an error that matches net.ErrClosed. One Read and one Write may
+// run at once. Write hands its bytes to the network before it returns, in as few system calls as it can, and does not
+// keep the slice.
+type Conn interface {
+	net.Conn
+	// Export returns n bytes of keying material that only the two ends of this very connection can compute
+	// (RFC 8446 §7.5). It may be called at any time after the handshake.
+	Export(label string, context []byte, n int) ([]byte, error)
+}
+
+// Backlogged is a Conn that knows when its Write is waiting for the network, so that a scheduler can give the bytes to
+// another link. Found by assertion.
+type Backlogged interface {
+	// OnBacklog sets a function that is called, from inside Write, with true when Write begins to wait and with false
+	// when it goes on. It must be set before the first Write and must not block.
+	OnBacklog(func(waiting bool))
+}
+
+// Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
+type Tuned interface {
+	// SetUnsentLimit bounds the bytes that were written but have not yet left this machine. Best effort.
+	SetUnsentLimit(bytes int)
+	// Congestion names the congestion control in use, as read back from the kernel; empty if unknown.
+	Congestion() string
+}
+
+// Endpoint is one place a gateway can be reached at.
+type Endpoint struct {
+	// Addr is host:port. A host that is a name is looked up by the transport.
+	Addr string
+	// Name is the server name sent in the handshake; empty sends none.
+	Name string
+	// Pins are the SHA-256 hashes of the acceptable SubjectPublicKeyInfos: the current and perhaps the next one.
+	Pins [][32]byte
+}
+
+// Dialer opens connections of one transport. Safe for concurrent use.
+type Dialer interface {
+	// Transport is the transport's name as in access keys, status and logs.
+	Transport() string
+	// Dial returns only when the handshake is complete and the pin has matched. Its errors are *DialError.
+	Dial(ctx context.Context, ep Endpoint) (Conn, error)
+}
+
+// Listener accepts connections of one transport whose handshake is complete. Close unblocks Accept, which then fails
+// with an error that matches net.ErrClosed.
+type Listener interface {
+	Accept() (Conn, error)
+	Addr() net.Addr
+	Close() error
+}
+
+// Stage says how far a dial came.
+type Stage string
+
+// The stages, in order.
+const (
+	StageLookup    Stage = "lookup"    // finding the address
+	StageConnect   Stage = "connect"   // TCP's or QUIC's own connection
+	StageHandshake Stage = "handshake" // TLS
+	StagePin       Stage = "pin"       // the server's key is not the one the access key names
+	StageDoor      Stage = "door"      // the door did not open
+)
+
+// ErrPin is matched when whoever answered holds another key than the gateway's. Nothing of ours was sent to it.
+var ErrPin = errors.New("the server's key is not the gateway's")
+
+// DialError says where a dial stopped.
+type DialError struct {
+	Transport string
+	Stage     Stage
+	Err       error
+}
+
+func (e *DialError) Error() string {
+	return e.Transport + ": " + string(e.Stage) + ": " + e.Err.Error()
+}
+func (e *DialError) Unwrap() error { return e.Err }
+
+// HandshakeTimeout bounds everything before a link carries frames, on both sides.
+const HandshakeTimeout = 15 * time.Second
