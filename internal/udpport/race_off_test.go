@@ -1,0 +1,5 @@
+//go:build !race
+
+package udpport
+
+const raceEnabled = false
