@@ -23,12 +23,15 @@ type Conn interface {
 	Export(label string, context []byte, n int) ([]byte, error)
 }
 
-// Backlogged is a Conn that knows when its Write is waiting for the network, so that a scheduler can give the bytes to
-// another link. Found by assertion.
-type Backlogged interface {
-	// OnBacklog sets a function that is called, from inside Write, with true when Write begins to wait and with false
-	// when it goes on. It must be set before the first Write and must not block.
-	OnBacklog(func(waiting bool))
+// NonBlocking is a Conn whose writes need never wait for the network, so that nobody is stuck in a connection that a
+// firewall has frozen. Found by assertion.
+type NonBlocking interface {
+	// OnDrained makes Write and WriteBatch return at once from now on: what the network does not take is kept by the
+	// Conn, Backlog reports true, and nothing more may be written until the kept bytes are gone. Then drained is called
+	// on a goroutine of its own, which may write. It must be called before the first Write.
+	OnDrained(drained func())
+	// Backlog reports whether bytes are kept.
+	Backlog() bool
 }
 
 // Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
@@ -94,3 +97,22 @@ func (e *DialError) Unwrap() error { return e.Err }
 
 // HandshakeTimeout bounds everything before a link carries frames, on both sides.
 const HandshakeTimeout = 15 * time.Second
+
+// BatchWriter is a Conn that writes several slices in as few records and system calls as it can. Found by assertion.
+type BatchWriter interface {
+	// WriteBatch writes bufs in order, as one Write of them all would, and keeps none of them.
+	WriteBatch(bufs [][]byte) error
+}
+
+// WriteBatch writes bufs to c in order, in one go where c can.
+func WriteBatch(c net.Conn, bufs [][]byte) error {
+	if bw, ok := c.(BatchWriter); ok {
+		return bw.WriteBatch(bufs)
+	}
+	for _, b := range bufs {
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package session
+
+import (
+	"errors"
+	"io"
+	"net"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+// sink is where Join puts the bytes that arrive.
+type sink struct {
+	conn net.Conn
+	raw  *rawConn // nil where conn has no file descriptor to try
+}
+
+// tryWrite writes as much of p as goes without waiting.
+func (k *sink) tryWrite(p []byte) (int, error) {
+	if k.raw == nil {
+		return 0, nil
+	}
+	return k.raw.tryWrite(p)
+}
+
+// closeWrite tells the application that no more will come. It does not wait.
+func (k *sink) closeWrite() {
+	if c, ok := k.conn.(interface{ CloseWrite() error }); ok {
+		c.CloseWrite()
+	}
+}
+
+// abortConn closes a connection so that its other end sees a reset.
+func abortConn(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(sec int) error }); ok {
+		l.SetLinger(0)
+	}
+	c.Close()
+}
+
+// Join carries conn's bytes over the stream and back. It implements flow.Stream.
+//
+// The bytes that arrive are written to conn by the link's reader as long as conn takes them at once; what it does not
+// take is written by a goroutine that lives until it has caught up. The caller's goroutine carries the other direction.
+func (st *Stream) Join(conn net.Conn) error {
+	s := st.s
+	raw := newRawConn(conn)
+	s.mu.Lock()
+	if st.err != nil {
+		err := st.err
+		s.mu.Unlock()
+		abortConn(conn)
+		return err
+	}
+	st.joined = conn
+	st.sink = &sink{conn, raw}
+	st.deliverLocked()
+	s.mu.Unlock()
+
+	err := st.pump(conn, raw)
+	switch {
+	case errors.Is(err, io.EOF):
+		if st.CloseWrite() == nil {
+			<-st.recvEnded
+		}
+		err = nil
+	case err != nil:
+		st.Reset(flow.CodeOf(err))
+	}
+	if failure := st.failure(); failure != nil {
+		err = failure
+	}
+	s.mu.Lock()
+	st.joined = nil
+	s.mu.Unlock()
+	if err != nil {
+		abortConn(conn)
+	} else {
+		conn.Close()
+	}
+	return err
+}
+
+// pump queues what conn gives until it ends with io.EOF or fails.
+func (st *Stream) pump(conn net.Conn, raw *rawConn) error {
+	for {
+		n, err := st.waitToSend()
+		if err != nil {
+			return err
+		}
+		var buf []byte
+		if raw != nil {
+			buf, n, err = raw.readChunk(n)
+		} else {
+			buf = getBuffer(wire.DataOverhead + n)
+			n, err = conn.Read(buf[wire.DataOverhead:])
+			buf = shrink(buf, n)
+		}
+		if n > 0 {
+			if err := st.enqueue(buf, n); err != nil {
+				return err
+			}
+		} else if buf != nil {
+			putBuffer(buf)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// shrink moves n bytes to a smaller buffer where that saves memory: a chunk is kept until it is acknowledged.
+func shrink(buf []byte, n int) []byte {
+	if n == 0 || (wire.DataOverhead+n)*2 > cap(buf) {
+		return buf
+	}
+	small := getBuffer(wire.DataOverhead + n)
+	copy(small[wire.DataOverhead:], buf[wire.DataOverhead:wire.DataOverhead+n])
+	putBuffer(buf)
+	return small
+}

@@ -1,0 +1,386 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+const (
+	// minSuspicion is the shortest silence that makes a link suspected.
+	minSuspicion = 400 * time.Millisecond
+	// firstRTT is assumed before anything was measured (RFC 6298 would wait a second for its first answer).
+	firstRTT = 300 * time.Millisecond
+	// ackDelay is the longest an acknowledgement waits for company, ackEvery the bytes that make it go at once.
+	ackDelay = 20 * time.Millisecond
+	ackEvery = 256 << 10
+	// drainTime is how long a replaced link may take to be done.
+	drainTime = 5 * time.Second
+)
+
+// Link is one connection of a transport that carries the session's frames.
+//
+//	Attach ──> healthy <──> suspected ──> dead (closed by either end, or by an error)
+//	              └──> draining (GOAWAY sent or received: takes nothing new) ──┘
+//
+// Its reader goroutine lives from Attach until the link is dead; a writer exists only while there is something to
+// write.
+type Link struct {
+	s    *Session
+	conn transport.Conn
+	opt  LinkOptions
+	id   uint64
+	born time.Time
+	// nonBlocking is conn if its writes never wait, else nil: then only the link's writer goroutine writes.
+	nonBlocking transport.NonBlocking
+
+	// Guarded by s.mu.
+	busy      bool // someone is in flush
+	waiting   bool // the network takes nothing more at the moment
+	confirmed bool // the far side has answered on this link, or needs not
+	suspected bool
+	draining  bool
+	dead      bool
+	cause     error // why it died
+
+	rtt      rttEstimate
+	rate     rateEstimate
+	inFlight int       // bytes of unacknowledged frames whose link this is
+	frames   int       // how many those are
+	lastAck  time.Time // when acknowledgements last progressed, or the link began to wait for one
+	lastRecv time.Time
+	lastEcho uint64
+	pinging  bool
+	pingID   uint64
+	pingAt   time.Time
+	unsent   int // the limit last given to the transport
+
+	echo     uint64    // number plus one of the last numbered frame that came in
+	echoAt   time.Time // when it did
+	unacked  int       // bytes that came in since our last ACK on this link
+	ackAt    time.Time // when that ACK is due; zero if none is
+	ackNow   bool
+	outbox   []byte // link frames to send: PING, PONG, GOAWAY
+	sent     uint64 // bytes
+	received uint64
+	drainBy  time.Time
+
+	readDone chan struct{}
+	once     sync.Once
+}
+
+// LinkOptions is what Attach is told about a link.
+type LinkOptions struct {
+	// Transport names the transport, for status.
+	Transport string
+	// RTT is a first guess of the round trip, as the handshake showed it; zero if unknown.
+	RTT time.Duration
+	// Confirmed says that the far side's acknowledgement (PeerNext) is known already. A link that is not confirmed
+	// carries nothing a second time until the far side has said how far it came.
+	Confirmed bool
+	PeerNext  uint64
+	// Handshake takes the far side's handshake frame (WELCOME, REFUSED) and returns its acknowledgement, or an error
+	// that ends the link. It is called before any other frame of the link is handled. Nil if none is to come.
+	Handshake func(t wire.Type, body []byte) (peerNext uint64, err error)
+}
+
+// ErrReplaced is the cause of a link that was closed because another took its place.
+var ErrReplaced = errors.New("replaced by another link")
+
+// ErrSilent is the cause of a link that was closed because nothing came through it any more.
+var ErrSilent = errors.New("nothing comes through")
+
+// Attach gives the session a link; the session owns conn from now on. It fails if the session has ended.
+func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
+	now := time.Now()
+	l := &Link{s: s, conn: conn, opt: opt, born: now, lastAck: now, lastRecv: now, readDone: make(chan struct{})}
+	l.confirmed = opt.Confirmed
+	l.rtt.seed(opt.RTT)
+	if nb, ok := conn.(transport.NonBlocking); ok {
+		l.nonBlocking = nb
+		nb.OnDrained(l.onDrained)
+	}
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		conn.Close()
+		return nil, s.err
+	}
+	s.lastLink++
+	l.id = s.lastLink
+	if opt.Confirmed {
+		s.acknowledgeLocked(0, opt.PeerNext, now)
+	}
+	s.links = append(s.links, l)
+	s.detached, s.trimmed = time.Time{}, false
+	s.probeAt = time.Time{}
+	for _, other := range s.links {
+		if other.suspected {
+			s.moveLocked(other)
+		}
+	}
+	l.tuneLocked()
+	s.kickLocked()
+	s.armLocked(now.Add(minSuspicion))
+	s.changedLocked()
+	s.mu.Unlock()
+	go l.read()
+	return l, nil
+}
+
+// Close ends the link at once; what it carried goes to others.
+func (l *Link) Close() { l.fail(ErrReplaced) }
+
+// Retire asks the far side to use other links, and closes this one when all it carries is acknowledged, or after five
+// seconds.
+func (l *Link) Retire() {
+	s := l.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.retireLocked(wire.GoAwayReplaced, drainTime)
+}
+
+func (l *Link) retireLocked(why wire.Reason, within time.Duration) {
+	if l.dead || l.draining {
+		return
+	}
+	l.draining = true
+	l.drainBy = time.Now().Add(within)
+	l.outbox = wire.AppendGoAway(l.outbox, wire.GoAway{Reason: why, Within: uint32(within / time.Millisecond)})
+	l.kickLocked()
+	l.s.kickLocked()
+	l.s.armLocked(l.drainBy)
+}
+
+// Drain sends GOAWAY on every link: the gateway is about to stop.
+func (s *Session) Drain(within time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.links {
+		if !l.dead {
+			l.outbox = wire.AppendGoAway(l.outbox,
+				wire.GoAway{Reason: wire.GoAwayDraining, Within: uint32(within / time.Millisecond)})
+			l.kickLocked()
+		}
+	}
+}
+
+// fail makes the link dead because of err.
+func (l *Link) fail(err error) {
+	l.s.mu.Lock()
+	l.failLocked(err)
+	l.s.mu.Unlock()
+}
+
+func (l *Link) failLocked(err error) {
+	s := l.s
+	if l.dead {
+		return
+	}
+	l.dead, l.cause = true, err
+	for i, other := range s.links {
+		if other == l {
+			s.links = append(s.links[:i:i], s.links[i+1:]...)
+			break
+		}
+	}
+	go l.conn.Close() // it may wait for a Write, and the lock is held
+	if s.err != nil {
+		return
+	}
+	s.moveLocked(l)
+	now := time.Now()
+	if len(s.links) == 0 {
+		s.detached = now
+		s.armLocked(now.Add(min(s.cfg.Grace, s.cfg.Sleep)))
+		if l.pinging && l.frames == 0 { // an idle probe found it dead: probe sooner from now on
+			s.probeEvery = max(s.probeEvery/2, probeMin)
+		}
+	}
+	s.log.Debug("link ended", "link", l.id, "transport", l.opt.Transport, "cause", err)
+	s.kickLocked()
+	s.changedLocked()
+}
+
+// moveLocked puts every unacknowledged frame of l in line to be sent again elsewhere.
+func (s *Session) moveLocked(l *Link) {
+	if l.frames == 0 || !l.dead && !s.othersLocked(l) {
+		return
+	}
+	s.ring.each(func(f *frame) {
+		if f.link != l || f.acked || f.waiting {
+			return
+		}
+		f.link, f.waiting = nil, true
+		s.resend.push(f)
+	})
+	l.inFlight, l.frames = 0, 0
+}
+
+// othersLocked reports whether another link could carry what l carries.
+func (s *Session) othersLocked(l *Link) bool {
+	for _, o := range s.links {
+		if o != l && !o.dead && !o.draining && !o.suspected {
+			return true
+		}
+	}
+	return false
+}
+
+// suspectLocked marks a link through which nothing seems to come.
+func (l *Link) suspectLocked(now time.Time) {
+	if l.suspected {
+		return
+	}
+	s := l.s
+	l.suspected = true
+	s.count.suspicions++
+	s.log.Debug("link suspected", "link", l.id, "transport", l.opt.Transport,
+		"silent", now.Sub(l.lastAck).Round(time.Millisecond))
+	s.moveLocked(l)
+	s.kickLocked()
+	s.changedLocked()
+}
+
+// progressLocked notes that something l sent has arrived.
+func (l *Link) progressLocked(now time.Time) {
+	l.lastAck = now
+	if l.suspected {
+		l.suspected = false
+		l.s.log.Debug("link recovered", "link", l.id, "transport", l.opt.Transport)
+		l.s.kickLocked()
+		l.s.changedLocked()
+	}
+}
+
+// awaitsLocked reports whether the link waits for the far side to acknowledge or answer something.
+func (l *Link) awaitsLocked() bool { return l.frames > 0 || l.pinging || !l.confirmed }
+
+// patience is how long acknowledgements may make no progress before the link is suspected: a round trip with its
+// variation, and one tail-loss probe of two round trips (RFC 8985 §7.2) during which TCP may yet repair it.
+func (l *Link) patience() time.Duration {
+	return max(minSuspicion, l.rtt.smoothed+4*l.rtt.variation+2*l.rtt.smoothed+ackDelay)
+}
+
+// onDrained is called by the transport when it can take more, on a goroutine that may write.
+func (l *Link) onDrained() {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	l.waiting = false
+	if !l.busy && !l.dead {
+		l.busy = true
+		l.flushLocked(false)
+	}
+}
+
+// tuneLocked adapts how much the kernel may hold unsent to what the link carries in 20 ms, so that nothing waits long
+// behind it and little is stranded in a dead socket.
+func (l *Link) tuneLocked() {
+	t, ok := l.conn.(transport.Tuned)
+	if !ok {
+		return
+	}
+	limit := 64 << 10
+	if r := l.rate.best(); r > 0 {
+		limit = min(max(int(r/50), 16<<10), 128<<10)
+		limit = max(limit, int(r/1000)) // beyond a gigabit, 128 KiB is less than a wake-up takes
+	}
+	if limit > l.unsent*5/4 || limit < l.unsent*3/4 {
+		l.unsent = limit
+		t.SetUnsentLimit(limit)
+	}
+}
+
+// chunkLocked is how many bytes a chunk should carry now: what the best link sends in 20 ms, so that on a slow one a
+// keystroke waits for little and a chunk's loss costs little.
+func (s *Session) chunkLocked() int {
+	var best float64
+	for _, l := range s.links {
+		if !l.dead && !l.suspected {
+			best = max(best, l.rate.best())
+		}
+	}
+	if best == 0 {
+		return 16384 - wire.DataOverhead
+	}
+	n := int(best / 50)
+	switch {
+	case n >= wire.MaxFrame:
+		return wire.MaxChunk
+	case n >= 32768:
+		return 32768 - wire.DataOverhead
+	case n >= 16384:
+		return 16384 - wire.DataOverhead
+	}
+	return 4096 - wire.DataOverhead
+}
+
+// read is the link's reader: it takes frames off the connection until that ends. It never writes to any link.
+func (l *Link) read() {
+	defer close(l.readDone)
+	var idle [512]byte // an idle link holds this much and no more
+	var big []byte     // what was read and not yet handled is big[:have]
+	have := 0
+	for {
+		into := idle[:]
+		if big != nil {
+			into = big[have:]
+		}
+		n, err := l.conn.Read(into)
+		if n > 0 {
+			if big == nil {
+				big = getReadBuffer()
+				copy(big, idle[:n])
+			}
+			have += n
+			used, ferr := l.handle(big[:have])
+			if ferr != nil {
+				l.fail(ferr)
+				putReadBuffer(big)
+				return
+			}
+			have = copy(big, big[used:have])
+			if have == 0 && n < 16384 {
+				putReadBuffer(big)
+				big = nil
+			}
+		}
+		if err != nil {
+			l.fail(fmt.Errorf("reading: %w", err))
+			if big != nil {
+				putReadBuffer(big)
+			}
+			return
+		}
+	}
+}
+
+const readBufferSize = 2 * wire.MaxFrame // a partial frame, and a whole one behind it
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBufferSize); return &b }}
+
+func getReadBuffer() []byte  { return *readBuffers.Get().(*[]byte) }
+func putReadBuffer(b []byte) { b = b[:readBufferSize]; readBuffers.Put(&b) }
+
+// handle handles the whole frames at the start of b and returns how many bytes they were.
+func (l *Link) handle(b []byte) (used int, err error) {
+	for len(b)-used >= wire.HeaderLen {
+		t, n, err := wire.ParseHeader(b[used:])
+		if err != nil {
+			return used, err
+		}
+		if len(b)-used < wire.HeaderLen+n {
+			break
+		}
+		body := b[used+wire.HeaderLen : used+wire.HeaderLen+n]
+		used += wire.HeaderLen + n
+		if err := l.frame(t, body); err != nil {
+			return used, err
+		}
+	}
+	return used, nil
+}

@@ -1,0 +1,309 @@
+package session
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+const (
+	// inlineBatches is how many batches a stream's own goroutine writes before it leaves the rest to the link's writer.
+	inlineBatches = 4
+	// batchBytes is about how much is written at once.
+	batchBytes = 64 << 10
+	// smallFrame is the longest frame that is copied next to its neighbours rather than written by itself.
+	smallFrame = 4 << 10
+)
+
+func newControl(buf []byte) *frame { return &frame{buf: buf, typ: wire.Type(buf[0])} }
+
+// queueLocked puts a numbered frame of the session, or of a stream's control, in line.
+func (s *Session) queueLocked(f *frame) {
+	if s.err != nil {
+		return
+	}
+	s.charge(f)
+	s.control.push(f)
+	if s.held > MaxSessionMemory+4<<20 { // a far side that acknowledges nothing and makes us answer
+		s.endLocked(errMemory)
+	}
+}
+
+// pickLocked chooses the link for what is queued: of those that have room, the one with the shortest round trip. It is
+// nil if a better one is being written to at this moment, since whoever does that will take it. Links that the far side
+// has not answered on yet serve only when there is no other, suspected ones only when there are none of those either.
+func (s *Session) pickLocked() *Link {
+	var pick, better *Link
+	for _, l := range s.links {
+		if l.dead || l.draining {
+			continue
+		}
+		if better == nil || l.standing() < better.standing() {
+			better = l
+		}
+	}
+	for _, l := range s.links {
+		if l.dead || l.draining || l.waiting || l.standing() != better.standing() {
+			continue
+		}
+		if pick == nil || l.rtt.smoothed < pick.rtt.smoothed {
+			pick = l
+		}
+	}
+	if pick != nil && pick.busy {
+		return nil
+	}
+	return pick
+}
+
+// standing ranks links: lower is better.
+func (l *Link) standing() int {
+	switch {
+	case l.suspected:
+		return 2
+	case !l.confirmed:
+		return 1
+	}
+	return 0
+}
+
+// sendableLocked reports whether anything waits for a link.
+func (s *Session) sendableLocked() bool {
+	return s.resend.len() > 0 || s.control.len() > 0 || s.packets.len() > 0 || !s.fresh.empty() || !s.backlog.empty()
+}
+
+// kickLocked makes a link's writer send what is queued. Readers and timers call it.
+func (s *Session) kickLocked() {
+	if !s.sendableLocked() {
+		return
+	}
+	if l := s.pickLocked(); l != nil {
+		l.kickLocked()
+	}
+}
+
+// kickLocked starts the link's writer if it may write and nobody does.
+func (l *Link) kickLocked() {
+	if !l.busy && !l.dead && !l.waiting {
+		l.busy = true
+		l.handOver()
+	}
+}
+
+// handOver goes on with flushLocked on a goroutine of its own.
+func (l *Link) handOver() {
+	go func() {
+		l.s.mu.Lock()
+		l.flushLocked(false)
+		l.s.mu.Unlock()
+	}()
+}
+
+// flushLocked sends what is queued, from the calling goroutine where that cannot be held up.
+func (s *Session) flushLocked() {
+	if !s.sendableLocked() {
+		return
+	}
+	l := s.pickLocked()
+	switch {
+	case l == nil:
+	case l.nonBlocking == nil:
+		l.kickLocked()
+	default:
+		l.busy = true
+		l.flushLocked(true)
+	}
+}
+
+// flushLocked writes batches until nothing is left for this link or it takes no more; the caller has set busy. The lock
+// is released while bytes are written. An inline caller leaves the rest to a goroutine after a few batches.
+func (l *Link) flushLocked(inline bool) {
+	s := l.s
+	b := batchPool.Get().(*batch)
+	defer batchPool.Put(b)
+	for n := 0; !l.dead; n++ {
+		if inline && n == inlineBatches {
+			l.handOver()
+			return
+		}
+		b.reset()
+		l.fillLocked(b, time.Now())
+		if b.size == 0 {
+			break
+		}
+		l.waiting = l.nonBlocking == nil // a write that may wait is taken for one that does
+		if l.waiting {
+			s.kickLocked() // what is left may go elsewhere meanwhile
+		}
+		s.mu.Unlock()
+		b.seal()
+		err := transport.WriteBatch(l.conn, b.out)
+		s.mu.Lock()
+		l.waiting = false
+		for _, f := range b.frames {
+			f.writing--
+			s.releaseLocked(f)
+		}
+		l.sent += uint64(b.size)
+		if err != nil {
+			l.failLocked(fmt.Errorf("writing: %w", err))
+			break
+		}
+		if l.nonBlocking != nil && l.nonBlocking.Backlog() {
+			l.waiting = true // until onDrained, which needs the lock
+			s.kickLocked()   // another link may have room
+			break
+		}
+	}
+	b.reset()
+	l.busy = false
+}
+
+// fillLocked takes what the link should send next: first what keeps the session going, then the small and urgent, then
+// streams in turn.
+func (l *Link) fillLocked(b *batch, now time.Time) {
+	s := l.s
+	if len(l.outbox) > 0 {
+		b.copy(l.outbox)
+		l.outbox = l.outbox[:0]
+	}
+	if l.unacked > 0 || l.ackNow {
+		l.appendAckLocked(b, now)
+	}
+	if l.draining || l.suspected && s.othersLocked(l) {
+		return
+	}
+	for l.confirmed && s.resend.len() > 0 && b.size < batchBytes {
+		f := s.resend.pop()
+		f.waiting = false
+		if f.acked {
+			s.releaseLocked(f)
+			continue
+		}
+		if f.typ == wire.TypeData && f.stream != nil && f.stream.err != nil {
+			s.voidLocked(f)
+		}
+		s.count.resent += uint64(len(f.buf))
+		l.takeLocked(f, b, now)
+	}
+	for s.control.len() > 0 && b.size < batchBytes {
+		f := s.control.pop()
+		if st := f.stream; st != nil && st.windowFrame == f {
+			st.windowFrame = nil // from now on it cannot be changed any more
+		}
+		s.ring.push(f)
+		l.takeLocked(f, b, now)
+	}
+	for s.packets.len() > 0 && b.size < batchBytes {
+		if p := s.packets.pop(now, &s.count); p != nil {
+			b.small = wire.AppendPacket(b.small, p)
+			b.size += len(p) + wire.HeaderLen
+			b.closeSmall()
+		}
+	}
+	for b.size < batchBytes {
+		f := s.nextChunkLocked()
+		if f == nil {
+			break
+		}
+		s.ring.push(f)
+		l.takeLocked(f, b, now)
+	}
+}
+
+// takeLocked gives a numbered frame to the link.
+func (l *Link) takeLocked(f *frame, b *batch, now time.Time) {
+	if !l.awaitsLocked() {
+		l.lastAck = now
+		l.s.armLocked(now.Add(l.patience()))
+	}
+	f.link, f.sentAt = l, now
+	f.sends++
+	f.writing++
+	l.inFlight += len(f.buf)
+	l.frames++
+	b.add(f)
+}
+
+func (l *Link) appendAckLocked(b *batch, now time.Time) {
+	s := l.s
+	a := wire.Ack{Next: s.seen.next, Echo: l.echo, Ranges: s.seen.ranges}
+	if l.echo > 0 {
+		a.Delay = uint32(min(now.Sub(l.echoAt).Microseconds(), 1<<32-1))
+	}
+	at := len(b.small)
+	b.small = wire.AppendAck(b.small, a)
+	b.size += len(b.small) - at
+	b.closeSmall()
+	l.unacked, l.ackNow, l.ackAt = 0, false, time.Time{}
+}
+
+// batch collects frames for one write: small ones side by side in one buffer, large ones as they are.
+type batch struct {
+	frames []*frame
+	size   int
+	out    [][]byte
+	small  []byte
+	pieces []piece // in order: a stretch of small, or a large frame
+}
+
+type piece struct {
+	from, to int // of small, when large is nil
+	large    []byte
+}
+
+var batchPool = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) reset() {
+	clear(b.frames)
+	clear(b.out)
+	clear(b.pieces)
+	b.frames, b.out, b.pieces, b.small, b.size = b.frames[:0], b.out[:0], b.pieces[:0], b.small[:0], 0
+}
+
+// copy adds bytes that are copied.
+func (b *batch) copy(p []byte) {
+	b.small = append(b.small, p...)
+	b.size += len(p)
+	b.closeSmall()
+}
+
+// closeSmall makes the bytes appended to small since the last call part of the last piece.
+func (b *batch) closeSmall() {
+	if n := len(b.pieces); n > 0 && b.pieces[n-1].large == nil {
+		b.pieces[n-1].to = len(b.small)
+		return
+	}
+	from := 0
+	for i := len(b.pieces) - 1; i >= 0; i-- {
+		if b.pieces[i].large == nil {
+			from = b.pieces[i].to
+			break
+		}
+	}
+	b.pieces = append(b.pieces, piece{from: from, to: len(b.small)})
+}
+
+func (b *batch) add(f *frame) {
+	b.frames = append(b.frames, f)
+	if len(f.buf) <= smallFrame {
+		b.copy(f.buf)
+		return
+	}
+	b.pieces = append(b.pieces, piece{large: f.buf})
+	b.size += len(f.buf)
+}
+
+// seal makes out from the pieces, once small no longer moves.
+func (b *batch) seal() {
+	for _, p := range b.pieces {
+		if p.large != nil {
+			b.out = append(b.out, p.large)
+		} else {
+			b.out = append(b.out, b.small[p.from:p.to])
+		}
+	}
+}

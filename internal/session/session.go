@@ -1,0 +1,451 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+// Role is which end of the session this is. Only the client dials links and opens streams.
+type Role uint8
+
+// The two roles.
+const (
+	Client Role = iota
+	Gateway
+)
+
+const (
+	// DefaultMaxStreams bounds the streams open at once in one session.
+	DefaultMaxStreams = 4096
+	// DefaultWindow is how many bytes of a new stream are taken before the first WINDOW.
+	DefaultWindow = 256 << 10
+	// DefaultGrace is how long a session without a link keeps all it holds; then it sleeps with MaxSleeperMemory.
+	DefaultGrace = 10 * time.Minute
+	// DefaultSleep is how long a session is kept without a link.
+	DefaultSleep = 12 * time.Hour
+	// maxResolves bounds the lookups under way in one session.
+	maxResolves = 64
+)
+
+// Config is what a session needs to know. Zero values mean the defaults above.
+type Config struct {
+	Role   Role
+	ID     wire.SessionID
+	Pool   *Pool // required
+	Logger *slog.Logger
+
+	MaxStreams int
+	Window     int           // bytes
+	Grace      time.Duration // without a link, before sleep
+	Sleep      time.Duration // without a link, before the end
+
+	// Accept is called in its own goroutine for every stream the far side opens (gateway only). It answers with
+	// Stream.Answer and must end the stream.
+	Accept func(*Stream, flow.Target)
+	// Resolve answers the far side's RESOLVE (gateway only), in its own goroutine.
+	Resolve func(ctx context.Context, name string) ([]netip.Addr, error)
+	// Packet takes each packet that arrives. It must not block or keep the slice.
+	Packet func(packet []byte)
+	// Changed is called whenever a link comes, goes, is suspected or recovers, and at the end. It must not block and
+	// must not call back into the session.
+	Changed func()
+}
+
+var (
+	errClosed      = &flow.Error{Code: flow.CodeLocalShutdown}
+	errLost        = &flow.Error{Code: flow.CodeSessionLost}
+	errMemory      = &flow.Error{Code: flow.CodeMemory}
+	errBusy        = &flow.Error{Code: flow.CodeBusy, Detail: "too many streams at once"}
+	errStreamEnded = errors.New("stream already closed for writing")
+)
+
+// Session is one end of a session. Make one with New, give it links with Attach, end it with Close.
+type Session struct {
+	cfg    Config
+	log    *slog.Logger
+	start  time.Time
+	ctx    context.Context // ends with the session
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	err      error // why the session ended; nil while it lives
+	links    []*Link
+	lastLink uint64
+	// detached is when the last link went; zero while there is one. trimmed: its memory was cut down to a sleeper's.
+	detached time.Time
+	trimmed  bool
+
+	// Streams.
+	streams    map[uint32]*Stream
+	nextStream uint32 // client: the next id to use
+	opened     seqset // gateway: which OPENs have been seen, by id/2
+	early      uint32 // client: bytes of a new stream the gateway takes before OPENED
+
+	// Sending.
+	ring    ring
+	acked   seqset
+	control fifo[*frame] // numbered frames of the session and its streams' control
+	resend  fifo[*frame]
+	packets packetQueue
+	fresh   streamList // streams that were silent, served first, once (RFC 8290 §4.2)
+	backlog streamList // streams with more to send, in turn
+	held    int        // bytes retained: queued or unacknowledged
+	memWait fifo[*Stream]
+
+	// Receiving.
+	seen       seqset
+	reassembly int // bytes held for readers
+	lastData   time.Time
+	quietPings int // how many times a silence after data was probed
+
+	resolves    map[uint32]chan wire.Resolved
+	nextResolve uint32
+	resolving   int
+
+	// probeEvery is the learnt interval of idle probes, probeAt when the next one is due (client only).
+	probeEvery time.Duration
+	probeAt    time.Time
+
+	timer   *time.Timer
+	timerAt time.Time
+
+	count counters
+}
+
+type counters struct {
+	streams       uint64 // opened since the start
+	resent        uint64 // bytes sent again on another link
+	suspicions    uint64
+	lateDrops     uint64 // packets dropped because they would have come late
+	overflowDrops uint64 // packets dropped because 64 KB waited
+}
+
+// New makes a session without links.
+func New(cfg Config) *Session {
+	if cfg.MaxStreams == 0 {
+		cfg.MaxStreams = DefaultMaxStreams
+	}
+	if cfg.Window == 0 {
+		cfg.Window = DefaultWindow
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.Sleep == 0 {
+		cfg.Sleep = DefaultSleep
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	now := time.Now()
+	s := &Session{
+		cfg: cfg, log: cfg.Logger, start: now, detached: now,
+		streams:    make(map[uint32]*Stream),
+		early:      earlyWindow,
+		probeEvery: probeMin,
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.timer = time.AfterFunc(time.Hour, s.tick)
+	s.timer.Stop()
+	cfg.Pool.add(s)
+	s.mu.Lock()
+	s.armLocked(now.Add(min(cfg.Grace, cfg.Sleep)))
+	s.mu.Unlock()
+	return s
+}
+
+// earlyWindow is what a client may send on a stream before it has heard from the gateway how much that takes.
+const earlyWindow = 64 << 10
+
+// ID returns the session's id.
+func (s *Session) ID() wire.SessionID { return s.cfg.ID }
+
+// Done is closed when the session has ended; Err then says why.
+func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Err returns why the session ended, nil while it lives.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// SetEarlyWindow sets how many bytes of a new stream the gateway takes before OPENED, as its WELCOME says.
+func (s *Session) SetEarlyWindow(n uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.early = n
+}
+
+// Next returns the session's cumulative acknowledgement: every numbered frame below it has arrived.
+func (s *Session) Next() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen.next
+}
+
+// Close ends the session at both ends: the far side is told if a link is there to tell it, for at most a second. It
+// resets every stream.
+func (s *Session) Close(code flow.Code) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	last := newControl(wire.AppendClose(nil, code))
+	s.queueLocked(last)
+	seq := s.ring.next() // CLOSE goes before all that waits, so this is its number or it is not sent at all
+	s.control.moveLastToFront()
+	s.kickLocked()
+	attached := len(s.links) > 0
+	s.mu.Unlock()
+	deadline := time.Now().Add(time.Second)
+	for attached && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+		s.mu.Lock()
+		attached = len(s.links) > 0 && s.err == nil && !s.acked.has(seq)
+		s.mu.Unlock()
+	}
+	s.end(&flow.Error{Code: code})
+}
+
+// end ends this side of the session: links are closed, streams reset, memory given back.
+func (s *Session) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(err)
+}
+
+func (s *Session) endLocked(err error) {
+	if s.err != nil {
+		return
+	}
+	s.err = err
+	s.cancel()
+	s.timer.Stop()
+	s.cfg.Pool.remove(s)
+	for _, st := range s.streams {
+		st.failLocked(err)
+	}
+	clear(s.streams)
+	for _, l := range s.links {
+		l.dead = true
+		go l.conn.Close() // a TLS close may wait for a Write, and the lock is held
+	}
+	s.links = nil
+	s.ring.each(func(f *frame) {
+		f.acked, f.waiting = true, false
+		s.releaseLocked(f)
+	})
+	s.ring = ring{}
+	for f := range s.control.all() {
+		s.uncharge(f)
+	}
+	s.control, s.resend, s.memWait = fifo[*frame]{}, fifo[*frame]{}, fifo[*Stream]{}
+	s.packets = packetQueue{}
+	for _, ch := range s.resolves {
+		close(ch)
+	}
+	s.resolves = nil
+	s.changedLocked()
+}
+
+func (s *Session) changedLocked() {
+	if s.cfg.Changed != nil {
+		s.cfg.Changed()
+	}
+}
+
+// Open opens a stream to t (client only). With early set it returns at once; otherwise it waits for the gateway's
+// answer. It implements flow.Opener.
+func (s *Session) Open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return nil, s.err
+	}
+	if len(s.streams) >= s.cfg.MaxStreams {
+		s.mu.Unlock()
+		return nil, errBusy
+	}
+	st := s.newStreamLocked(s.nextStream)
+	s.nextStream += 2
+	st.target = t
+	st.sendMax = uint64(s.early)
+	s.count.streams++
+	s.queueLocked(newControl(wire.AppendOpen(nil, wire.Open{Stream: st.id, Window: uint32(s.cfg.Window), Target: t})))
+	s.flushLocked()
+	s.mu.Unlock()
+	if early {
+		return st, nil
+	}
+	select {
+	case <-st.answered:
+		if err := st.failure(); err != nil {
+			return nil, err
+		}
+		return st, nil
+	case <-ctx.Done():
+		st.Reset(flow.CodeReset)
+		return nil, &flow.Error{Code: flow.CodeTimeout, Detail: "the gateway did not answer in time"}
+	}
+}
+
+// Resolve looks name up at the gateway (client only). It implements flow.Resolver.
+func (s *Session) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
+	if name == "" || len(name) > flow.MaxHost {
+		return nil, flow.Errorf(flow.CodeBadTarget, "a name of %d bytes cannot be looked up", len(name))
+	}
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return nil, s.err
+	}
+	if len(s.resolves) >= maxResolves {
+		s.mu.Unlock()
+		return nil, &flow.Error{Code: flow.CodeBusy, Detail: "too many lookups at once"}
+	}
+	if s.resolves == nil {
+		s.resolves = make(map[uint32]chan wire.Resolved)
+	}
+	id := s.nextResolve
+	s.nextResolve++
+	ch := make(chan wire.Resolved, 1) // the reader that fills it must not wait for us
+	s.resolves[id] = ch
+	s.queueLocked(newControl(wire.AppendResolve(nil, wire.Resolve{ID: id, Name: name})))
+	s.flushLocked()
+	s.mu.Unlock()
+	select {
+	case r, ok := <-ch:
+		switch {
+		case !ok:
+			return nil, s.Err()
+		case r.Code != flow.CodeNone:
+			return nil, &flow.Error{Code: r.Code}
+		case len(r.Addrs) == 0:
+			return nil, &flow.Error{Code: flow.CodeNameNotFound}
+		}
+		return r.Addrs, nil
+	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.resolves, id)
+		s.mu.Unlock()
+		return nil, &flow.Error{Code: flow.CodeTimeout, Detail: "the name's lookup took too long"}
+	}
+}
+
+// resolveFor answers a RESOLVE.
+func (s *Session) resolveFor(r wire.Resolve) {
+	ctx, cancel := context.WithTimeout(s.ctx, 15*time.Second)
+	defer cancel()
+	addrs, err := s.cfg.Resolve(ctx, r.Name)
+	if err != nil {
+		addrs = nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.resolving--
+	if s.err == nil {
+		s.queueLocked(newControl(wire.AppendResolved(nil, wire.Resolved{ID: r.ID, Code: flow.CodeOf(err), Addrs: addrs})))
+		s.kickLocked()
+	}
+}
+
+// asleep reports whether the session has had no link for longer than the grace time, and since when.
+func (s *Session) asleep() (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.detached, s.err == nil && !s.detached.IsZero()
+}
+
+// trim cuts a session without links down to MaxSleeperMemory: the streams that hold most are reset first.
+func (s *Session) trim() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.detached.IsZero() || s.trimmed {
+		return
+	}
+	s.trimmed = true
+	holds := make(map[*Stream]int)
+	s.ring.each(func(f *frame) {
+		if f.stream != nil {
+			holds[f.stream] += f.cost()
+		}
+	})
+	for _, st := range s.streams {
+		holds[st] += st.queuedCost + st.reassembly
+	}
+	for s.held+s.reassembly > MaxSleeperMemory && len(holds) > 0 {
+		var worst *Stream
+		for st, n := range holds {
+			if worst == nil || n > holds[worst] || n == holds[worst] && st.id < worst.id {
+				worst = st
+			}
+		}
+		delete(holds, worst)
+		worst.resetLocked(flow.CodeMemory)
+		s.ring.each(func(f *frame) {
+			if f.stream == worst {
+				s.voidLocked(f)
+			}
+		})
+	}
+}
+
+// voidLocked replaces a chunk that no longer matters, keeping its number.
+func (s *Session) voidLocked(f *frame) {
+	if f.writing > 0 || f.typ != wire.TypeData {
+		return
+	}
+	s.uncharge(f)
+	putBuffer(f.buf)
+	f.buf = wire.AppendVoid(nil)
+	wire.PutSeq(f.buf, f.seq)
+	f.typ, f.stream = wire.TypeVoid, nil
+	s.charge(f)
+}
+
+func (s *Session) charge(f *frame) {
+	s.held += f.cost()
+	s.cfg.Pool.charge(f.cost())
+}
+
+func (s *Session) uncharge(f *frame) {
+	s.held -= f.cost()
+	s.cfg.Pool.charge(-f.cost())
+}
+
+// releaseLocked gives a frame's memory back once it is acknowledged and nobody needs its bytes.
+func (s *Session) releaseLocked(f *frame) {
+	if !f.acked || f.writing > 0 || f.waiting || f.buf == nil {
+		return
+	}
+	s.uncharge(f)
+	putBuffer(f.buf)
+	f.buf, f.stream, f.link = nil, nil, nil
+	s.wakeMemoryLocked()
+}
+
+// roomLocked reports whether more may be retained.
+func (s *Session) roomLocked() bool {
+	return s.held+s.reassembly < MaxSessionMemory-wire.MaxFrame && s.cfg.Pool.free() > wire.MaxFrame
+}
+
+// wakeMemoryLocked wakes streams that wait for memory, the one that waits longest first.
+func (s *Session) wakeMemoryLocked() {
+	for s.memWait.len() > 0 && s.roomLocked() {
+		st := s.memWait.pop()
+		st.waitsForMemory = false
+		st.wakeSendLocked()
+		if s.memWait.len() > 0 && s.held+s.reassembly > MaxSessionMemory/2 {
+			return // one at a time while memory is short: the next release wakes the next
+		}
+	}
+}
