@@ -142,8 +142,10 @@ func (sc *schedule) run() {
 		count = 1500
 	}
 	for i := range count {
-		plan := sc.plan(i)
-		sc.results[i] = &streamResult{plan: plan}
+		sc.results[i] = &streamResult{plan: sc.plan(i)}
+	}
+	for i := range count {
+		plan := sc.results[i].plan
 		wait := time.Duration(plan.Wait) * time.Millisecond
 		streams.Go(func() {
 			time.Sleep(wait)
@@ -162,7 +164,15 @@ func (sc *schedule) run() {
 		}
 		t.Errorf("client %+v\ngateway %+v", sc.client.Status(), sc.gateway.Status())
 	}
-	time.Sleep(time.Minute) // what the far side still has to hear
+	for { // the far side may still have to hear of the end
+		sc.mu.Lock()
+		wait := max(0, time.Until(sc.outage))
+		sc.mu.Unlock()
+		time.Sleep(wait + time.Minute)
+		if wait == 0 {
+			break
+		}
+	}
 	close(stop)
 	helpers.Wait()
 	sc.dials.Wait()

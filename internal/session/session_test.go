@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -177,17 +178,24 @@ func TestResolve(t *testing.T) {
 
 func TestPackets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var got [][]byte
 		p := newPair(t, echo)
-		p.gateway.cfg.Packet = func(b []byte) { got = append(got, bytes.Clone(b)) }
+		p.gateway.cfg.Packet = func(b []byte) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, bytes.Clone(b))
+		}
 		l := p.attach(fast)
 		if err := p.client.SendPacket([]byte("one")); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
+		mu.Lock()
 		if len(got) != 1 || string(got[0]) != "one" {
-			t.Fatalf("%q came through", got)
+			t.Errorf("%q came through", got)
 		}
+		mu.Unlock()
 		// Behind bulk on a slow link packets go first, and late ones not at all.
 		l.up.setRate(100e3)
 		st, _ := p.client.Open(t.Context(), target, true)

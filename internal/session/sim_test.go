@@ -218,6 +218,7 @@ func (c *simConn) RemoteAddr() net.Addr             { return streamAddr{} }
 func (c *simConn) SetDeadline(time.Time) error      { return nil }
 func (c *simConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *simConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *simConn) ServerKey() [32]byte              { return [32]byte{} }
 func (c *simConn) Export(string, []byte, int) ([]byte, error) {
 	return nil, errors.New("not a TLS connection")
 }

@@ -21,6 +21,8 @@ type Conn interface {
 	// Export returns n bytes of keying material that only the two ends of this very connection can compute
 	// (RFC 8446 §7.5). It may be called at any time after the handshake.
 	Export(label string, context []byte, n int) ([]byte, error)
+	// ServerKey is the SHA-256 of the SubjectPublicKeyInfo that the server end showed, the same at both ends.
+	ServerKey() [32]byte
 }
 
 // NonBlocking is a Conn whose writes need never wait for the network, so that nobody is stuck in a connection that a

@@ -47,6 +47,9 @@ type Hello struct {
 
 const helloFixed = 2 + 2 + 8 + 16 + 8 + 32 + 64 + 2
 
+// MaxHello is the longest body of a HELLO that a gateway reads; the room above today's fields is for later versions.
+const MaxHello = helloFixed + MaxCert + 256
+
 // AppendHello appends h.
 func AppendHello(b []byte, h Hello) []byte {
 	at := len(b)

@@ -1,0 +1,254 @@
+// Package transporttest is the suite that every transport must pass: what package transport promises, tried with real
+// connections.
+package transporttest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
+
+// World is one transport with a gateway to reach by it.
+type World struct {
+	Dialer   transport.Dialer
+	Listener transport.Listener
+	Endpoint transport.Endpoint // with the right pin
+}
+
+// Run runs the suite. start makes a fresh World and registers its clean-up with t.
+func Run(t *testing.T, start func(t *testing.T) World) {
+	tests := map[string]func(*testing.T, World){
+		"BytesBothWays":      bytesBothWays,
+		"Batches":            batches,
+		"Exporter":           exporter,
+		"WrongPin":           wrongPin,
+		"NextPin":            nextPin,
+		"NobodyThere":        nobodyThere,
+		"ContextEndsDial":    contextEndsDial,
+		"CloseUnblocks":      closeUnblocks,
+		"NonBlocking":        nonBlocking,
+		"ListenerCloses":     listenerCloses,
+		"StrangersDoNotStop": strangersDoNotStop,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, start(t))
+		})
+	}
+}
+
+// connect makes one connection and returns both ends.
+func connect(t *testing.T, w World) (client, server transport.Conn) {
+	t.Helper()
+	type result struct {
+		c   transport.Conn
+		err error
+	}
+	accepted := make(chan result, 1) // one, so that the goroutine ends whatever happens here
+	go func() {
+		c, err := w.Listener.Accept()
+		accepted <- result{c, err}
+	}()
+	client, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	if err != nil {
+		t.Fatalf("dialling: %v", err)
+	}
+	r := <-accepted
+	if r.err != nil {
+		t.Fatalf("accepting: %v", r.err)
+	}
+	t.Cleanup(func() { client.Close(); r.c.Close() })
+	return client, r.c
+}
+
+func bytesBothWays(t *testing.T, w World) {
+	client, server := connect(t, w)
+	want := make([]byte, 3<<20)
+	rand.Read(want)
+	var wg sync.WaitGroup
+	for _, c := range []transport.Conn{client, server} {
+		wg.Go(func() {
+			for b := want; len(b) > 0; {
+				n, err := c.Write(b[:min(len(b), 50_000)])
+				if err != nil {
+					t.Errorf("writing: %v", err)
+					return
+				}
+				b = b[n:]
+			}
+		})
+		wg.Go(func() {
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("reading: %v, equal %v", err, bytes.Equal(got, want))
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func batches(t *testing.T, w World) {
+	client, server := connect(t, w)
+	parts := [][]byte{[]byte("a"), bytes.Repeat([]byte("b"), 65536), nil, bytes.Repeat([]byte("c"), 100)}
+	go transport.WriteBatch(client, parts)
+	want := bytes.Join(parts, nil)
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(server, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("a batch came as %d other bytes, %v", len(got), err)
+	}
+}
+
+func exporter(t *testing.T, w World) {
+	client, server := connect(t, w)
+	export := func(c transport.Conn, label string) string {
+		b, err := c.Export(label, nil, 32)
+		if err != nil || len(b) != 32 {
+			t.Fatalf("exporting: %d bytes, %v", len(b), err)
+		}
+		return string(b)
+	}
+	if export(client, "EXPORTER-test") != export(server, "EXPORTER-test") {
+		t.Error("the two ends export different material")
+	}
+	if export(client, "EXPORTER-test") == export(client, "EXPORTER-other") {
+		t.Error("two labels export the same material")
+	}
+	if client.ServerKey() != server.ServerKey() || client.ServerKey() != w.Endpoint.Pins[0] {
+		t.Error("the ends do not agree on the server's key")
+	}
+	other, _ := connect(t, w)
+	if export(client, "EXPORTER-test") == export(other, "EXPORTER-test") {
+		t.Error("two connections export the same material")
+	}
+}
+
+func wrongPin(t *testing.T, w World) {
+	w.Endpoint.Pins = [][32]byte{{1, 2, 3}}
+	go w.Listener.Accept()
+	_, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	var de *transport.DialError
+	if !errors.Is(err, transport.ErrPin) || !errors.As(err, &de) || de.Stage != transport.StagePin {
+		t.Errorf("dialling a server with another key gave %v", err)
+	}
+}
+
+func nextPin(t *testing.T, w World) {
+	w.Endpoint.Pins = append([][32]byte{{1, 2, 3}}, w.Endpoint.Pins...)
+	go w.Listener.Accept()
+	c, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	if err != nil {
+		t.Fatalf("dialling with the right pin in the second place: %v", err)
+	}
+	c.Close()
+}
+
+func nobodyThere(t *testing.T, w World) {
+	w.Listener.Close()
+	_, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	var de *transport.DialError
+	if !errors.As(err, &de) || de.Transport != w.Dialer.Transport() {
+		t.Errorf("dialling nobody gave %v", err)
+	}
+}
+
+func contextEndsDial(t *testing.T, w World) {
+	// A server that accepts and says nothing.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	w.Endpoint.Addr = l.Addr().String()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := w.Dialer.Dial(ctx, w.Endpoint); err == nil || time.Since(start) > 5*time.Second {
+		t.Errorf("a dial whose context ended gave %v after %v", err, time.Since(start))
+	}
+}
+
+func closeUnblocks(t *testing.T, w World) {
+	client, server := connect(t, w)
+	got := make(chan error, 1) // the reader must end even if nobody looks
+	go func() {
+		_, err := client.Read(make([]byte, 1))
+		got <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	client.Close()
+	if err := <-got; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Read after Close gave %v", err)
+	}
+	if err := client.Close(); err != nil {
+		t.Errorf("closing twice gave %v", err)
+	}
+	if _, err := server.Read(make([]byte, 1)); err == nil {
+		t.Error("the far end read on after Close")
+	}
+}
+
+// nonBlocking fills a connection whose far end does not read: writing must return, and go on once it does.
+func nonBlocking(t *testing.T, w World) {
+	client, server := connect(t, w)
+	nb, ok := client.(transport.NonBlocking)
+	if !ok {
+		t.Skip("this transport's writes wait")
+	}
+	drained := make(chan struct{}, 1) // a backlog is drained once before the next can begin
+	nb.OnDrained(func() { drained <- struct{}{} })
+	chunk := bytes.Repeat([]byte("x"), 60_000)
+	sent := 0
+	for !nb.Backlog() {
+		if err := transport.WriteBatch(client, [][]byte{chunk}); err != nil {
+			t.Fatal(err)
+		}
+		if sent += len(chunk); sent > 1<<30 {
+			t.Fatal("a gigabyte was written and nobody read")
+		}
+	}
+	go func() {
+		<-drained
+		transport.WriteBatch(client, [][]byte{[]byte("end")})
+	}()
+	got, err := io.ReadAll(io.LimitReader(server, int64(sent+3)))
+	if err != nil || len(got) != sent+3 || string(got[sent:]) != "end" {
+		t.Errorf("%d of %d bytes came, %v", len(got), sent+3, err)
+	}
+}
+
+func listenerCloses(t *testing.T, w World) {
+	got := make(chan error, 1) // see closeUnblocks
+	go func() {
+		_, err := w.Listener.Accept()
+		got <- err
+	}()
+	time.Sleep(10 * time.Millisecond)
+	w.Listener.Close()
+	if err := <-got; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept after Close gave %v", err)
+	}
+}
+
+// strangersDoNotStop connects and says nothing, or nonsense; users must still get in.
+func strangersDoNotStop(t *testing.T, w World) {
+	for i := range 20 {
+		c, err := net.Dial("tcp", w.Endpoint.Addr)
+		if err != nil {
+			t.Skipf("this transport is not on TCP: %v", err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if i%2 == 0 {
+			c.Write(bytes.Repeat([]byte{byte(i)}, 100))
+		}
+	}
+	connect(t, w)
+}

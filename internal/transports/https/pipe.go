@@ -1,0 +1,173 @@
+package https
+
+import (
+	"net"
+	"sync"
+)
+
+// pipe stands between TLS and TCP. It gathers the records of a batch into one write, takes what TCP offers in large
+// reads without keeping a buffer while it waits, and, once told to, never waits in Write.
+//
+//	tls ── Write ──> held records ── release ──> TCP
+//	                                   └── what does not fit ──> kept ── drain ──> TCP, then drained()
+type pipe struct {
+	net.Conn
+	raw *rawConn // nil where the system has none
+
+	mu      sync.Mutex
+	held    *[]byte // records of the batch under way; nil outside
+	kept    []byte  // what TCP did not take, in *keptIn
+	keptIn  *[]byte
+	drained func() // nil: Write waits
+	err     error  // of an earlier write
+
+	// unread is what was read and not yet asked for, in *readIn. Only the reader uses them.
+	unread []byte
+	readIn *[]byte
+}
+
+// bufferSize holds a batch of the session, sealed: 128 KiB and the records' overhead.
+const bufferSize = 144 << 10
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferSize); return &b }}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) == bufferSize { // one that had to grow is left to the collector
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
+
+func newPipe(c net.Conn) *pipe { return &pipe{Conn: c, raw: newRawConn(c)} }
+
+func (p *pipe) onDrained(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.drained = f
+}
+
+func (p *pipe) backlog() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.kept != nil
+}
+
+// hold makes Write gather until release.
+func (p *pipe) hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held == nil {
+		p.held = buffers.Get().(*[]byte)
+	}
+}
+
+// release sends what was gathered.
+func (p *pipe) release() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.held
+	p.held = nil
+	if b == nil {
+		return p.err
+	}
+	return p.sendLocked(b)
+}
+
+// Write implements net.Conn for TLS. It is also called by TLS's reader, to answer a key update.
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return 0, p.err
+	}
+	if p.held != nil {
+		*p.held = append(*p.held, b...)
+		return len(b), nil
+	}
+	buf := buffers.Get().(*[]byte)
+	*buf = append(*buf, b...)
+	if err := p.sendLocked(buf); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// sendLocked writes *b, which it owns from now on.
+func (p *pipe) sendLocked(b *[]byte) error {
+	switch {
+	case p.err != nil:
+		putBuffer(b)
+		return p.err
+	case p.kept != nil: // only TLS's own answers come here: a link does not write while there is a backlog
+		p.kept = append(p.kept, *b...)
+		putBuffer(b)
+		return nil
+	case p.drained == nil || p.raw == nil:
+		return p.waitLocked(b)
+	}
+	n, err := p.raw.tryWrite(*b)
+	if err != nil {
+		p.err = err
+		putBuffer(b)
+		return err
+	}
+	if n == len(*b) {
+		putBuffer(b)
+		return nil
+	}
+	p.kept, p.keptIn = (*b)[n:], b
+	go p.drain()
+	return nil
+}
+
+// waitLocked writes *b and waits. Where the system cannot try, a link's writer waits here, on a goroutine of its own.
+func (p *pipe) waitLocked(b *[]byte) error {
+	p.mu.Unlock()
+	_, err := p.Conn.Write(*b)
+	p.mu.Lock()
+	putBuffer(b)
+	if err != nil {
+		p.err = err
+	}
+	return err
+}
+
+// drain writes what is kept, and tells when it is gone.
+func (p *pipe) drain() {
+	p.mu.Lock()
+	for p.err == nil && len(p.kept) > 0 {
+		b := p.kept
+		p.mu.Unlock()
+		n, err := p.Conn.Write(b)
+		p.mu.Lock()
+		p.kept = p.kept[n:]
+		if err != nil {
+			p.err = err
+		}
+	}
+	putBuffer(p.keptIn)
+	p.kept, p.keptIn = nil, nil
+	drained := p.drained
+	p.mu.Unlock()
+	drained() // after an error too: the next write then fails
+}
+
+// Read implements net.Conn for TLS.
+func (p *pipe) Read(b []byte) (int, error) {
+	if len(p.unread) == 0 {
+		if p.raw == nil {
+			return p.Conn.Read(b)
+		}
+		buf, n, err := p.raw.read()
+		if err != nil || n == 0 {
+			return 0, err
+		}
+		p.unread, p.readIn = (*buf)[:n], buf
+	}
+	n := copy(b, p.unread)
+	if p.unread = p.unread[n:]; len(p.unread) == 0 {
+		putBuffer(p.readIn)
+		p.unread, p.readIn = nil, nil
+	}
+	return n, nil
+}
