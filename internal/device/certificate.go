@@ -17,9 +17,9 @@
 //	    98   64  signature      Ed25519 by control's key over "godwit device certificate v1" || 0x00 || bytes 0 to 97
 //	   162
 //
-// Flags and limits are reserved. Whoever sets a bit there means something this version could not honour, so a certificate
-// with any of them set is refused, and so is one that is shorter or longer. not before <= issued < not after. The device's
-// id is not in it: it follows from the device's public key.
+// Flags and limits are reserved. Whoever sets a bit there means something this version could not honour, so a
+// certificate with any of them set is refused, and so is one that is shorter or longer. not before <= issued < not
+// after. The device's id is not in it: it follows from the device's public key.
 package device
 
 import (
@@ -132,8 +132,8 @@ func ParseCertificate(b []byte) (*Certificate, error) {
 	return c, nil
 }
 
-// Verify checks the signature and then, only if that is good, the time: ErrExpired and ErrNotYetValid therefore mean that
-// control did sign the certificate. It only accepts certificates that came from ParseCertificate.
+// Verify checks the signature and then, only if that is good, the time: ErrExpired and ErrNotYetValid therefore mean
+// that control did sign the certificate. It only accepts certificates that came from ParseCertificate.
 func (c *Certificate) Verify(control ed25519.PublicKey, now time.Time) error {
 	if len(c.encoded) != CertificateSize || len(control) != ed25519.PublicKeySize {
 		return ErrBadSignature

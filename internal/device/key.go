@@ -87,7 +87,8 @@ func (k *Key) Public() ed25519.PublicKey {
 // ID is IDOf the public half.
 func (k *Key) ID() ID { return IDOf(k.Public()) }
 
-// Sign signs message. The caller separates domains: what is signed begins with a text that no other message begins with.
+// Sign signs message. The caller separates domains: what is signed begins with a text that no other message begins
+// with.
 func (k *Key) Sign(message []byte) []byte { return ed25519.Sign(k.private, message) }
 
 const redacted = "device key (hidden)"

@@ -1,5 +1,5 @@
-// Package secretfile keeps one secret in one file that only its owner may read. A file is replaced in one step or not at
-// all, and one that others could have read is refused, because what it holds is no longer a secret.
+// Package secretfile keeps one secret in one file that only its owner may read. A file is replaced in one step or not
+// at all, and one that others could have read is refused, because what it holds is no longer a secret.
 //
 // The file is one line of text, so that a person who finds it knows what it is:
 //
@@ -69,8 +69,8 @@ func Write(path, kind string, secret []byte) error {
 	return put(path, kind, secret, os.Rename)
 }
 
-// Create is Write for a path that must not exist yet, or else it fails and matches fs.ErrExist. Of several processes that
-// create the same path at once exactly one succeeds. It needs hard links, which Android does not give to apps.
+// Create is Write for a path that must not exist yet, or else it fails and matches fs.ErrExist. Of several processes
+// that create the same path at once exactly one succeeds. It needs hard links, which Android does not give to apps.
 func Create(path, kind string, secret []byte) error {
 	return put(path, kind, secret, func(temporary, path string) error {
 		if err := os.Link(temporary, path); err != nil {
