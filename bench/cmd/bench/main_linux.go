@@ -1,0 +1,133 @@
+// Command bench measures Godwit and its peers side by side, in network namespaces of its own. README.md says how.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/godwit-vpn/godwit/bench/topology"
+)
+
+const usage = `usage: bench COMMAND [flags]
+
+  run        measure peers side by side, write JSON and a table
+  report     make the table again from the JSON of one or more directories
+  linkcheck  compare the link model with what it promises
+  peers      build the peers' programs and list them
+
+Used by run on its hosts, and of use by hand:
+
+  target     the services that load measures against
+  load       one measurement, straight or through a SOCKS5 proxy
+  link       the link model between two interfaces
+
+bench COMMAND --help lists a command's flags.
+`
+
+// Exit codes.
+const (
+	exitError       = 1
+	exitUsage       = 2
+	exitInterrupted = 130
+)
+
+func init() {
+	// The main thread stays with the main goroutine: processes are told to die with the thread that started them, so
+	// that thread must last, and hosts must never get this one.
+	runtime.LockOSThread()
+}
+
+func main() {
+	args, inside, err := topology.Enter(os.Args[1:])
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(exitError)
+	}
+	os.Exit(dispatch(args, inside))
+}
+
+func dispatch(args []string, inside bool) int {
+	if len(args) == 0 {
+		fmt.Fprint(os.Stderr, usage)
+		return exitUsage
+	}
+	// In the outer program of a sandbox, signals are passed on instead.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After a first signal a command has ten seconds to tidy up; the kernel does the rest when it is gone.
+	context.AfterFunc(ctx, func() {
+		time.AfterFunc(10*time.Second, func() { os.Exit(exitInterrupted) })
+	})
+	commands := map[string]func(context.Context, []string, bool) (int, error){
+		"run": runCommand, "report": reportCommand, "linkcheck": linkcheckCommand, "peers": peersCommand,
+		"target": targetCommand, "load": loadCommand, "link": linkCommand,
+	}
+	command := commands[args[0]]
+	if command == nil {
+		fmt.Fprintf(os.Stderr, "bench: no command %q\n\n%s", args[0], usage)
+		return exitUsage
+	}
+	code, err := command(ctx, args[1:], inside)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "bench: interrupted")
+		return exitInterrupted
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		return max(code, exitError)
+	}
+	return code
+}
+
+// sandboxFlag chooses how namespaces are made.
+type sandboxFlag struct{ mode string }
+
+func (f *sandboxFlag) bind(fs *flag.FlagSet) {
+	fs.StringVar(&f.mode, "userns", "auto", "isolate in a user namespace too: always, never (needs root), or auto, which is never for root")
+}
+
+// enter runs this program again inside a sandbox, with the arguments it was given. Root goes without a user namespace,
+// because inside one it loses what lets the link model keep time on a busy machine; where that is refused, with one.
+func (f *sandboxFlag) enter(ctx context.Context) (int, error) {
+	if f.mode != "auto" && f.mode != "always" && f.mode != "never" {
+		return exitUsage, fmt.Errorf("--userns %q: want auto, always or never", f.mode)
+	}
+	root := os.Geteuid() == 0
+	if f.mode == "never" && !root {
+		return exitUsage, errors.New("--userns never: only root can do without a user namespace")
+	}
+	if root && f.mode != "always" {
+		code, err := topology.Sandbox(ctx, topology.SandboxConfig{}, os.Args[1:])
+		if f.mode == "never" || !errors.Is(err, os.ErrPermission) {
+			return code, err
+		}
+	}
+	if err := topology.UserNamespaces(); err != nil {
+		return exitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
+	}
+	return topology.Sandbox(ctx, topology.SandboxConfig{UserNamespace: true}, os.Args[1:])
+}
+
+// describe says inside how the sandbox is.
+func describe() string {
+	s := "in new network, mount and process namespaces"
+	if os.Getpid() != 1 {
+		s = "in new network and mount namespaces"
+	}
+	if b, err := os.ReadFile("/proc/self/uid_map"); err == nil {
+		var in, out, size uint64
+		if n, _ := fmt.Sscan(string(b), &in, &out, &size); n == 3 && size < 1<<32-1 {
+			return s + " of a user namespace"
+		}
+	}
+	return s + ", as root"
+}

@@ -1,0 +1,7 @@
+module github.com/godwit-vpn/godwit/bench
+
+go 1.26.0
+
+toolchain go1.26.11
+
+require golang.org/x/sys v0.49.0

@@ -1,0 +1,103 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/godwit-vpn/godwit/bench/topology"
+)
+
+// Everything that the bench knows of Godwit's command line is in this file.
+
+// godwit is the program under development at both ends, its own SOCKS5 port at the client.
+type godwit struct {
+	path  string
+	links int
+	key   string
+}
+
+const (
+	godwitPort  = 443
+	godwitProxy = 1080
+)
+
+func godwitEntry(name string, links int) Entry {
+	return Entry{
+		Name: name,
+		Prepare: func(_ context.Context, t *Tools) (Info, error) {
+			if t.Godwit == "" {
+				return Info{}, errors.New("no --godwit PATH given")
+			}
+			info, err := buildinfo.ReadFile(t.Godwit)
+			if err != nil {
+				return Info{}, err
+			}
+			version := info.Main.Version + ", " + info.GoVersion
+			for _, s := range info.Settings {
+				if s.Key == "vcs.revision" || s.Key == "vcs.modified" && s.Value == "true" {
+					version += ", " + s.Key + " " + s.Value
+				}
+			}
+			return Info{Version: version, Settings: fmt.Sprintf("%d link(s); SOCKS5 in", links)}, nil
+		},
+		Check: func() error { return nil },
+		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links} },
+	}
+}
+
+func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
+
+func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
+	state := filepath.Join(s.Dir, "gateway")
+	endpoint := fmt.Sprintf("%s:%d", topology.GatewayAddr, godwitPort)
+	var err error
+	if g.key, err = g.init(ctx, s, state, endpoint); err != nil {
+		return nil, err
+	}
+	p, err := s.start(s.Net.Gateway, "gateway", nil, g.path,
+		"gateway", "run", "--state-dir", state, "--listen", endpoint, "--allow", topology.TargetNet.String())
+	if err != nil {
+		return nil, err
+	}
+	return p, p.listens(ctx, s.Net.Gateway, "tcp", godwitPort)
+}
+
+// init makes a gateway's state and returns its access key.
+func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key string, err error) {
+	cmd := exec.CommandContext(ctx, g.path, "gateway", "init", "--state-dir", state, "--endpoint", endpoint, "--json")
+	cmd.Dir = s.Dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "TMPDIR=" + s.Dir}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := s.Net.Gateway.Start(cmd); err != nil {
+		return "", err
+	}
+	if err := cmd.Wait(); err != nil {
+		return "", fmt.Errorf("godwit gateway init: %w: %s", err, strings.TrimSpace(stderr.String()))
+	}
+	var out struct {
+		Schema string `json:"schema"`
+		Key    string `json:"key"`
+	}
+	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+		return "", fmt.Errorf("godwit gateway init: %w", err)
+	}
+	if out.Schema != "godwit.gateway.init/1" || out.Key == "" {
+		return "", fmt.Errorf("godwit gateway init: schema %q, key of %d bytes", out.Schema, len(out.Key))
+	}
+	return out.Key, nil
+}
+
+func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
+	return s.start(s.Net.Client, "client", nil, g.path, "up", "--foreground",
+		"--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--links", strconv.Itoa(g.links), g.key)
+}

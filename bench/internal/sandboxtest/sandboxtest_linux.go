@@ -1,0 +1,45 @@
+// Package sandboxtest runs a package's tests inside a topology.Sandbox.
+package sandboxtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/godwit-vpn/godwit/bench/topology"
+)
+
+// Main is for TestMain: it runs the tests inside, or outside with Need skipping, where namespaces cannot be made.
+func Main(m *testing.M) {
+	runtime.LockOSThread()
+	args, isInside, err := topology.Enter(os.Args[1:])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if isInside {
+		os.Args = append(os.Args[:1], args...)
+		os.Exit(m.Run())
+	}
+	user := os.Geteuid() != 0
+	code, err := topology.Sandbox(context.Background(), topology.SandboxConfig{UserNamespace: user}, args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "tests that need namespaces are skipped: %v\n", err)
+		os.Setenv(outside, err.Error())
+		code = m.Run()
+	}
+	os.Exit(code)
+}
+
+// outside is set to the reason when there is no sandbox.
+const outside = "BENCH_TEST_OUTSIDE"
+
+// Need skips a test that must be inside.
+func Need(t testing.TB) {
+	t.Helper()
+	if why := os.Getenv(outside); why != "" {
+		t.Skip("no namespaces here: " + why)
+	}
+}

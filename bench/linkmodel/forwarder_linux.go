@@ -1,0 +1,389 @@
+package linkmodel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Forwarder carries frames between two interfaces as its Spec says.
+//
+// Each direction is one thread that owns a packet socket on either side. Received frames are read from a ring shared
+// with the kernel, with the kernel's time of arrival, so that a late wake-up does not lengthen the delay; due frames
+// leave in batches.
+type Forwarder struct {
+	// Realtime, set before Run, asks the kernel to let the two threads run before any ordinary one, so that a busy
+	// machine does not stretch the path. It needs root or a RLIMIT_RTPRIO of 1; Stats tells whether it was granted.
+	Realtime bool
+
+	forward, backward *direction
+	running           atomic.Bool
+}
+
+// Open prepares to carry frames between interfaces a and b of the calling thread's network namespace. It needs
+// CAP_NET_RAW there. Both interfaces must be up. The caller must Run or Close the result.
+func Open(a, b string, spec Spec) (*Forwarder, error) {
+	if err := spec.Validate(); err != nil {
+		return nil, err
+	}
+	fw, err := openDirection(a, b, newLine(spec.Forward, spec.Seed, 0), grain(spec.Forward))
+	if err != nil {
+		return nil, fmt.Errorf("link %s to %s: %w", a, b, err)
+	}
+	bw, err := openDirection(b, a, newLine(spec.Backward, spec.Seed, 1), grain(spec.Backward))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("link %s to %s: %w", b, a, err), fw.close())
+	}
+	return &Forwarder{forward: fw, backward: bw}, nil
+}
+
+// Run carries frames until ctx ends and returns nil then; it closes the Forwarder. It can be called once.
+func (f *Forwarder) Run(ctx context.Context) error {
+	if f.running.Swap(true) {
+		return errors.New("link: Run called twice")
+	}
+	defer f.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	for i, d := range []*direction{f.forward, f.backward} {
+		wg.Go(func() {
+			defer cancel()
+			errs[i] = d.run(ctx, f.Realtime)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Set changes the path for frames that arrive from now on; those on their way are not touched. The Seed is not used.
+func (f *Forwarder) Set(spec Spec) error {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	f.forward.set(spec.Forward)
+	f.backward.set(spec.Backward)
+	return nil
+}
+
+// Stats returns the counters of both directions. It may be called at any time, also after Run.
+func (f *Forwarder) Stats() (forward, backward Stats) {
+	return f.forward.snapshot(), f.backward.snapshot()
+}
+
+// Close frees the sockets of a Forwarder that is not running.
+func (f *Forwarder) Close() error { return errors.Join(f.forward.close(), f.backward.close()) }
+
+const (
+	ringFrame  = 2048
+	ringBlock  = 1 << 17
+	ringFrames = 8192 // 16 MB: rides out a stall of 80 ms at 100,000 frames a second
+	batch      = 64
+	// idleWait bounds how long a quiet direction takes to notice that its context ended.
+	idleWait = 50 * time.Millisecond
+)
+
+// grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups.
+func grain(d Direction) time.Duration {
+	return min(max(d.Delay/250, 10*time.Microsecond), 400*time.Microsecond)
+}
+
+type direction struct {
+	rx, tx int // packet sockets
+	ring   []byte
+	head   int // next ring frame to look at
+	begin  time.Time
+	last   int64 // arrival of the last frame
+	msgs   [batch]mmsghdr
+	iovs   [batch]unix.Iovec
+	out    [batch]packet
+
+	mu     sync.Mutex
+	line   *line
+	grain  time.Duration
+	closed bool
+}
+
+type mmsghdr struct {
+	hdr unix.Msghdr
+	n   uint32
+	_   [4]byte
+}
+
+func openDirection(in, out string, l *line, g time.Duration) (d *direction, err error) {
+	d = &direction{rx: -1, tx: -1, line: l, grain: g, begin: time.Now()}
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	inIf, err := net.InterfaceByName(in)
+	if err != nil {
+		return nil, err
+	}
+	outIf, err := net.InterfaceByName(out)
+	if err != nil {
+		return nil, err
+	}
+	// Protocol 0 at first: nothing is received before the ring is there and the socket is bound.
+	if d.rx, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, os.NewSyscallError("packet socket", err)
+	}
+	for _, o := range []struct {
+		name       string
+		opt, value int
+	}{
+		{"PACKET_VERSION", unix.PACKET_VERSION, unix.TPACKET_V2},
+		{"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING, 1},
+	} {
+		if err = unix.SetsockoptInt(d.rx, unix.SOL_PACKET, o.opt, o.value); err != nil {
+			return nil, os.NewSyscallError(o.name, err)
+		}
+	}
+	req := unix.TpacketReq{
+		Block_size: ringBlock, Block_nr: ringFrames * ringFrame / ringBlock,
+		Frame_size: ringFrame, Frame_nr: ringFrames,
+	}
+	if err = unix.SetsockoptTpacketReq(d.rx, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return nil, os.NewSyscallError("PACKET_RX_RING", err)
+	}
+	d.ring, err = unix.Mmap(d.rx, 0, ringFrames*ringFrame, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	if d.tx, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+		return nil, os.NewSyscallError("packet socket", err)
+	}
+	if err = unix.SetsockoptInt(d.tx, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+		return nil, os.NewSyscallError("PACKET_QDISC_BYPASS", err)
+	}
+	if err = unix.Bind(d.tx, &unix.SockaddrLinklayer{Ifindex: outIf.Index}); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	all := &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: inIf.Index}
+	if err = unix.Bind(d.rx, all); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	return d, nil
+}
+
+func htons(v uint16) uint16 {
+	b := [2]byte{byte(v >> 8), byte(v)}
+	return *(*uint16)(unsafe.Pointer(&b))
+}
+
+func (d *direction) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	if d.ring != nil {
+		unix.Munmap(d.ring)
+	}
+	for _, fd := range []int{d.rx, d.tx} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	return nil
+}
+
+func (d *direction) set(dir Direction) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.line.set(dir)
+	d.grain = grain(dir)
+}
+
+func (d *direction) snapshot() Stats {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kernelDropsLocked()
+	return d.line.snapshot()
+}
+
+// kernelDropsLocked adds what the kernel could not put into the ring; reading its counter clears it.
+func (d *direction) kernelDropsLocked() {
+	if d.closed {
+		return
+	}
+	if s, err := unix.GetsockoptTpacketStats(d.rx, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		d.line.stats.KernelDrop += uint64(s.Drops)
+	}
+}
+
+func (d *direction) run(ctx context.Context, realtime bool) error {
+	// A thread of its own: its timer slack is changed, and its sleeps must not share the scheduler's timers, whose
+	// resolution is a millisecond. The thread ends with the goroutine.
+	runtime.LockOSThread()
+	unix.Prctl(unix.PR_SET_TIMERSLACK, 1000, 0, 0, 0)
+	if realtime {
+		const schedRR = 2 // SCHED_RR
+		err := unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: schedRR, Priority: 1}, 0)
+		d.mu.Lock()
+		d.line.stats.Realtime = err == nil
+		d.mu.Unlock()
+	}
+	defer func() {
+		d.mu.Lock()
+		d.kernelDropsLocked()
+		var ts unix.Timespec
+		unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts)
+		d.line.stats.CPUSeconds = time.Duration(ts.Nano()).Seconds()
+		d.mu.Unlock()
+	}()
+	poll := []unix.PollFd{{Fd: int32(d.rx), Events: unix.POLLIN}}
+	for ctx.Err() == nil {
+		got, wait, err := d.step()
+		if err != nil {
+			return err
+		}
+		if wait <= 0 {
+			continue
+		}
+		ts := unix.NsecToTimespec(int64(wait))
+		if got > 0 {
+			// More will come soon. Let it gather in the ring rather than be woken for each.
+			unix.Nanosleep(&ts, nil)
+			continue
+		}
+		if _, err := unix.Ppoll(poll, &ts, nil); err != nil && err != unix.EINTR {
+			return os.NewSyscallError("ppoll", err)
+		}
+	}
+	return nil
+}
+
+// step takes in what has arrived and sends what is due. It says how many frames came in and how long to wait.
+func (d *direction) step() (got int, wait time.Duration, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	got = d.receiveLocked()
+	for {
+		horizon := int64(time.Since(d.begin)) + int64(d.grain/2)
+		n := 0
+		for n < batch {
+			p, ok := d.line.pop(horizon)
+			if !ok {
+				break
+			}
+			d.out[n] = p
+			n++
+		}
+		if n == 0 {
+			break
+		}
+		if err := d.sendLocked(n); err != nil {
+			return got, 0, err
+		}
+		if n < batch {
+			break
+		}
+	}
+	wait = idleWait
+	if due, ok := d.line.next(); ok {
+		wait = min(wait, max(time.Duration(due-int64(time.Since(d.begin)))-d.grain/2, d.grain))
+	}
+	if got > 0 {
+		wait = min(wait, d.grain)
+	}
+	return got, wait, nil
+}
+
+// Offsets in struct tpacket2_hdr.
+const (
+	tpStatus  = 0
+	tpLen     = 4
+	tpSnaplen = 8
+	tpMac     = 12 // u16
+	tpSec     = 16
+	tpNsec    = 20
+)
+
+func (d *direction) receiveLocked() (got int) {
+	var now, toMono int64
+	for got < ringFrames {
+		f := d.ring[d.head*ringFrame : (d.head+1)*ringFrame : (d.head+1)*ringFrame]
+		status := (*uint32)(unsafe.Pointer(&f[tpStatus]))
+		s := atomic.LoadUint32(status)
+		if s&unix.TP_STATUS_USER == 0 {
+			break
+		}
+		if got%batch == 0 { // the clocks are read once for many frames
+			t := time.Now()
+			now = int64(t.Sub(d.begin))
+			toMono = now - t.UnixNano()
+		}
+		length, snap := u32(f, tpLen), u32(f, tpSnaplen)
+		mac := int(*(*uint16)(unsafe.Pointer(&f[tpMac])))
+		arrived := int64(u32(f, tpSec))*int64(time.Second) + int64(u32(f, tpNsec)) + toMono
+		// Never in the future nor before the last one, whatever somebody does to the wall clock.
+		if arrived > now || arrived < now-int64(time.Second) {
+			arrived = now
+		}
+		arrived = max(arrived, d.last)
+		d.last = arrived
+		switch {
+		case s&unix.TP_STATUS_CSUMNOTREADY != 0:
+			d.line.stats.Frames++
+			d.line.stats.Unfinished++
+		case snap != length || mac+int(snap) > ringFrame:
+			d.line.stats.Frames++
+			d.line.stats.Oversize++
+		default:
+			d.line.push(arrived, f[mac:mac+int(snap)])
+		}
+		atomic.StoreUint32(status, unix.TP_STATUS_KERNEL)
+		d.head = (d.head + 1) % ringFrames
+		got++
+	}
+	return got
+}
+
+func u32(f []byte, at int) uint32 { return *(*uint32)(unsafe.Pointer(&f[at])) }
+
+// sendLocked sends the first n packets of out and frees them.
+func (d *direction) sendLocked(n int) error {
+	for i := range n {
+		d.iovs[i].Base = &d.out[i].data[0]
+		d.iovs[i].SetLen(len(d.out[i].data))
+		d.msgs[i].hdr.Iov = &d.iovs[i]
+		d.msgs[i].hdr.SetIovlen(1)
+	}
+	for i := 0; i < n; {
+		k, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(d.tx), uintptr(unsafe.Pointer(&d.msgs[i])),
+			uintptr(n-i), 0, 0, 0)
+		switch errno {
+		case 0:
+			now := int64(time.Since(d.begin))
+			for range k {
+				d.line.left(now, d.out[i])
+				i++
+			}
+		case unix.EINTR:
+		case unix.ENOBUFS, unix.EAGAIN, unix.ENETDOWN:
+			// The far interface's backlog is full, or it is down: as good as a drop, but not one that was asked for.
+			d.line.stats.KernelDrop++
+			i++
+		default:
+			return os.NewSyscallError("sendmmsg", errno)
+		}
+	}
+	for i := range n {
+		d.line.free(d.out[i])
+		d.out[i] = packet{}
+	}
+	return nil
+}

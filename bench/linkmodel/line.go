@@ -1,0 +1,236 @@
+package linkmodel
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+	"time"
+)
+
+// maxFrame is an Ethernet frame at an MTU of 1500 with two VLAN tags.
+const maxFrame = 1522
+
+// smallFrame is the length up to which a frame is held in a small buffer: acknowledgements are half of all frames.
+const smallFrame = 128
+
+// packet is a frame in the delay line.
+type packet struct {
+	due  int64 // nanoseconds
+	seq  uint64
+	data []byte
+}
+
+// line is one direction without any input or output: frames go in with the time they arrived and come out when due.
+// Times are nanoseconds of any monotonic clock. It is not safe for concurrent use.
+type line struct {
+	d     Direction
+	limit int64
+	rng   *rand.Rand
+	busy  int64 // when the bottleneck will have sent all it holds
+	last  int64 // due time of the last frame that keeps its order
+	seq   uint64
+
+	inOrder fifo
+	late    lateHeap // frames that others may overtake
+
+	small, large [][]byte // free buffers
+
+	stats     Stats
+	lateCount [40]uint64 // by log2 of microseconds
+}
+
+func newLine(d Direction, seed, stream uint64) *line {
+	// ChaCha8, because the first numbers of simpler generators hang together when seeds are small and close.
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	binary.LittleEndian.PutUint64(key[8:], stream)
+	l := &line{rng: rand.New(rand.NewChaCha8(key))}
+	l.set(d)
+	return l
+}
+
+// set changes what happens to frames that arrive from now on.
+func (l *line) set(d Direction) {
+	l.d, l.limit = d, d.queueLimit()
+	if d.Rate == 0 {
+		l.busy = 0
+	}
+}
+
+// push takes a frame that arrived at now; data is copied.
+func (l *line) push(now int64, data []byte) {
+	n := int64(len(data))
+	l.stats.Frames++
+	l.stats.Bytes += uint64(n)
+	if n > maxFrame {
+		l.stats.Oversize++
+		return
+	}
+	due := now
+	if l.d.Rate > 0 {
+		start := max(now, l.busy)
+		if backlog := float64(start-now) * float64(l.d.Rate) / 8e9; int64(backlog)+n > l.limit {
+			l.stats.Dropped++
+			return
+		}
+		l.busy = start + n*8*int64(time.Second)/l.d.Rate
+		due = l.busy
+	}
+	if l.d.Loss > 0 && l.rng.Float64() < l.d.Loss {
+		l.stats.Lost++
+		return
+	}
+	due += int64(l.d.Delay)
+	if l.d.Jitter > 0 {
+		due += l.rng.Int64N(int64(l.d.Jitter) + 1)
+	}
+	l.hold(due, data)
+	if l.d.Duplicate > 0 && l.rng.Float64() < l.d.Duplicate {
+		l.stats.Duplicated++
+		l.hold(due, data)
+	}
+}
+
+func (l *line) hold(due int64, data []byte) {
+	l.seq++
+	p := packet{due: due, seq: l.seq, data: append(l.buffer(len(data)), data...)}
+	l.stats.InFlight++
+	if l.d.Reorder > 0 && l.rng.Float64() < l.d.Reorder {
+		l.stats.Reordered++
+		p.due += int64(l.d.ReorderBy)
+		heap.Push(&l.late, p)
+		return
+	}
+	p.due = max(p.due, l.last)
+	l.last = p.due
+	l.inOrder.push(p)
+}
+
+// next says when the next frame is due; false if none is held.
+func (l *line) next() (int64, bool) {
+	a, okA := l.inOrder.peek()
+	if len(l.late) == 0 {
+		return a.due, okA
+	}
+	if !okA || l.late[0].due < a.due {
+		return l.late[0].due, true
+	}
+	return a.due, true
+}
+
+// pop takes the next frame that is due at horizon. Its data must be given back with free.
+func (l *line) pop(horizon int64) (packet, bool) {
+	due, ok := l.next()
+	if !ok || due > horizon {
+		return packet{}, false
+	}
+	l.stats.InFlight--
+	if len(l.late) > 0 && l.late[0].due == due {
+		if a, ok := l.inOrder.peek(); !ok || a.due > due || a.seq > l.late[0].seq {
+			return heap.Pop(&l.late).(packet), true
+		}
+	}
+	return l.inOrder.pop(), true
+}
+
+// left notes that p left at now.
+func (l *line) left(now int64, p packet) {
+	l.stats.Sent++
+	l.stats.SentBytes += uint64(len(p.data))
+	us := uint64(max(0, now-p.due)) / 1000
+	l.stats.LateMaxus = max(l.stats.LateMaxus, us)
+	l.lateCount[min(bits.Len64(us), len(l.lateCount)-1)]++
+}
+
+func (l *line) buffer(n int) []byte {
+	list, size := &l.large, maxFrame
+	if n <= smallFrame {
+		list, size = &l.small, smallFrame
+	}
+	if k := len(*list); k > 0 {
+		b := (*list)[k-1]
+		*list = (*list)[:k-1]
+		return b[:0]
+	}
+	return make([]byte, 0, size)
+}
+
+func (l *line) free(p packet) {
+	if cap(p.data) == smallFrame {
+		l.small = append(l.small, p.data)
+	} else {
+		l.large = append(l.large, p.data)
+	}
+}
+
+// snapshot is the counters with the lateness filled in.
+func (l *line) snapshot() Stats {
+	s := l.stats
+	s.LateP50us, s.LateP99us = l.lateQuantile(0.50), l.lateQuantile(0.99)
+	return s
+}
+
+func (l *line) lateQuantile(q float64) uint64 {
+	var sum uint64
+	for _, c := range l.lateCount {
+		sum += c
+	}
+	want, seen := uint64(q*float64(sum)), uint64(0)
+	for i, c := range l.lateCount {
+		if seen += c; seen > want {
+			return 1<<i - 1
+		}
+	}
+	return 0
+}
+
+// fifo is a ring of packets whose due times never fall. Its length is a power of two.
+type fifo struct {
+	ring       []packet
+	head, size int
+}
+
+func (f *fifo) push(p packet) {
+	if f.size == len(f.ring) {
+		bigger := make([]packet, max(1024, 2*len(f.ring)))
+		for i := range f.size {
+			bigger[i] = f.ring[(f.head+i)&(len(f.ring)-1)]
+		}
+		f.ring, f.head = bigger, 0
+	}
+	f.ring[(f.head+f.size)&(len(f.ring)-1)] = p
+	f.size++
+}
+
+func (f *fifo) peek() (packet, bool) {
+	if f.size == 0 {
+		return packet{}, false
+	}
+	return f.ring[f.head], true
+}
+
+func (f *fifo) pop() packet {
+	p := f.ring[f.head]
+	f.ring[f.head] = packet{}
+	f.head = (f.head + 1) & (len(f.ring) - 1)
+	f.size--
+	return p
+}
+
+// lateHeap orders by due time, then by arrival.
+type lateHeap []packet
+
+func (h lateHeap) Len() int { return len(h) }
+func (h lateHeap) Less(i, j int) bool {
+	return h[i].due < h[j].due || h[i].due == h[j].due && h[i].seq < h[j].seq
+}
+func (h lateHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *lateHeap) Push(x any)   { *h = append(*h, x.(packet)) }
+func (h *lateHeap) Pop() any {
+	old := *h
+	p := old[len(old)-1]
+	old[len(old)-1] = packet{}
+	*h = old[:len(old)-1]
+	return p
+}

@@ -1,0 +1,273 @@
+package linkmodel
+
+import (
+	"encoding/binary"
+	"math"
+	"testing"
+	"time"
+)
+
+const ms = int64(time.Millisecond)
+
+// drain pops everything and returns the due times and the serial numbers carried in the frames.
+func drain(l *line) (due []int64, serial []uint32) {
+	for {
+		p, ok := l.pop(math.MaxInt64)
+		if !ok {
+			return due, serial
+		}
+		due = append(due, p.due)
+		serial = append(serial, binary.BigEndian.Uint32(p.data))
+		l.left(p.due, p)
+		l.free(p)
+	}
+}
+
+func frame(n int, serial uint32) []byte {
+	b := make([]byte, n)
+	binary.BigEndian.PutUint32(b, serial)
+	return b
+}
+
+func TestRateSpacesFrames(t *testing.T) {
+	t.Parallel()
+	// 1250 bytes at 100 Mbit/s take 100 µs.
+	l := newLine(Direction{Rate: 100e6, Delay: 10 * time.Millisecond, QueueTime: time.Second}, 1, 0)
+	for i := range 100 {
+		l.push(0, frame(1250, uint32(i)))
+	}
+	due, _ := drain(l)
+	if len(due) != 100 {
+		t.Fatalf("%d of 100 frames left", len(due))
+	}
+	for i, d := range due {
+		if want := 10*ms + int64(i+1)*100_000; d != want {
+			t.Fatalf("frame %d due at %d, want %d", i, d, want)
+		}
+	}
+	// After an idle second the bottleneck is empty again.
+	l.push(1000*ms, frame(1250, 0))
+	if due, _ := drain(l); due[0] != 1010*ms+100_000 {
+		t.Fatalf("frame after idle due at %d", due[0])
+	}
+}
+
+func TestQueueTailDrop(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		d    Direction
+		want int
+	}{
+		{"time", Direction{Rate: 100e6, QueueTime: 50 * time.Millisecond}, 500},
+		{"bytes", Direction{Rate: 100e6, QueueBytes: 62500}, 50},
+		{"smaller one", Direction{Rate: 100e6, QueueTime: 50 * time.Millisecond, QueueBytes: 12500}, 10},
+		{"default", Direction{Rate: 100e6}, 500},
+		{"no bottleneck", Direction{QueueBytes: 1}, 2000},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := newLine(c.d, 1, 0)
+			for i := range 2000 {
+				l.push(0, frame(1250, uint32(i)))
+			}
+			_, serial := drain(l)
+			if len(serial) != c.want {
+				t.Fatalf("%d frames went through, want %d", len(serial), c.want)
+			}
+			if got := l.snapshot().Dropped; got != uint64(2000-c.want) {
+				t.Fatalf("dropped %d, want %d", got, 2000-c.want)
+			}
+			for i, s := range serial {
+				if int(s) != i {
+					t.Fatalf("frame %d is number %d: not the tail was dropped", i, s)
+				}
+			}
+		})
+	}
+}
+
+func TestQueueDrainsAtRate(t *testing.T) {
+	t.Parallel()
+	// Offered twice the rate for a second: half goes through.
+	l := newLine(Direction{Rate: 100e6, QueueTime: 10 * time.Millisecond}, 1, 0)
+	const gap = 50_000
+	for i := range 20_000 {
+		l.push(int64(i)*gap, frame(1250, uint32(i)))
+	}
+	if due, _ := drain(l); len(due) < 10_000 || len(due) > 10_101 {
+		t.Fatalf("%d frames in a second and a queue, want 10000 to 10101", len(due))
+	}
+}
+
+func TestLossIsSeededAndRight(t *testing.T) {
+	t.Parallel()
+	const n = 100_000
+	lost := func(seed, stream uint64, p float64) (uint64, []uint32) {
+		l := newLine(Direction{Loss: p}, seed, stream)
+		var got []uint32
+		for i := range n {
+			l.push(int64(i), frame(64, uint32(i)))
+			_, s := drain(l)
+			got = append(got, s...)
+		}
+		return l.snapshot().Lost, got
+	}
+	for _, p := range []float64{0.01, 0.03, 0.5} {
+		k, _ := lost(7, 0, p)
+		sigma := math.Sqrt(n * p * (1 - p))
+		if math.Abs(float64(k)-n*p) > 4*sigma {
+			t.Errorf("lost %d of %d at %v, more than 4 sigma off", k, n, p)
+		}
+	}
+	k0, a := lost(7, 0, 0.01)
+	k1, b := lost(7, 0, 0.01)
+	_, c := lost(7, 1, 0.01)
+	if k0 != k1 || len(a) != len(b) || a[len(a)/2] != b[len(b)/2] {
+		t.Error("the same seed lost other frames")
+	}
+	if len(a) == len(c) && a[len(a)/2] == c[len(c)/2] && a[len(a)/3] == c[len(c)/3] {
+		t.Error("the two directions lose the same frames")
+	}
+	if k, _ := lost(1, 0, 1); k != n {
+		t.Errorf("loss 1 let %d through", n-k)
+	}
+}
+
+func TestLostFramesUseTheRate(t *testing.T) {
+	t.Parallel()
+	l := newLine(Direction{Rate: 100e6, Loss: 1, QueueTime: time.Second}, 1, 0)
+	for i := range 10 {
+		l.push(0, frame(1250, uint32(i)))
+	}
+	l.set(Direction{Rate: 100e6, QueueTime: time.Second})
+	l.push(0, frame(1250, 10))
+	if due, _ := drain(l); due[0] != 1_100_000 {
+		t.Fatalf("due at %d, want after ten lost frames' time", due[0])
+	}
+}
+
+func TestJitterKeepsOrder(t *testing.T) {
+	t.Parallel()
+	l := newLine(Direction{Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond}, 3, 0)
+	for i := range 1000 {
+		l.push(int64(i)*100_000, frame(64, uint32(i)))
+	}
+	due, serial := drain(l)
+	spread := false
+	for i := range serial {
+		if int(serial[i]) != i {
+			t.Fatalf("frame %d is number %d", i, serial[i])
+		}
+		wait := due[i] - int64(i)*100_000
+		if wait < 10*ms || wait > 15*ms {
+			t.Fatalf("frame %d waited %d ns", i, wait)
+		}
+		spread = spread || wait > 12*ms
+	}
+	if !spread {
+		t.Fatal("no jitter seen")
+	}
+}
+
+func TestReorderAndDuplicate(t *testing.T) {
+	t.Parallel()
+	l := newLine(Direction{Delay: time.Millisecond, Reorder: 0.1, ReorderBy: time.Millisecond, Duplicate: 0.1}, 3, 0)
+	const n = 10_000
+	for i := range n {
+		l.push(int64(i)*100_000, frame(64, uint32(i)))
+	}
+	due, serial := drain(l)
+	for i := 1; i < len(due); i++ {
+		if due[i] < due[i-1] {
+			t.Fatalf("frame %d leaves before its predecessor", i)
+		}
+	}
+	overtaken := 0
+	for i := 1; i < len(serial); i++ {
+		if serial[i] < serial[i-1] {
+			overtaken++
+		}
+	}
+	s := l.snapshot()
+	if s.Duplicated < n/10-150 || s.Duplicated > n/10+150 || len(due) != n+int(s.Duplicated) {
+		t.Errorf("%d duplicates, %d frames left", s.Duplicated, len(due))
+	}
+	if overtaken < n/20 {
+		t.Errorf("only %d frames overtaken of %d held back", overtaken, s.Reordered)
+	}
+}
+
+func TestOversizeIsCounted(t *testing.T) {
+	t.Parallel()
+	l := newLine(Direction{}, 1, 0)
+	l.push(0, make([]byte, 9000))
+	if s := l.snapshot(); s.Oversize != 1 || s.Faithful() {
+		t.Fatalf("stats %+v", s)
+	}
+	if _, ok := l.pop(math.MaxInt64); ok {
+		t.Fatal("an oversize frame was carried")
+	}
+}
+
+func TestPopWaitsForDue(t *testing.T) {
+	t.Parallel()
+	l := newLine(Direction{Delay: 10 * time.Millisecond}, 1, 0)
+	l.push(5*ms, frame(64, 1))
+	if _, ok := l.pop(15*ms - 1); ok {
+		t.Fatal("left early")
+	}
+	if due, ok := l.next(); !ok || due != 15*ms {
+		t.Fatalf("next due %d %v", due, ok)
+	}
+	p, ok := l.pop(15 * ms)
+	if !ok {
+		t.Fatal("did not leave when due")
+	}
+	l.left(15*ms+300_000, p)
+	if s := l.snapshot(); s.LateMaxus != 300 || s.LateP50us != 511 {
+		t.Fatalf("lateness %d max %d p50", s.LateMaxus, s.LateP50us)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	t.Parallel()
+	good := Symmetric(Direction{Delay: 100 * time.Millisecond, Rate: 1e8, Loss: 0.01}, 1)
+	if err := good.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for name, d := range map[string]Direction{
+		"loss":     {Loss: 1.5},
+		"nan":      {Loss: math.NaN()},
+		"delay":    {Delay: -1},
+		"long":     {Delay: time.Hour},
+		"rate":     {Rate: -1},
+		"tiny":     {Rate: 10},
+		"queue":    {QueueBytes: -1},
+		"reorder":  {Reorder: 0.1},
+		"dup":      {Duplicate: 2},
+		"jitter":   {Jitter: -1},
+		"queuetim": {QueueTime: -1},
+	} {
+		if err := Symmetric(d, 1).Validate(); err == nil {
+			t.Errorf("%s: accepted %+v", name, d)
+		}
+	}
+}
+
+func BenchmarkLine(b *testing.B) {
+	l := newLine(Direction{Rate: 1e9, Delay: 100 * time.Millisecond, Loss: 0.01, QueueTime: 50 * time.Millisecond}, 1, 0)
+	f := frame(1514, 1)
+	now := int64(0)
+	for b.Loop() {
+		now += 12_200
+		l.push(now, f)
+		for {
+			p, ok := l.pop(now)
+			if !ok {
+				break
+			}
+			l.left(now, p)
+			l.free(p)
+		}
+	}
+}

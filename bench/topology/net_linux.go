@@ -1,0 +1,200 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+// The addresses of the drawing.
+var (
+	ClientAddr  = netip.MustParseAddr("10.77.1.2")
+	GatewayAddr = netip.MustParseAddr("10.77.2.2") // as the client sees it
+	TargetAddr  = netip.MustParseAddr("10.77.3.2")
+	TargetNet   = netip.MustParsePrefix("10.77.3.0/24")
+
+	transitToClient  = netip.MustParseAddr("10.77.1.1")
+	transitToGateway = netip.MustParseAddr("10.77.2.1")
+	gatewayToTarget  = netip.MustParseAddr("10.77.3.1")
+
+	everywhere = netip.MustParsePrefix("0.0.0.0/0")
+)
+
+// The interfaces of the drawing.
+const (
+	TransitToClient  = "cl"
+	TransitToGateway = "gw"
+)
+
+// Config says how a Net is wired.
+type Config struct {
+	// CC is the TCP congestion control of all hosts; empty leaves the kernel's.
+	CC string
+	// Offloads leaves TSO, GSO, GRO and checksum offload on between client, transit and gateway, as a virtual cable
+	// has them. They are always off when Linked, and always on between gateway and target.
+	Offloads bool
+	// Linked leaves carrying frames through transit to a linkmodel.Forwarder between TransitToClient and
+	// TransitToGateway; nothing passes until it runs. Otherwise transit routes.
+	Linked bool
+	// MaxBuffer is the most a TCP socket may buffer in either direction, in bytes; zero leaves the kernel's.
+	MaxBuffer int
+}
+
+// Net is the four hosts of the package's drawing.
+type Net struct {
+	Client, Transit, Gateway, Target *Host
+	// CCBy says how the congestion control was set: "default", "sysctl" or "route".
+	CCBy string
+	cfg  Config
+	// routeCC, if not empty, must be on every route.
+	routeCC string
+}
+
+// New makes the hosts. The client reaches only the gateway, unless Direct is called.
+func New(cfg Config) (*Net, error) {
+	n := &Net{cfg: cfg, CCBy: "default"}
+	if err := n.make(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Net) make() (err error) {
+	for _, h := range []struct {
+		to   **Host
+		name string
+	}{{&n.Client, "client"}, {&n.Transit, "transit"}, {&n.Gateway, "gateway"}, {&n.Target, "target"}} {
+		if *h.to, err = NewHost(h.name); err != nil {
+			return err
+		}
+	}
+	if err = n.setCC(); err != nil {
+		return err
+	}
+	if n.cfg.MaxBuffer > 0 {
+		for _, h := range n.Hosts() {
+			if err = errors.Join(
+				h.Sysctl("net.ipv4.tcp_rmem", fmt.Sprintf("4096 131072 %d", n.cfg.MaxBuffer)),
+				h.Sysctl("net.ipv4.tcp_wmem", fmt.Sprintf("4096 16384 %d", n.cfg.MaxBuffer)),
+			); err != nil {
+				return err
+			}
+		}
+	}
+	return n.wire()
+}
+
+// Hosts lists the four.
+func (n *Net) Hosts() []*Host { return []*Host{n.Client, n.Transit, n.Gateway, n.Target} }
+
+func (n *Net) wire() error {
+	type cable struct {
+		a            *Host
+		devA, ipA    string
+		b            *Host
+		devB, ipB    string
+		mayLoseOffls bool
+	}
+	for _, c := range []cable{
+		{n.Client, "eth0", "10.77.1.2/24", n.Transit, TransitToClient, "10.77.1.1/24", true},
+		{n.Transit, TransitToGateway, "10.77.2.1/24", n.Gateway, "eth0", "10.77.2.2/24", true},
+		{n.Gateway, "eth1", "10.77.3.1/24", n.Target, "eth0", "10.77.3.2/24", false},
+	} {
+		if err := Connect(c.a, c.devA, c.b, c.devB); err != nil {
+			return err
+		}
+		for _, e := range []struct {
+			h       *Host
+			dev, ip string
+		}{{c.a, c.devA, c.ipA}, {c.b, c.devB, c.ipB}} {
+			if n.cfg.Linked && e.h == n.Transit {
+				continue // no address: transit's own stack is to see nothing
+			}
+			if err := e.h.AddAddr(e.dev, netip.MustParsePrefix(e.ip), n.routeCC); err != nil {
+				return err
+			}
+		}
+		if c.mayLoseOffls && (n.cfg.Linked || !n.cfg.Offloads) {
+			if err := errors.Join(c.a.OffloadsOff(c.devA), c.b.OffloadsOff(c.devB)); err != nil {
+				return err
+			}
+		}
+	}
+	clientNet, gatewayNet := netip.PrefixFrom(ClientAddr, 24).Masked(), netip.PrefixFrom(GatewayAddr, 24).Masked()
+	if err := errors.Join(
+		n.AddRoute(n.Client, Route{To: gatewayNet, Dev: "eth0", Via: transitToClient}),
+		n.AddRoute(n.Gateway, Route{To: clientNet, Dev: "eth0", Via: transitToGateway}),
+		n.AddRoute(n.Target, Route{To: everywhere, Dev: "eth0", Via: gatewayToTarget}),
+		n.Gateway.Sysctl("net.ipv4.ip_forward", "1"),
+	); err != nil {
+		return err
+	}
+	if !n.cfg.Linked {
+		return errors.Join(
+			n.AddRoute(n.Transit, Route{To: TargetNet, Dev: TransitToGateway, Via: GatewayAddr}),
+			n.Transit.Sysctl("net.ipv4.ip_forward", "1"),
+		)
+	}
+	// The forwarder changes no frame, so each side addresses the other's interface behind its next hop. To transit's
+	// own stack such a frame is somebody else's, and is dropped there at once.
+	clientMAC, err := n.Client.HardwareAddr("eth0")
+	if err != nil {
+		return err
+	}
+	gatewayMAC, err := n.Gateway.HardwareAddr("eth0")
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		n.Client.AddNeighbour("eth0", transitToClient, gatewayMAC),
+		n.Gateway.AddNeighbour("eth0", transitToGateway, clientMAC),
+	)
+}
+
+// AddRoute adds a route with the congestion control that the Net was asked for.
+func (n *Net) AddRoute(h *Host, r Route) error {
+	r.CC = n.routeCC
+	return h.AddRoute(r)
+}
+
+// AddAddr gives a host's interface an address, likewise.
+func (n *Net) AddAddr(h *Host, dev string, p netip.Prefix) error { return h.AddAddr(dev, p, n.routeCC) }
+
+// Direct lets the client reach the target without any peer.
+func (n *Net) Direct() error {
+	return n.AddRoute(n.Client, Route{To: TargetNet, Dev: "eth0", Via: transitToClient})
+}
+
+// Close ends every process on the hosts and frees them.
+func (n *Net) Close() error {
+	var errs []error
+	for _, h := range n.Hosts() {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Dial connects from a host; it blocks the host's thread meanwhile.
+func (h *Host) Dial(addr netip.AddrPort, timeout time.Duration) (c *net.TCPConn, err error) {
+	err = h.Do(func() error {
+		conn, err := net.DialTimeout("tcp4", addr.String(), timeout)
+		if err == nil {
+			c = conn.(*net.TCPConn)
+		}
+		return err
+	})
+	return c, err
+}
+
+// Listen listens on a host.
+func (h *Host) Listen(addr netip.AddrPort) (l *net.TCPListener, err error) {
+	err = h.Do(func() (err error) {
+		l, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
+		return err
+	})
+	return l, err
+}
