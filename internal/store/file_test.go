@@ -277,7 +277,7 @@ func TestForgottenIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const count = 500
+	const count = 150
 	key, err := service.AddKey(t.Context(), "anna", count, time.Time{})
 	if err != nil {
 		t.Fatal(err)
@@ -304,7 +304,7 @@ func TestForgottenIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		ids = append(ids, k.ID())
-		if public := k.Public(); len(ids)%100 == 0 && (bytes.Contains(onDisk(), public) ||
+		if public := k.Public(); len(ids)%50 == 0 && (bytes.Contains(onDisk(), public) ||
 			bytes.Contains(onDisk(), fmt.Appendf(nil, "%x", []byte(public)))) {
 			t.Fatal("a device's public key is on disk")
 		}
