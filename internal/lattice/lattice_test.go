@@ -46,6 +46,7 @@ var rules = []rule{
 
 	// What feeds and drains: they meet a session only as a flow.
 	{"internal/capture", "internal/flow"},
+	{"internal/udpport", "internal/flow"},
 	{"internal/egress", "internal/flow"},
 
 	// What knows devices, keys and gateways. Control has the rules and no SQL; store has the SQL.
@@ -55,13 +56,17 @@ var rules = []rule{
 
 	// The two ends, and the program.
 	{"client", "internal/capture internal/dialer internal/flow internal/hostnet internal/link internal/session " +
-		"internal/transport internal/transports internal/wire"},
+		"internal/transport internal/transports internal/udpport internal/wire"},
 	{"internal/gateway", "internal/control internal/egress internal/flow internal/link internal/session " +
 		"internal/transport internal/transports internal/wire"},
-	{"internal/demo", "client internal/control internal/flow internal/gateway internal/store internal/transport"},
+	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/store " +
+		"internal/transport internal/transports"},
+	{"internal/keyinput", ""},
+	{"internal/demo", "client internal/control internal/flow internal/gateway internal/gatewaydir internal/store " +
+		"internal/transport"},
 	{"internal/cli", "client internal/capture internal/console internal/control internal/demo internal/dialer " +
-		"internal/egress internal/flow internal/gateway internal/hostnet internal/store internal/transport " +
-		"internal/transports"},
+		"internal/egress internal/flow internal/gateway internal/gatewaydir internal/hostnet internal/keyinput " +
+		"internal/store internal/transport internal/transports"},
 	{"cmd", "internal/cli"},
 
 	// What measures the product may use all of it; the product uses none of these.
@@ -83,6 +88,7 @@ var never = []rule{
 	{"internal/control", "internal/store internal/gateway client"},
 	{"client", "internal/gateway internal/control internal/store internal/console internal/egress internal/cli"},
 	{"internal/gateway", "client internal/capture internal/hostnet internal/console internal/cli"},
+	{"internal/gatewaydir", "client internal/capture internal/hostnet internal/console internal/cli"},
 	{"cmd", "lab bench tests"},
 	{"client", "lab bench tests"},
 	{"internal", "lab bench tests cmd"},
