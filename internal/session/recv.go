@@ -24,8 +24,7 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		l.opt.Handshake = nil
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		l.received += uint64(size)
-		l.lastRecv = now
+		l.heardLocked(now, size)
 		l.confirmed = true
 		l.progressLocked(now)
 		s.acknowledgeLocked(0, next, now)
@@ -45,8 +44,7 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 	if s.err != nil {
 		return s.err
 	}
-	l.received += uint64(size)
-	l.lastRecv = now
+	l.heardLocked(now, size)
 	if t.Numbered() {
 		return l.numberedLocked(t, body, size, now)
 	}
@@ -97,7 +95,13 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 func (l *Link) receivedPacket(now time.Time, size int) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
+	l.heardLocked(now, size)
+}
+
+// heardLocked notes that a frame came in.
+func (l *Link) heardLocked(now time.Time, size int) {
 	l.received += uint64(size)
+	l.s.count.received += uint64(size)
 	l.lastRecv = now
 }
 

@@ -164,14 +164,11 @@ func (sc *schedule) run() {
 		}
 		t.Errorf("client %+v\ngateway %+v", sc.client.Status(), sc.gateway.Status())
 	}
-	for { // the far side may still have to hear of the end
+	for over := false; !over; { // the far side may still have to hear of the end
+		time.Sleep(time.Minute)
 		sc.mu.Lock()
-		wait := max(0, time.Until(sc.outage))
+		over = time.Since(sc.outage) > time.Minute
 		sc.mu.Unlock()
-		time.Sleep(wait + time.Minute)
-		if wait == 0 {
-			break
-		}
 	}
 	close(stop)
 	helpers.Wait()
@@ -382,10 +379,7 @@ func (sc *schedule) dial() {
 	}
 	sc.dials.Go(func() {
 		time.Sleep(sc.path.delay)
-		link.down.mu.Lock()
-		dead := link.down.closed || link.down.left == 0 || link.up.left == 0
-		link.down.mu.Unlock()
-		if dead {
+		if link.up.gone() || link.down.gone() {
 			return // the gateway never heard of it
 		}
 		w := testWelcome

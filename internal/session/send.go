@@ -140,7 +140,9 @@ func (l *Link) flushLocked(inline bool) {
 		}
 		s.mu.Unlock()
 		b.seal()
+		s.cfg.Turn.enter()
 		err := transport.WriteBatch(l.conn, b.out)
+		s.cfg.Turn.leave(b.size)
 		s.mu.Lock()
 		l.waiting = false
 		for _, f := range b.frames {
@@ -148,6 +150,7 @@ func (l *Link) flushLocked(inline bool) {
 			s.releaseLocked(f)
 		}
 		l.sent += uint64(b.size)
+		s.count.sent += uint64(b.size)
 		if err != nil {
 			l.failLocked(fmt.Errorf("writing: %w", err))
 			break

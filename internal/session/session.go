@@ -46,6 +46,8 @@ type Config struct {
 	Grace      time.Duration // without a link, before sleep
 	Sleep      time.Duration // without a link, before the end
 
+	// Turn is where this session waits for its turn to send, shared with others; nil never waits.
+	Turn *Member
 	// Accept is called in its own goroutine for every stream the far side opens (gateway only). It answers with
 	// Stream.Answer and must end the stream.
 	Accept func(*Stream, flow.Target)
@@ -121,6 +123,8 @@ type Session struct {
 
 type counters struct {
 	streams       uint64 // opened since the start
+	sent          uint64 // bytes on links, with all overhead but TLS's
+	received      uint64
 	resent        uint64 // bytes sent again on another link
 	suspicions    uint64
 	lateDrops     uint64 // packets dropped because they would have come late
@@ -169,6 +173,9 @@ func (s *Session) ID() wire.SessionID { return s.cfg.ID }
 
 // Done is closed when the session has ended; Err then says why.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
+
+// Context ends with the session.
+func (s *Session) Context() context.Context { return s.ctx }
 
 // Err returns why the session ended, nil while it lives.
 func (s *Session) Err() error {

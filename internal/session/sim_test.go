@@ -86,6 +86,13 @@ func (d *simDir) swallowAfter(n int) {
 	}
 }
 
+// gone reports whether nothing comes through any more.
+func (d *simDir) gone() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed || d.left == 0
+}
+
 func (d *simDir) setRate(rate float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -12,6 +12,8 @@ type Status struct {
 	StreamsTotal  uint64
 	Held          int // bytes retained for sending
 	Reassembly    int // bytes held for readers
+	Sent          uint64 // bytes on all links so far
+	Received      uint64
 	Resent        uint64
 	Suspicions    uint64
 	PacketsLate   uint64
@@ -46,7 +48,7 @@ func (s *Session) Status() Status {
 	defer s.mu.Unlock()
 	st := Status{
 		Streams: len(s.streams), StreamsTotal: s.count.streams, Held: s.held, Reassembly: s.reassembly,
-		Resent: s.count.resent, Suspicions: s.count.suspicions, PacketsLate: s.count.lateDrops,
+		Sent: s.count.sent, Received: s.count.received, Resent: s.count.resent, Suspicions: s.count.suspicions, PacketsLate: s.count.lateDrops,
 		PacketsFull: s.count.overflowDrops, Detached: s.detached, ProbeInterval: s.probeEvery,
 		LastData: s.lastHeardLocked(),
 	}
@@ -73,3 +75,15 @@ func (l *Link) Cause() error {
 
 // ID numbers the links of a session in the order they came.
 func (l *Link) ID() uint64 { return l.id }
+
+// Probe asks every link whether it lives, as after a change of network or a sleep.
+func (s *Session) Probe() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for _, l := range s.links {
+		if !l.pinging && !l.dead {
+			l.pingLocked(now)
+		}
+	}
+}

@@ -135,6 +135,10 @@ func (st *Stream) openedLocked(o wire.Opened) {
 	}
 }
 
+// Answered is closed when the stream was answered or has failed. At a gateway that has not answered, it tells that the
+// stream was given up.
+func (st *Stream) Answered() <-chan struct{} { return st.answered }
+
 // Target is where the stream goes (client only).
 func (st *Stream) Target() flow.Target { return st.target }
 

@@ -1,0 +1,262 @@
+// Package client carries an application's or a machine's traffic to a Godwit gateway. It is the whole client but for the
+// command line, made to be embedded:
+//
+//	key, err := accesskey.Parse(text)
+//	c, err := client.New(client.Config{Key: key, StateDir: dir})
+//	go c.Run(ctx)
+//	conn, err := c.Dial(ctx, "tcp", "example.org:443")
+//
+// A Client keeps one session with the gateway over a few links, and replaces links as they are blocked or break; the
+// connections made through it go on meanwhile.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/capture/proxy"
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/udpport"
+)
+
+const (
+	// DefaultLinks is how many links a client keeps: one that works and one that is warm, so that a blocked link costs
+	// less than a second.
+	DefaultLinks = 2
+	// MaxLinks is the most it keeps: a firewall counts connections.
+	MaxLinks = 3
+	// DefaultMemory bounds what a client retains and reassembles, in bytes.
+	DefaultMemory = 256 << 20
+)
+
+// Config is what a Client needs. Zero values mean what each field says.
+type Config struct {
+	// Key is the access key. Required.
+	Key accesskey.Key
+	// StateDir is where the device's key and certificate live, in files for their owner only. Empty keeps them in memory,
+	// and the next run is another device.
+	StateDir string
+	// Links is how many links to keep, 1 to MaxLinks; 0 means DefaultLinks.
+	Links int
+	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
+	Congestion string
+	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
+	// Control).
+	Protect func(network, address string, c syscall.RawConn) error
+	// Logger gets events of links, never destinations; nil discards them.
+	Logger *slog.Logger
+	// Memory bounds what is retained and reassembled, in bytes; 0 means DefaultMemory.
+	Memory int64
+	// Events, if not nil, is told what happens to links. It must not block.
+	Events func(Event)
+}
+
+// Client is one device's session with its gateway. Safe for concurrent use.
+type Client struct {
+	cfg    Config
+	log    *slog.Logger
+	pool   *session.Pool
+	dialer transport.Dialer
+	udp    *udpport.Mux
+	proxy  *proxy.Server
+
+	// changed is told that something about the session changed; one token, since Run looks at everything each time.
+	changed chan struct{}
+	// poke makes Run dial without waiting for its back-off.
+	poke chan struct{}
+
+	mu       sync.Mutex
+	running  bool
+	session  *session.Session
+	welcomed bool          // the session has been welcomed once
+	ready    chan struct{} // closed while welcomed, replaced with a new session
+	identity *identity
+	links    map[uint64]*session.Link // of this session, as last seen
+	// suspected tells which of them were.
+	suspected map[uint64]bool
+	refusal   *link.Refusal // not yet acted on
+	refusedBy *session.Session
+	replaced  []Replacement
+	lost      uint64 // links lost so far
+	families  flow.Families
+	addrs     tunnelAddrs
+	attempts  int // failed dials since the last good one
+	lastErr   error
+	nextDial  time.Time
+}
+
+// ErrRefused is matched by errors of Run that no retry with this access key mends.
+var ErrRefused = errors.New("refused by the gateway")
+
+// New makes a Client; Run brings it to life.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.Key.Validate(); err != nil {
+		return nil, fmt.Errorf("field Key: %w", err)
+	}
+	switch {
+	case cfg.Links == 0:
+		cfg.Links = DefaultLinks
+	case cfg.Links < 0 || cfg.Links > MaxLinks:
+		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
+	}
+	if cfg.Memory == 0 {
+		cfg.Memory = DefaultMemory
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	id, err := loadIdentity(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Client{
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id,
+		dialer:    &https.Dialer{Congestion: cfg.Congestion, Control: cfg.Protect},
+		changed:   make(chan struct{}, 1),
+		poke:      make(chan struct{}, 1),
+		ready:     make(chan struct{}),
+		links:     make(map[uint64]*session.Link),
+		suspected: make(map[uint64]bool),
+	}
+	c.udp = udpport.New(udpport.Config{Send: c.sendPacket})
+	c.proxy = proxy.New(proxy.Config{Outside: c, Logger: cfg.Logger})
+	return c, nil
+}
+
+// ErrRunning is returned by Run for a Client that runs already.
+var ErrRunning = errors.New("the client is running already")
+
+// Run keeps the session until ctx is done, and then ends it and returns nil; or until the gateway refuses this device
+// for good, with an error that matches ErrRefused. It owns every goroutine it starts. A Client runs once.
+func (c *Client) Run(ctx context.Context) error {
+	c.mu.Lock()
+	if c.running {
+		c.mu.Unlock()
+		return ErrRunning
+	}
+	c.running = true
+	c.mu.Unlock()
+	err := c.manage(ctx)
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s != nil {
+		s.Close(flow.CodeLocalShutdown)
+	}
+	c.udp.Close()
+	return err
+}
+
+// ServeProxy answers SOCKS5 and HTTP proxy clients on l, which must be on a loopback address, until ctx is done. It owns
+// l and returns when every connection is gone.
+func (c *Client) ServeProxy(ctx context.Context, l net.Listener) error { return c.proxy.Serve(ctx, l) }
+
+// Ready waits until data has flowed to the gateway and back in the present session.
+func (c *Client) Ready(ctx context.Context) error {
+	_, err := c.current(ctx)
+	return err
+}
+
+// current returns the session, waiting until the gateway has welcomed it.
+func (c *Client) current(ctx context.Context) (*session.Session, error) {
+	for {
+		c.mu.Lock()
+		s, ready := c.session, c.ready
+		c.mu.Unlock()
+		select {
+		case <-ready:
+			if s != nil && s.Err() == nil {
+				return s, nil
+			}
+			// It has ended and Run has not yet made another.
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				return nil, c.notReady(ctx)
+			}
+		case <-ctx.Done():
+			return nil, c.notReady(ctx)
+		}
+	}
+}
+
+func (c *Client) notReady(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lastErr != nil {
+		return flow.Errorf(flow.CodeTimeout, "the gateway cannot be reached: %v", c.lastErr)
+	}
+	return flow.Errorf(flow.CodeTimeout, "the gateway cannot be reached: %v", ctx.Err())
+}
+
+// Dial connects to a TCP address through the gateway; a name is looked up there. It is a net.Dialer's DialContext, with
+// network "tcp".
+func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if network != "tcp" {
+		return nil, fmt.Errorf("network %q: only tcp can be dialled; see ListenPacket for UDP", network)
+	}
+	t, err := flow.ParseTarget(address)
+	if err != nil {
+		return nil, err
+	}
+	st, err := c.Open(ctx, t, false)
+	if err != nil {
+		return nil, err
+	}
+	return st, nil
+}
+
+// ListenPacket opens a UDP port at the tunnel's address. Its addresses are *net.UDPAddr.
+func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
+	if _, err := c.current(ctx); err != nil {
+		return nil, err
+	}
+	return c.udp.ListenPacket(ctx)
+}
+
+// NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once.
+func (c *Client) NetworkChanged() {
+	c.mu.Lock()
+	s := c.session
+	c.nextDial, c.attempts = time.Time{}, 0
+	c.mu.Unlock()
+	if s != nil {
+		s.Probe()
+	}
+	c.tell(c.poke)
+	c.tell(c.changed)
+}
+
+func (c *Client) tell(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Client) sendPacket(p []byte) error {
+	c.mu.Lock()
+	s := c.session
+	c.mu.Unlock()
+	if s == nil {
+		return &flow.Error{Code: flow.CodeNetUnreach}
+	}
+	return s.SendPacket(p)
+}
+
+// refusedError is a refusal that this client cannot mend.
+type refusedError struct{ *link.Refusal }
+
+func (e *refusedError) Is(target error) bool { return target == ErrRefused }
+func (e *refusedError) Unwrap() error        { return e.Refusal }

@@ -1,0 +1,293 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"net/netip"
+	"time"
+
+	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+const (
+	// dialSpacing is the least time between two dials: parallel and hasty ones are what a firewall looks for
+	// (more than three within some 400 ms get an address frozen for minutes in one country).
+	dialSpacing = 450 * time.Millisecond
+	// maxBackoff bounds the wait between dials that fail.
+	maxBackoff = time.Minute
+	// lookEvery is how often the clock is looked at for a sleep of the machine.
+	lookEvery = 20 * time.Second
+	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
+	// (RFC 8446 §5.5: 2^24.5 full records).
+	linkBytes = 128 << 30
+)
+
+type tunnelAddrs struct{ v4, v6 netip.Addr }
+
+// manage keeps a session, and links for it.
+func (c *Client) manage(ctx context.Context) error {
+	dialled := make(chan error, 1) // one dial at a time, whose end is awaited below
+	dialling := false
+	defer func() {
+		if dialling {
+			<-dialled
+		}
+	}()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	dialCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lastWall, lastMono := time.Now().Round(0), time.Now()
+	for {
+		s := c.sessionNow()
+		c.notice(s)
+		wait := lookEvery
+		if !dialling && c.wantsLink(s) {
+			c.mu.Lock()
+			wait = min(wait, time.Until(c.nextDial))
+			c.mu.Unlock()
+			if wait <= 0 {
+				dialling = true
+				wait = lookEvery
+				go func() { dialled <- c.dial(dialCtx, s) }()
+			}
+		}
+		timer.Reset(max(wait, 0))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.changed:
+		case <-c.poke:
+		case <-timer.C:
+		case err := <-dialled:
+			dialling = false
+			if fatal := c.dialEnded(err); fatal != nil {
+				return fatal
+			}
+		}
+		if err := c.takeRefusal(); err != nil {
+			return err
+		}
+		// The monotonic clock stands still while the machine sleeps, the wall clock does not.
+		now := time.Now()
+		if slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono); slept > 5*time.Second {
+			c.log.Info("the machine has slept", "for", slept.Round(time.Second))
+			s.Probe()
+			c.mu.Lock()
+			c.nextDial, c.attempts = time.Time{}, 0
+			c.mu.Unlock()
+		}
+		lastWall, lastMono = now.Round(0), now
+	}
+}
+
+// sessionNow returns the session, beginning a new one if it has ended.
+func (c *Client) sessionNow() *session.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != nil && c.session.Err() == nil {
+		return c.session
+	}
+	if c.session != nil {
+		c.log.Info("the session ended: beginning another", "cause", c.session.Err())
+	}
+	var id wire.SessionID
+	rand.Read(id[:])
+	c.session = session.New(session.Config{
+		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log,
+		Packet:  c.udp.Deliver,
+		Changed: func() { c.tell(c.changed) },
+	})
+	if c.welcomed {
+		c.ready = make(chan struct{})
+	}
+	c.welcomed = false
+	clear(c.links)
+	clear(c.suspected)
+	return c.session
+}
+
+// wantsLink reports whether another link should be dialled, making room for it if need be.
+func (c *Client) wantsLink(s *session.Session) bool {
+	st := s.Status()
+	healthy, worst := 0, (*session.Link)(nil)
+	for _, l := range st.Links {
+		switch {
+		case l.Sent+l.Received > linkBytes && !l.Draining:
+			if healthy > 0 || len(st.Links) > 1 {
+				l.Link.Retire()
+			} else {
+				return true // its successor first
+			}
+		case !l.Suspected && !l.Draining:
+			healthy++
+		case worst == nil:
+			worst = l.Link // links come in order of age
+		}
+	}
+	_, renew := c.identity.present(time.Now())
+	want := c.cfg.Links
+	if renew && len(st.Links) <= want {
+		want = healthy + 1 // a certificate is renewed on a new link
+	}
+	if healthy >= want {
+		return false
+	}
+	if len(st.Links) > MaxLinks && worst != nil {
+		worst.Close()
+	}
+	return true
+}
+
+// dial makes one link and attaches it to s.
+func (c *Client) dial(ctx context.Context, s *session.Session) error {
+	ep := c.endpoint()
+	began := time.Now()
+	conn, err := c.dialer.Dial(ctx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins()})
+	if err != nil {
+		return err
+	}
+	// TCP's and TLS's handshakes were one round trip each.
+	rtt := time.Since(began) / 2
+	cert, renew := c.identity.present(time.Now())
+	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
+		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+	c.mu.Lock()
+	if !c.welcomed {
+		k.Flags |= wire.HelloNew
+	}
+	c.mu.Unlock()
+	switch {
+	case cert == nil:
+		k.Flags |= wire.HelloEnrol
+	case renew:
+		k.Flags |= wire.HelloRenew
+	}
+	if err := link.Open(conn, k); err != nil {
+		conn.Close()
+		return &transport.DialError{Transport: k.Transport, Stage: transport.StageDoor, Err: err}
+	}
+	_, err = s.Attach(conn, session.LinkOptions{
+		Transport: k.Transport, RTT: rtt,
+		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },
+	})
+	return err
+}
+
+// endpoint is where to dial next: the first one, and after each failure the next.
+func (c *Client) endpoint() accesskey.Endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var known []accesskey.Endpoint
+	for _, ep := range c.cfg.Key.Endpoints {
+		if ep.Transport == "" || ep.Transport == c.dialer.Transport() {
+			known = append(known, ep)
+		}
+	}
+	return known[c.attempts%len(known)] // the first endpoint of a key is always https
+}
+
+// answered takes the gateway's answer to a HELLO. It runs on the link's reader.
+func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64, error) {
+	w, err := link.ParseAnswer(t, body)
+	if err != nil {
+		var refusal *link.Refusal
+		c.mu.Lock()
+		c.lastErr = err
+		c.attempts++
+		if errors.As(err, &refusal) {
+			c.refusal = refusal
+			c.refusedBy = s
+		}
+		c.mu.Unlock()
+		c.tell(c.changed)
+		return 0, err
+	}
+	if w.Cert != nil {
+		if err := c.identity.store(w.Cert); err != nil {
+			c.log.Warn("the device's certificate could not be kept", "err", err)
+		}
+	}
+	s.SetEarlyWindow(w.Window)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session != s {
+		return 0, errors.New("the session has ended meanwhile")
+	}
+	c.families = w.Families
+	c.attempts, c.lastErr = 0, nil
+	c.addrs = tunnelAddrs{w.Addr4, w.Addr6}
+	c.udp.SetAddrs(w.Addr4, w.Addr6)
+	if !c.welcomed {
+		c.welcomed = true
+		close(c.ready)
+	}
+	return w.Next, nil
+}
+
+// takeRefusal acts on a refusal: it is mended, waited out, or returned.
+func (c *Client) takeRefusal() error {
+	c.mu.Lock()
+	r, s := c.refusal, c.refusedBy
+	c.refusal, c.refusedBy = nil, nil
+	c.mu.Unlock()
+	if r == nil {
+		return nil
+	}
+	c.log.Info("the gateway refused a link", "cause", r.Error())
+	wait := max(time.Duration(r.Retry)*time.Second, dialSpacing)
+	switch r.Cause {
+	case wire.CauseSessionUnknown:
+		s.Close(flow.CodeSessionLost) // sessionNow begins another
+	case wire.CauseCertExpired:
+		c.identity.forget() // enrolling again finds the device's place
+	case wire.CauseBusy, wire.CauseNoControl:
+	case wire.CauseClock:
+		c.mu.Lock()
+		c.lastErr = fmt.Errorf("%w: this machine's clock is %v off the gateway's: set it", r, r.ClockSkew(time.Now()))
+		c.mu.Unlock()
+	default:
+		return &refusedError{r}
+	}
+	c.mu.Lock()
+	c.nextDial = time.Now().Add(wait)
+	c.mu.Unlock()
+	return nil
+}
+
+// dialEnded spaces out the next dial. An error it returns ends Run.
+func (c *Client) dialEnded(err error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	wait := dialSpacing
+	if err != nil {
+		c.lastErr = err
+		c.attempts++
+		c.log.Debug("dialling failed", "err", redact(err), "attempts", c.attempts)
+	}
+	if c.attempts > 0 {
+		wait = min(dialSpacing<<min(c.attempts, 10), maxBackoff)
+	}
+	c.nextDial = time.Now().Add(wait*3/4 + mrand.N(wait/2))
+	if wait == dialSpacing {
+		c.nextDial = time.Now().Add(wait + mrand.N(wait/4))
+	}
+	return nil
+}
+
+// redact keeps the gateway's address out of a log, which people post when they ask for help.
+func redact(err error) string {
+	var de *transport.DialError
+	if errors.As(err, &de) {
+		return fmt.Sprintf("%s: %s: %v", de.Transport, de.Stage, flow.CodeOf(de.Err))
+	}
+	return err.Error()
+}

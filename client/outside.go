@@ -1,0 +1,50 @@
+package client
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+)
+
+// A Client is what captures speak to.
+var _ flow.Outside = (*Client)(nil)
+
+// Open implements flow.Opener, for captures; embedders use Dial.
+func (c *Client) Open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
+	s, err := c.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.familyError(t); err != nil {
+		return nil, err
+	}
+	return s.Open(ctx, t, early)
+}
+
+// familyError says at once what the gateway would say a round trip later: that it cannot reach this kind of address.
+func (c *Client) familyError(t flow.Target) error {
+	a, ok := t.Addr()
+	if !ok {
+		return nil
+	}
+	want := flow.IPv6
+	if a.Is4() {
+		want = flow.IPv4
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.families != 0 && !c.families.Has(want) {
+		return flow.Errorf(flow.CodeNetUnreach, "the gateway cannot reach addresses of this family")
+	}
+	return nil
+}
+
+// Resolve looks a name up at the gateway. It implements flow.Resolver.
+func (c *Client) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
+	s, err := c.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.Resolve(ctx, name)
+}

@@ -1,0 +1,205 @@
+// Package gateway is the server outside: it lets devices in, holds their sessions, and sends what they carry to the
+// egress.
+//
+//	listener ─ door ─ HELLO ─ admit ─┬─ a session that is there: attach ─┐
+//	                                 ├─ a new one: make, attach ─────────┼─ streams ─ egress.Dial ─ the world
+//	                                 └─ REFUSED, with the cause          └─ packets ─ egress.Packets
+//
+// It writes nothing about where users go, and keeps nothing of a session after its end.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/godwit-vpn/godwit/internal/control"
+	"github.com/godwit-vpn/godwit/internal/device"
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
+
+const (
+	// DefaultMemory is how much sessions may retain and reassemble together, in bytes.
+	DefaultMemory = 1 << 30
+	// drainTime is how long clients have to go elsewhere when the gateway stops.
+	drainTime = 500 * time.Millisecond
+	// maxDeviceDials bounds the dials that one device may have under way.
+	maxDeviceDials = 256
+	// maxDeviceSessions bounds the sessions of one device: one that works, and one it has lost but may come back to.
+	maxDeviceSessions = 4
+)
+
+// Config is what a Gateway needs. All but the last fields are required.
+type Config struct {
+	// Listeners are where links come in, by their transport's name. The gateway owns them once it runs.
+	Listeners map[string][]transport.Listener
+	Control   *control.Service
+	// DoorSecret derives an access key's door secret from its id.
+	DoorSecret func(keyID [8]byte) [16]byte
+	Network    [8]byte
+	Egress     flow.Egress
+	Logger     *slog.Logger
+
+	Memory int64         // of all sessions, bytes; 0 means DefaultMemory
+	Grace  time.Duration // as in session.Config
+	Sleep  time.Duration
+}
+
+// Gateway serves one network's devices. Make one with New.
+type Gateway struct {
+	cfg   Config
+	log   *slog.Logger
+	pool  *session.Pool
+	began time.Time
+	gate  *session.Gate
+
+	mu       sync.Mutex
+	sessions map[sessionKey]*guest
+	addrs    map[[4]byte]*guest // by tunnel address
+	turns    map[device.ID]*turn
+	draining bool
+
+	count struct {
+		strangers, refused, admitted, enrolled atomic.Uint64
+	}
+}
+
+// New makes a Gateway.
+func New(cfg Config) *Gateway {
+	if cfg.Memory == 0 {
+		cfg.Memory = DefaultMemory
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), began: time.Now(),
+		gate:     session.NewGate(runtime.GOMAXPROCS(0)),
+		sessions: make(map[sessionKey]*guest),
+		addrs:    make(map[[4]byte]*guest),
+		turns:    make(map[device.ID]*turn),
+	}
+	cfg.Control.OnRevoked(g.revoked)
+	return g
+}
+
+// Run serves until ctx is done, then tells the clients, ends every session and returns nil. It owns the listeners and
+// every goroutine of theirs.
+func (g *Gateway) Run(ctx context.Context) error {
+	group, gctx := errgroup.WithContext(ctx)
+	var conns sync.WaitGroup
+	for name, listeners := range g.cfg.Listeners {
+		for _, l := range listeners {
+			group.Go(func() error { return g.accept(gctx, name, l, &conns) })
+			group.Go(func() error {
+				<-gctx.Done()
+				return l.Close()
+			})
+		}
+	}
+	group.Go(func() error {
+		if err := g.cfg.Control.Run(gctx); !errors.Is(err, context.Canceled) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		g.sweep(gctx)
+		return nil
+	})
+	group.Go(func() error {
+		<-gctx.Done()
+		g.stop()
+		return nil
+	})
+	err := group.Wait()
+	conns.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// stop sends clients away and ends every session.
+func (g *Gateway) stop() {
+	g.mu.Lock()
+	g.draining = true
+	guests := make([]*guest, 0, len(g.sessions))
+	for _, v := range g.sessions {
+		guests = append(guests, v)
+	}
+	g.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, v := range guests {
+		wg.Go(func() {
+			v.session.Drain(drainTime)
+			v.session.Close(flow.CodeSessionLost)
+		})
+	}
+	wg.Wait()
+}
+
+func (g *Gateway) accept(ctx context.Context, name string, l transport.Listener, conns *sync.WaitGroup) error {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		conns.Go(func() { g.visit(ctx, name, conn) })
+	}
+}
+
+// sweep ends sessions whose authority has run out.
+func (g *Gateway) sweep(ctx context.Context) {
+	tick := time.NewTicker(30 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, v := range g.guests(func(v *guest) bool { return v.until().Before(now) }) {
+				go v.session.Close(flow.CodeSessionLost)
+			}
+		}
+	}
+}
+
+// revoked ends the sessions of devices and access keys that are refused from now on. It does not wait.
+func (g *Gateway) revoked(devices []device.ID, keys [][8]byte) {
+	gone := make(map[any]bool, len(devices)+len(keys))
+	for _, d := range devices {
+		gone[d] = true
+	}
+	for _, k := range keys {
+		gone[k] = true
+	}
+	for _, v := range g.guests(func(v *guest) bool { return gone[v.device] || gone[v.keyID] }) {
+		go v.session.Close(flow.CodeSessionLost)
+	}
+}
+
+// guests returns the sessions that match.
+func (g *Gateway) guests(match func(*guest) bool) []*guest {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var found []*guest
+	for _, v := range g.sessions {
+		if match(v) {
+			found = append(found, v)
+		}
+	}
+	return found
+}

@@ -1,0 +1,151 @@
+// Package gatewaydir is a gateway's state directory: what init makes and run needs, in one place.
+//
+//	gateway.toml      what the operator may change (Settings)
+//	godwit.db         access keys and devices
+//	keys/             0700; every file 0600
+//	  network, door.key, control.key, directory.key   the network's secrets (package control)
+//	  tls.key         the gateway's TLS key: access keys pin it, so it is kept for good
+//	  tls-next.key    the one that will take its place, pinned ahead
+//
+// Losing keys/ means new access keys for everyone; the rest can be made again.
+package gatewaydir
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/control"
+	"github.com/godwit-vpn/godwit/internal/store"
+)
+
+const (
+	// FirstKey is the name of the access key that Init makes.
+	FirstKey = "first"
+	// firstKeyDevices is how many devices it allows: a person's own.
+	firstKeyDevices = 5
+
+	settingsFile = "gateway.toml"
+	databaseFile = "godwit.db"
+)
+
+// ErrNotInitialised is matched when the directory holds no gateway yet.
+var ErrNotInitialised = errors.New("there is no gateway here yet: run 'godwit gateway init' first")
+
+// Dir is an open state directory. Close it.
+type Dir struct {
+	Path     string
+	Settings Settings
+	Secrets  *control.Secrets
+	Store    *store.SQLite
+	Control  *control.Service
+	TLS      TLSKeys
+}
+
+// Init makes a gateway's state directory, or opens the one that is there: it changes nothing that exists, except the
+// endpoints if any are given. made says whether there was none.
+func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, false, fmt.Errorf("state directory: %w", err)
+	}
+	settingsPath := filepath.Join(path, settingsFile)
+	if _, err := os.Stat(settingsPath); errors.Is(err, fs.ErrNotExist) {
+		made = true
+	}
+	if made || len(endpoints) > 0 {
+		s := DefaultSettings()
+		if !made {
+			if s, err = ReadSettings(settingsPath); err != nil {
+				return nil, false, err
+			}
+		}
+		if len(endpoints) > 0 {
+			s.Endpoints = endpoints
+		} else {
+			s.Endpoints = []string{guessEndpoint()}
+		}
+		if err := s.Validate(); err != nil {
+			return nil, false, err
+		}
+		// The secrets first: settings that are there mean that the rest is, too.
+		if _, err := control.InitSecrets(path, rand.Reader); err != nil {
+			return nil, false, err
+		}
+		if err := initTLSKeys(path); err != nil {
+			return nil, false, err
+		}
+		if err := s.write(settingsPath, made); err != nil {
+			return nil, false, err
+		}
+	}
+	d, err = Open(ctx, path, log)
+	if err != nil {
+		return nil, false, err
+	}
+	keys, err := d.Control.Keys(ctx)
+	if err == nil && len(keys) == 0 {
+		_, err = d.Control.AddKey(ctx, FirstKey, firstKeyDevices, time.Time{})
+		if errors.Is(err, control.ErrNameTaken) { // another init at the same moment
+			err = nil
+		}
+	}
+	if err != nil {
+		d.Close()
+		return nil, false, err
+	}
+	return d, made, nil
+}
+
+// Open opens the directory that Init made.
+func Open(ctx context.Context, path string, log *slog.Logger) (*Dir, error) {
+	d := &Dir{Path: path}
+	var err error
+	if d.Settings, err = ReadSettings(filepath.Join(path, settingsFile)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("state directory %q: %w", path, ErrNotInitialised)
+		}
+		return nil, err
+	}
+	if d.Secrets, err = control.LoadSecrets(path); err != nil {
+		return nil, err
+	}
+	if d.TLS, err = loadTLSKeys(path); err != nil {
+		return nil, err
+	}
+	if d.Store, err = store.OpenSQLite(ctx, filepath.Join(path, databaseFile)); err != nil {
+		return nil, err
+	}
+	d.Control, err = control.New(ctx, control.Config{Store: d.Store, Secrets: d.Secrets, Log: log})
+	if err != nil {
+		d.Store.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Close closes the database.
+func (d *Dir) Close() error { return d.Store.Close() }
+
+// AccessKey is the text form's content of one of control's keys, for this gateway.
+func (d *Dir) AccessKey(k control.AccessKey) (accesskey.Key, error) {
+	endpoints, err := d.Settings.accessEndpoints()
+	if err != nil {
+		return accesskey.Key{}, err
+	}
+	return accesskey.Key{
+		ID:           k.ID,
+		Secret:       accesskey.NewSecret(d.Secrets.DoorSecret(k.ID)),
+		Pin:          d.TLS.Pin,
+		NextPin:      d.TLS.NextPin,
+		Endpoints:    endpoints,
+		DirectoryKey: d.Secrets.DirectoryKey(),
+		Label:        k.Name,
+	}, nil
+}

@@ -1,0 +1,194 @@
+package gatewaydir
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/flow"
+)
+
+// Settings is gateway.toml. Unknown fields are refused.
+type Settings struct {
+	// Listen are the addresses to take links on, host:port; an empty host means all of the machine's.
+	Listen []string `toml:"listen"`
+	// Endpoints are where clients reach the gateway, host:port, as access keys say it; best first.
+	Endpoints []string `toml:"endpoints"`
+	// Congestion is the congestion control for links; empty prefers BBR, "system" leaves it to the system.
+	Congestion string `toml:"congestion,omitempty"`
+	// MemoryMiB bounds what all sessions retain and reassemble together; 0 means 1024.
+	MemoryMiB int64 `toml:"memory_mib,omitempty"`
+
+	Egress EgressSettings `toml:"egress"`
+}
+
+// EgressSettings say how traffic leaves.
+type EgressSettings struct {
+	// Allow opens prefixes that are refused by default, such as the gateway's own network.
+	Allow []string `toml:"allow,omitempty"`
+	// Source4 and Source6 are the addresses to leave by; empty leaves it to the routes.
+	Source4 string `toml:"source4,omitempty"`
+	Source6 string `toml:"source6,omitempty"`
+	// Upstream is a SOCKS5 proxy for all TCP, "socks5://[user:password@]host:port"; empty is none.
+	Upstream string `toml:"upstream,omitempty"`
+	// ClosedPorts are ports that nobody may reach; absent means 25.
+	ClosedPorts []uint16 `toml:"closed_ports,omitempty"`
+}
+
+// DefaultSettings are those of a new gateway, but for its endpoints.
+func DefaultSettings() Settings { return Settings{Listen: []string{":443"}} }
+
+// ReadSettings reads a file. Its errors name the field, with the line.
+func ReadSettings(path string) (Settings, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Settings{}, fmt.Errorf("reading the settings: %w", err)
+	}
+	s, err := ParseSettings(b)
+	if err != nil {
+		return Settings{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
+}
+
+// ErrSettings is matched by every error about the content of settings.
+var ErrSettings = errors.New("settings")
+
+// ParseSettings parses and checks the content of gateway.toml.
+func ParseSettings(b []byte) (Settings, error) {
+	var s Settings
+	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		var unknown *toml.StrictMissingError
+		var bad *toml.DecodeError
+		switch {
+		case errors.As(err, &unknown):
+			return s, fmt.Errorf("%w: a field that Godwit does not know:\n%s", ErrSettings, unknown.String())
+		case errors.As(err, &bad):
+			row, _ := bad.Position()
+			return s, fmt.Errorf("%w: line %d: %v\n%s", ErrSettings, row, err, bad.String())
+		}
+		return s, fmt.Errorf("%w: %w", ErrSettings, err)
+	}
+	return s, s.Validate()
+}
+
+// Validate checks every field; its errors name the field.
+func (s Settings) Validate() error {
+	var errs []error
+	fail := func(field, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%w: field %s: %s", ErrSettings, field, fmt.Sprintf(format, args...)))
+	}
+	if len(s.Listen) == 0 {
+		fail("listen", "is empty: give at least one address, such as \":443\"")
+	}
+	for _, a := range s.Listen {
+		if _, port, err := net.SplitHostPort(a); err != nil || !isPort(port) {
+			fail("listen", "%q is not host:port", a)
+		}
+	}
+	if len(s.Endpoints) == 0 {
+		fail("endpoints", "is empty: say where clients reach the gateway, such as \"gateway.example:443\"")
+	}
+	if _, err := s.accessEndpoints(); err != nil {
+		errs = append(errs, err)
+	}
+	for _, p := range s.Egress.Allow {
+		if _, err := netip.ParsePrefix(p); err != nil {
+			fail("egress.allow", "%q is not a prefix such as 192.0.2.0/24", p)
+		}
+	}
+	for field, a := range map[string]string{"egress.source4": s.Egress.Source4, "egress.source6": s.Egress.Source6} {
+		if a == "" {
+			continue
+		}
+		if _, err := netip.ParseAddr(a); err != nil {
+			fail(field, "%q is not an address", a)
+		}
+	}
+	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
+		fail("memory_mib", "%d is too little: 64 is the least", s.MemoryMiB)
+	}
+	return errors.Join(errs...)
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n <= 65535
+}
+
+// accessEndpoints are the endpoints as access keys hold them.
+func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
+	var all []accesskey.Endpoint
+	for _, e := range s.Endpoints {
+		t, err := flow.ParseTarget(e)
+		if err != nil {
+			return nil, fmt.Errorf("%w: field endpoints: %q is not host:port: %w", ErrSettings, e, err)
+		}
+		all = append(all, accesskey.Endpoint{Host: t.Host, Port: t.Port})
+	}
+	return all, nil
+}
+
+const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
+# listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
+# Also: congestion, memory_mib, and under [egress]: allow, source4, source6, upstream, closed_ports.
+
+`
+
+// write writes the settings, whole or not at all; create refuses to replace.
+func (s Settings) write(path string, create bool) error {
+	b, err := toml.Marshal(s)
+	if err != nil {
+		return err
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, append([]byte(settingsHead), b...), 0o600); err != nil {
+		return fmt.Errorf("writing the settings: %w", err)
+	}
+	if create {
+		err = os.Link(tmp, path)
+		os.Remove(tmp)
+	} else {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("writing the settings: %w", err)
+	}
+	return nil
+}
+
+// guessEndpoint is the address this machine would be reached at, if it is a server with an address of its own.
+func guessEndpoint() string {
+	for _, probe := range [...]string{"192.0.2.1:9", "[2001:db8::1]:9"} { // reserved (RFC 5737, 3849); UDP sends nothing
+		c, err := net.Dial("udp", probe)
+		if err != nil {
+			continue
+		}
+		defer c.Close()
+		host, _, _ := net.SplitHostPort(c.LocalAddr().String())
+		if i := strings.IndexByte(host, '%'); i >= 0 {
+			continue
+		}
+		return net.JoinHostPort(host, "443")
+	}
+	return "127.0.0.1:443"
+}
+
+// PublicEndpoint reports whether an endpoint is one that others can reach: a name, or an address that is not private.
+func PublicEndpoint(endpoint string) bool {
+	t, err := flow.ParseTarget(endpoint)
+	if err != nil {
+		return false
+	}
+	a, ok := t.Addr()
+	return !ok || a.IsGlobalUnicast() && !a.IsPrivate()
+}
