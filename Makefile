@@ -1,5 +1,5 @@
-# Godwit's Makefile. It needs Go and make; a C compiler only for `make race`. Go 1.21 or newer fetches the toolchain that
-# go.mod names by itself.
+# Godwit's Makefile. It needs Go and make; a C compiler only for `make race`. Go 1.21 or newer fetches the toolchain
+# that go.mod names by itself.
 export GOTOOLCHAIN ?= auto
 
 GO          ?= go
@@ -34,7 +34,8 @@ race: go packages ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) run ./tests/gotest -race -timeout 20m $(if $(RUN),-run '$(RUN)') ./...
 
 fuzz: go ## run every fuzz target for FUZZTIME (10s) each
-	@set -e; $(GO) list -f '{{$$d := .Dir}}{{range .TestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$$d}}/{{.}}{{"\n"}}{{end}}' ./... | \
+	@set -e; $(GO) list -f '{{range .TestGoFiles}}{{$$.Dir}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$.Dir}}/{{.}} {{end}}' \
+		./... | tr ' ' '\n' | \
 	xargs -r grep -HoE '^func Fuzz[A-Za-z0-9_]+' | while IFS=: read -r file func; do \
 		name=$${func#func }; dir=$$(dirname "$$file"); \
 		echo "fuzz $${dir#$(CURDIR)/} $$name"; \

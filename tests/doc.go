@@ -1,5 +1,5 @@
-// Package e2e tests the program as people run it: the built binary, real programs (curl, ssh, a browser, a resolver) and
-// real kernels' TCP, in network namespaces from which nothing can leave.
+// Package e2e tests the program as people run it: the built binary, real programs (curl, ssh, a browser, a resolver)
+// and the real kernel's TCP, in network namespaces from which nothing can leave.
 //
 //	 client          middle             gateway           world
 //	┌────────┐     ┌───────────┐      ┌──────────┐      ┌─────────────────────────────┐

@@ -67,7 +67,8 @@ func TestLife(t *testing.T) {
 	var status struct {
 		Schema string `json:"schema"`
 	}
-	if err := json.Unmarshal([]byte(out), &status); code != 0 || err != nil || !strings.HasPrefix(status.Schema, "godwit.") {
+	err := json.Unmarshal([]byte(out), &status)
+	if code != 0 || err != nil || !strings.HasPrefix(status.Schema, "godwit.") {
 		t.Errorf("status --json ended with %d (%v), want 0 and a document with a schema: %s", code, err, out)
 	}
 	secret, _, _ := strings.Cut(strings.TrimPrefix(w.key, "godwit://"), "@")

@@ -16,9 +16,9 @@ type flow struct{ from, to netip.AddrPort }
 type seen struct{ seq, ack uint32 }
 
 // resetOpen resets the connections that are open now, at both ends, whichever of them is talking. A rule that answers
-// packets with resets tells only who sends; who waits must be made to say something. So the middle watches for a moment,
-// sets the rule, and sends each end a stale segment in the other's name: TCP answers one with an acknowledgement, and
-// the rule answers that. What is not TCP cannot be reset, and is swallowed.
+// packets with resets tells only who sends; who waits must be made to say something. So the middle watches for a
+// moment, sets the rule, and sends each end a stale segment in the other's name: TCP answers one with an
+// acknowledgement, and the rule answers that. What is not TCP cannot be reset, and is swallowed.
 func (w *world) resetOpen(others ...string) {
 	w.t.Helper()
 	var flows map[flow]seen

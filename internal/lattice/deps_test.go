@@ -19,8 +19,8 @@ var update = flag.Bool("update", false, "write deps.txt instead of comparing wit
 
 const depsFile = "deps.txt"
 
-const depsHead = `# Everything that is linked into cmd/godwit on Linux and is not Go's own: a module and its version, then its packages.
-# A new line here is a person we trust from now on. Written by "make deps".
+const depsHead = `# Everything that is linked into cmd/godwit on Linux and is not Go's own: a module and its
+# version, then its packages. A new line here is a person we trust from now on. Written by "make deps".
 `
 
 // linked is one package as go list prints it.
@@ -141,8 +141,8 @@ func difference(want, got string) string {
 }
 
 // copyleft matches the title lines of the licences whose terms the binary as a whole would have to take on.
-var copyleft = regexp.MustCompile(`(?i)gnu (affero |lesser |library )?general public licen[cs]e|mozilla public licen[cs]e|` +
-	`eclipse public licen[cs]e|european union public licen[cs]e|server side public licen[cs]e`)
+var copyleft = regexp.MustCompile(`(?i)(gnu (affero |lesser |library )?general|mozilla|eclipse|european union|` +
+	`server side) public licen[cs]e`)
 
 // A module's list of other people's licences is not read: those that are linked are modules of their own, and are here.
 var (
