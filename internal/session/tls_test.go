@@ -1,0 +1,177 @@
+package session_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
+)
+
+// These tests and benchmarks run a session over the real https transport, between real sockets.
+
+// tlsWorld is a session whose links are TLS connections on the loopback.
+type tlsWorld struct {
+	tb              testing.TB
+	client, gateway *session.Session
+	listener        *https.Listener
+	endpoint        transport.Endpoint
+	pool            *session.Pool
+}
+
+func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsWorld {
+	tb.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	leaf, _ := x509.ParseCertificate(der)
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	l, err := https.Listen(tcp, https.ListenConfig{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
+		Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w := &tlsWorld{tb: tb, listener: l, pool: session.NewPool(1 << 30),
+		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)}}}
+	id := [16]byte{7}
+	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool})
+	w.gateway = session.New(session.Config{Role: session.Gateway, ID: id, Pool: w.pool, Accept: accept})
+	served := make(chan struct{})
+	go func() { w.serve(); close(served) }()
+	tb.Cleanup(func() {
+		w.client.Close(flow.CodeLocalShutdown)
+		w.gateway.Close(flow.CodeLocalShutdown)
+		l.Close()
+		<-served
+	})
+	return w
+}
+
+// serve attaches what comes in, until the listener is closed. The client's acknowledgement, which a HELLO would bring, is
+// asked for where it is.
+func (w *tlsWorld) serve() {
+	for {
+		c, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		w.gateway.Attach(c, session.LinkOptions{Transport: "https", RTT: time.Millisecond, Confirmed: true,
+			PeerNext: w.client.Next()})
+	}
+}
+
+// attach adds a link, dialled to addr, which leads to the listener.
+func (w *tlsWorld) attach(addr string) (*session.Link, error) {
+	ctx, cancel := context.WithTimeout(w.tb.Context(), 2*time.Second)
+	defer cancel()
+	ep := w.endpoint
+	ep.Addr = addr
+	c, err := (&https.Dialer{}).Dial(ctx, ep)
+	if err != nil {
+		return nil, err
+	}
+	return w.client.Attach(c, session.LinkOptions{Transport: "https", RTT: time.Millisecond, Confirmed: true,
+		PeerNext: w.gateway.Next()})
+}
+
+// tcpPair returns the two ends of a TCP connection.
+func tcpPair(tb testing.TB) (a, b *net.TCPConn) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	ca, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cb, err := l.Accept()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return ca.(*net.TCPConn), cb.(*net.TCPConn)
+}
+
+// BenchmarkJoin carries bytes from a socket through a session to another socket, everything in one process.
+func BenchmarkJoin(b *testing.B) {
+	for _, streams := range []int{1, 4} {
+		for _, way := range []string{"down", "up"} {
+			b.Run(fmt.Sprintf("%s/%d", way, streams), func(b *testing.B) { benchJoin(b, streams, way == "down") })
+		}
+	}
+}
+
+func benchJoin(b *testing.B, streams int, down bool) {
+	far := make(chan net.Conn, streams) // what the gateway dials
+	w := newTLSWorld(b, func(st *session.Stream, _ flow.Target) {
+		st.Answer(nil)
+		st.Join(<-far)
+	})
+	if _, err := w.attach(w.endpoint.Addr); err != nil {
+		b.Fatal(err)
+	}
+	const piece = 256 << 10
+	b.SetBytes(piece)
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for i := range streams {
+		app, joined := tcpPair(b)
+		site, dialled := tcpPair(b)
+		far <- dialled
+		st, err := w.client.Open(b.Context(), flow.Target{Host: "x.example", Port: 443}, false)
+		if err != nil {
+			b.Fatal(err)
+		}
+		wg.Go(func() { st.Join(joined) })
+		from, to := site, app
+		if !down {
+			from, to = app, site
+		}
+		n := b.N / streams
+		if i == 0 {
+			n += b.N % streams
+		}
+		wg.Go(func() {
+			buf := make([]byte, piece)
+			for range n {
+				if _, err := from.Write(buf); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+			from.CloseWrite()
+		})
+		wg.Go(func() {
+			if got, err := io.Copy(io.Discard, to); err != nil || got != int64(n)*piece {
+				b.Errorf("%d of %d bytes, %v", got, int64(n)*piece, err)
+			}
+			app.Close()
+			site.Close()
+		})
+	}
+	wg.Wait()
+}
