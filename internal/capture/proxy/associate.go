@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -24,13 +23,40 @@ import (
 type association struct {
 	c       *conn
 	local   *net.UDPConn
-	outside net.PacketConn
+	outside udpPort
 	names   names
 
 	host   netip.Addr                     // the application's; datagrams from elsewhere are dropped
 	client atomic.Pointer[netip.AddrPort] // nil until known: the first datagram's source when the request left it open
 	moved  atomic.Int64                   // when a datagram last went either way, in nanoseconds since started
 	start  time.Time
+}
+
+// udpPort is the part of *net.UDPConn that does not allocate. A flow.PacketOpener's port may have it.
+type udpPort interface {
+	ReadFromUDPAddrPort(p []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(p []byte, to netip.AddrPort) (int, error)
+	Close() error
+}
+
+func asUDPPort(pc net.PacketConn) udpPort {
+	if p, ok := pc.(udpPort); ok {
+		return p
+	}
+	return anyPort{pc}
+}
+
+// anyPort is a udpPort over any net.PacketConn whose addresses are *net.UDPAddr.
+type anyPort struct{ net.PacketConn }
+
+func (p anyPort) ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error) {
+	n, from, err := p.ReadFrom(b)
+	at, _ := from.(*net.UDPAddr) // nil is no address
+	return n, at.AddrPort(), err
+}
+
+func (p anyPort) WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error) {
+	return p.WriteTo(b, net.UDPAddrFromAddrPort(to))
 }
 
 // maxDatagram is the longest UDP payload there is; a longer one is cut by nobody.
@@ -66,8 +92,8 @@ func (c *conn) associate(said address) {
 		return
 	}
 
-	a := &association{c: c, local: local, outside: outside, start: time.Now()}
-	a.names = names{resolver: c.sv.cfg.Outside, out: a.sendOutside, dropped: a.drop}
+	a := &association{c: c, local: local, outside: asUDPPort(outside), start: time.Now()}
+	a.names = names{resolver: c.sv.cfg.Outside, out: a.sendNamed, dropped: a.drop}
 	a.host = plain(c.tcp.RemoteAddr().(*net.TCPAddr).AddrPort()).Addr()
 	if said.port != 0 {
 		// Of what it told only the port counts: behind a name or a wrong address it is still the one on this
@@ -124,20 +150,25 @@ func (a *association) outgoing(ctx context.Context) {
 			continue
 		}
 		if client == nil {
-			a.client.Store(&from)
+			first := from // or every datagram's from would be allocated
+			a.client.Store(&first)
 		}
 		a.touch()
-		if to.name == "" {
-			a.sendOutside(payload, netip.AddrPortFrom(to.ip, to.port))
-			continue
+		if to.name != "" {
+			target, err := to.target()
+			if err != nil {
+				a.drop()
+				continue
+			}
+			ip, ok := target.Addr()
+			if !ok {
+				a.names.send(ctx, target.Host, to.port, payload)
+				continue
+			}
+			to.ip = ip // an address written as a name is an address
 		}
-		target, err := to.target() // an address written as a name is an address
-		if err != nil {
+		if _, err := a.outside.WriteToUDPAddrPort(payload, netip.AddrPortFrom(to.ip, to.port)); err != nil {
 			a.drop()
-		} else if ip, ok := target.Addr(); ok {
-			a.sendOutside(payload, netip.AddrPortFrom(ip, to.port))
-		} else {
-			a.names.send(ctx, target.Host, to.port, payload)
 		}
 	}
 }
@@ -147,18 +178,17 @@ func (a *association) incoming() {
 	buf := make([]byte, maxDatagramHeader+maxDatagram)
 	var header [maxDatagramHeader]byte
 	for {
-		n, addr, err := a.outside.ReadFrom(buf[maxDatagramHeader:])
+		n, from, err := a.outside.ReadFromUDPAddrPort(buf[maxDatagramHeader:])
 		if err != nil {
 			return
 		}
-		from, ok := addr.(*net.UDPAddr)
 		client := a.client.Load()
-		if !ok || client == nil {
+		if client == nil {
 			a.drop()
 			continue
 		}
 		// The header is put right before the payload, where there is room for the longest.
-		h := appendDatagramHeader(header[:0], from.AddrPort())
+		h := appendDatagramHeader(header[:0], from)
 		begin := maxDatagramHeader - len(h)
 		copy(buf[begin:], h)
 		if _, err := a.local.WriteToUDPAddrPort(buf[begin:maxDatagramHeader+n], *client); err != nil {
@@ -169,10 +199,10 @@ func (a *association) incoming() {
 	}
 }
 
-func (a *association) sendOutside(payload []byte, to netip.AddrPort) {
-	if _, err := a.outside.WriteTo(payload, net.UDPAddrFromAddrPort(to)); err != nil && !errors.Is(err, net.ErrClosed) {
-		a.drop()
-	}
+// sendNamed is for names.
+func (a *association) sendNamed(payload []byte, to netip.AddrPort) error {
+	_, err := a.outside.WriteToUDPAddrPort(payload, to)
+	return err
 }
 
 func (a *association) drop()  { a.c.sv.droppedPackets.Add(1) }

@@ -121,6 +121,7 @@ func TestAssociate(t *testing.T) {
 			t.Run(fmt.Sprint(listen, sayPort), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld()
+				w.anyPorts = sayPort
 				r := startOn(t, w, Config{}, listen)
 				four, six := udpEcho(t, "127.0.0.1:0"), udpEcho(t, "[::1]:0")
 				a := associate(t, r, sayPort)

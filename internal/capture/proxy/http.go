@@ -229,7 +229,7 @@ func (f *front) forward(c *conn, w http.ResponseWriter, r *http.Request) {
 			c.upload = nil
 		}()
 	}
-	f.reverse.ServeHTTP(verbatim{w, r.ProtoAtLeast(1, 1)}, r)
+	f.reverse.ServeHTTP(verbatim{w, informed(r)}, r)
 }
 
 // failed answers for a request that found no answer.
@@ -271,14 +271,18 @@ func rewrite(pr *httputil.ProxyRequest) {
 	}
 }
 
-// verbatim keeps net/http from adding to an answer what the site did not send, and 1xx from HTTP/1.0.
+// informed reports whether r's sender gets 1xx answers: not if it speaks HTTP/1.0, which has none, and not if it expects
+// 100, which net/http sends itself when the body is first read, beside us.
+func informed(r *http.Request) bool { return r.ProtoAtLeast(1, 1) && r.Header.Get("Expect") == "" }
+
+// verbatim keeps net/http from adding to an answer what the site did not send.
 type verbatim struct {
 	http.ResponseWriter
-	modern bool
+	informed bool
 }
 
 func (v verbatim) WriteHeader(status int) {
-	if status < 200 && !v.modern {
+	if status < 200 && (!v.informed || status == http.StatusContinue) {
 		return
 	}
 	h := v.Header()

@@ -238,6 +238,12 @@ func TestContinue(t *testing.T) {
 		fmt.Fprintf(c, "PUT %s%s HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n", name, path)
 		mustRead(t, c, []byte(want))
 		if path == "/yes" {
+			// One 100 is enough, from whichever of the two servers.
+			c.SetReadDeadline(time.Now().Add(30 * time.Millisecond))
+			if n, _ := c.Read(make([]byte, 1)); n != 0 {
+				t.Error("an answer after the 100, before the body")
+			}
+			c.SetReadDeadline(time.Now().Add(10 * time.Second))
 			io.WriteString(c, "body")
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 			if err != nil {

@@ -18,7 +18,7 @@ import (
 type names struct {
 	resolver flow.Resolver
 	// out sends payload to an address; it must not block.
-	out func(payload []byte, to netip.AddrPort)
+	out func(payload []byte, to netip.AddrPort) error
 	// dropped is told of each datagram given up.
 	dropped func()
 
@@ -81,7 +81,9 @@ func (n *names) send(ctx context.Context, name string, port uint16, payload []by
 	l.used = now
 	switch {
 	case l.addr.IsValid():
-		n.out(payload, netip.AddrPortFrom(l.addr, port))
+		if n.out(payload, netip.AddrPortFrom(l.addr, port)) != nil {
+			n.dropped()
+		}
 	case l.done, len(l.queue) >= maxHeldPerName, n.held+len(payload) > maxHeld:
 		n.dropped()
 	default:
@@ -96,24 +98,44 @@ func (n *names) look(ctx context.Context, name string, l *lookup) {
 	defer cancel()
 	addrs, err := n.resolver.Resolve(ctx, name)
 
+	if err != nil {
+		addrs = nil
+	}
+
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.pending--
 	l.done, l.born = true, time.Now()
 	l.used = l.born
-	if err == nil && len(addrs) > 0 {
-		l.addr = addrs[0].Unmap()
-	}
+	queue := l.queue
+	l.queue = nil
 	// Sent under the lock, so that no later datagram overtakes them.
-	for _, d := range l.queue {
+	for _, d := range queue {
 		n.held -= len(d.payload)
-		if l.addr.IsValid() {
-			n.out(d.payload, netip.AddrPortFrom(l.addr, d.port))
-		} else {
+		if !n.sendHeldLocked(l, &addrs, d) {
 			n.dropped()
 		}
 	}
-	l.queue = nil
-	n.pending--
+	if !l.addr.IsValid() && len(addrs) > 0 {
+		l.addr = addrs[0].Unmap() // nothing had room to wait
+	}
+}
+
+// sendHeldLocked sends d to l's address. If that is not settled yet it becomes the first of addrs that the tunnel has an
+// address of the same family for.
+func (n *names) sendHeldLocked(l *lookup, addrs *[]netip.Addr, d heldDatagram) bool {
+	if l.addr.IsValid() {
+		return n.out(d.payload, netip.AddrPortFrom(l.addr, d.port)) == nil
+	}
+	for ; len(*addrs) > 0; *addrs = (*addrs)[1:] {
+		to := netip.AddrPortFrom((*addrs)[0].Unmap(), d.port)
+		err := n.out(d.payload, to)
+		if flow.CodeOf(err) != flow.CodeNetUnreach {
+			l.addr = to.Addr()
+			return err == nil
+		}
+	}
+	return false
 }
 
 // stale reports whether a finished lookup should be repeated.

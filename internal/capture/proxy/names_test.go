@@ -10,12 +10,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
 // book is a resolver that takes its time and remembers what it was asked.
 type book struct {
-	takes time.Duration
-	addr  func(name string) (netip.Addr, error)
+	takes  time.Duration
+	before []netip.Addr // addresses that come before addr's
+	addr   func(name string) (netip.Addr, error)
 
 	mu    sync.Mutex
 	asked []string
@@ -31,7 +34,10 @@ func (b *book) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 		return nil, ctx.Err()
 	}
 	a, err := b.addr(name)
-	return []netip.Addr{a}, err
+	if err != nil {
+		return nil, err
+	}
+	return append(slices.Clone(b.before), a), nil
 }
 
 // outcome is what became of the datagrams given to names, in order.
@@ -55,8 +61,14 @@ func inBubble(t *testing.T, b *book, f func(t *testing.T, n *names, o *outcome))
 		o := &outcome{}
 		o.n = &names{
 			resolver: b,
-			out:      func(p []byte, to netip.AddrPort) { o.sent = append(o.sent, fmt.Sprintf("%s→%s", p, to)) },
 			dropped:  func() { o.dropped++ },
+			out: func(p []byte, to netip.AddrPort) error {
+				if to.Addr().Is6() {
+					return flow.Errorf(flow.CodeNetUnreach, "no IPv6 here")
+				}
+				o.sent = append(o.sent, fmt.Sprintf("%s→%s", p, to))
+				return nil
+			},
 		}
 		f(t, o.n, o)
 		o.n.wait()
@@ -82,6 +94,34 @@ func TestNamesKeepOrder(t *testing.T) {
 		if sent, dropped := o.get(); !slices.Equal(sent, want) || dropped != 0 {
 			t.Errorf("sent %v, %d dropped", sent, dropped)
 		}
+	})
+}
+
+// TestNamesSkipFamily: a tunnel without IPv6 uses the IPv4 address, though the resolver prefers the other.
+func TestNamesSkipFamily(t *testing.T) {
+	b := &book{
+		takes: time.Second, addr: always("192.0.2.1"),
+		before: []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")},
+	}
+	inBubble(t, b, func(t *testing.T, n *names, o *outcome) {
+		n.send(t.Context(), "x.example", 1, []byte("a"))
+		n.send(t.Context(), "x.example", 2, []byte("b"))
+		n.wait()
+		n.send(t.Context(), "x.example", 3, []byte("c"))
+		want := []string{"a→192.0.2.1:1", "b→192.0.2.1:2", "c→192.0.2.1:3"}
+		if sent, dropped := o.get(); !slices.Equal(sent, want) || dropped != 0 {
+			t.Errorf("sent %v, %d dropped", sent, dropped)
+		}
+	})
+	six := &book{addr: always("2001:db8::1")}
+	t.Run("only IPv6", func(t *testing.T) {
+		inBubble(t, six, func(t *testing.T, n *names, o *outcome) {
+			n.send(t.Context(), "x.example", 1, []byte("a"))
+			n.wait()
+			if sent, dropped := o.get(); len(sent) != 0 || dropped != 1 {
+				t.Errorf("sent %v, %d dropped", sent, dropped)
+			}
+		})
 	})
 }
 

@@ -23,6 +23,8 @@ type world struct {
 	// low is where ports below 1024 are, which tests may not listen on.
 	low netip.AddrPort
 
+	anyPorts bool // packet ports are net.PacketConns and no more
+
 	mu     sync.Mutex
 	opened []opened
 	looked []string
@@ -115,7 +117,11 @@ func (w *world) ListenPacket(context.Context) (net.PacketConn, error) {
 	if code, ok := w.fail["udp"]; ok {
 		return nil, flow.Errorf(code, "no packets")
 	}
-	return net.ListenUDP("udp", nil) // both families
+	pc, err := net.ListenUDP("udp", nil) // both families
+	if w.anyPorts && err == nil {
+		return struct{ net.PacketConn }{pc}, nil
+	}
+	return pc, err
 }
 
 func (w *world) count(n int) {
