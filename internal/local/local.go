@@ -1,0 +1,209 @@
+// Package local lets a command find, ask and stop the one process that runs on a directory: HTTP and JSON over a socket
+// for the owner alone.
+//
+//	DIR/NAME.lock   held for as long as the process lives; its content, one line of JSON, tells its pid and its socket
+//	DIR/NAME.sock   GET /status answers the process's state, POST /stop asks it to end and answers until it has
+//
+// The lock is the kernel's, so that nothing is left of a process that was killed: whoever takes the lock owns the
+// directory, and a socket that lies there is a dead one's. Where DIR is too long for a socket's path, the socket lies
+// in the user's runtime directory, and the lock file says so.
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// HeldError is returned by Take for a directory on which a process runs already.
+type HeldError struct {
+	// PID is the other process's; 0 if it has not told yet.
+	PID int
+}
+
+func (e *HeldError) Error() string {
+	if e.PID == 0 {
+		return "another process runs here already"
+	}
+	return fmt.Sprintf("process %d runs here already", e.PID)
+}
+
+// note is the content of a lock file.
+type note struct {
+	PID    int    `json:"pid"`
+	Socket string `json:"socket"`
+}
+
+// maxNote bounds what is read of a lock file.
+const maxNote = 4 << 10
+
+// Instance is this process's hold on a directory. Close it.
+type Instance struct {
+	lock     *os.File
+	listener *net.UnixListener
+	socket   string
+
+	serving sync.WaitGroup
+	server  *http.Server
+	ended   chan struct{} // closed by Close, once nothing of the instance is left for others to find
+
+	once sync.Once
+	err  error
+}
+
+// Take makes this process the one that runs on dir under name, or fails with a *HeldError. dir must exist.
+func Take(dir, name string) (*Instance, error) {
+	path := filepath.Join(dir, name+".lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock file: %w", err)
+	}
+	if err := lock(f); err != nil {
+		defer f.Close()
+		if !errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("lock file %q: %w", path, err)
+		}
+		n, _ := readNote(path)
+		return nil, &HeldError{PID: n.PID}
+	}
+	i := &Instance{lock: f, ended: make(chan struct{})}
+	if err := i.listen(dir, name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return i, nil
+}
+
+// listen opens the socket and notes it in the lock file, whose lock is held.
+func (i *Instance) listen(dir, name string) (err error) {
+	if i.socket, err = socketPath(dir, name, os.Getenv); err != nil {
+		return err
+	}
+	// The lock is ours, so a socket that is there has nobody behind it.
+	if err := os.Remove(i.socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replacing a socket that was left behind: %w", err)
+	}
+	i.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: i.socket, Net: "unix"})
+	if err != nil {
+		return fmt.Errorf("status socket: %w", err)
+	}
+	i.listener.SetUnlinkOnClose(false) // Close removes it while the lock is held
+	text, err := json.Marshal(note{PID: os.Getpid(), Socket: i.socket})
+	if err == nil {
+		err = os.Chmod(i.socket, 0o600)
+	}
+	if err == nil {
+		err = i.lock.Truncate(0)
+	}
+	if err == nil {
+		_, err = i.lock.WriteAt(append(text, '\n'), 0)
+	}
+	if err != nil {
+		i.listener.Close()
+		os.Remove(i.socket)
+		return fmt.Errorf("status socket: %w", err)
+	}
+	return nil
+}
+
+// Handler is what the process says about itself and does when asked. Its functions are called from any goroutine.
+type Handler struct {
+	// Status returns what is answered, as JSON.
+	Status func() any
+	// Stop makes the process end. It must not wait for that.
+	Stop func()
+}
+
+// Serve answers until Close. It returns at once.
+func (i *Instance) Serve(h Handler) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		text, err := json.Marshal(h.Status())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(text)
+	})
+	mux.HandleFunc("POST /stop", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		http.NewResponseController(w).Flush()
+		h.Stop()
+		select {
+		case <-i.ended:
+		case <-r.Context().Done():
+		}
+	})
+	i.server = &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
+	}
+	i.serving.Go(func() { i.server.Serve(&limited{UnixListener: i.listener, slots: make(chan struct{}, maxAskers)}) })
+}
+
+// Close gives the directory back. Whoever asked to stop is told last, when another process may already Take it.
+func (i *Instance) Close() error {
+	i.once.Do(func() {
+		i.listener.Close()
+		i.err = errors.Join(ignoreAbsent(os.Remove(i.socket)), i.lock.Truncate(0), i.lock.Close())
+		close(i.ended)
+		if i.server != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			if i.server.Shutdown(ctx) != nil {
+				i.server.Close()
+			}
+		}
+		i.serving.Wait()
+	})
+	return i.err
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// maxAskers is how many connections are answered at once: a person, a script or two, a watcher.
+const maxAskers = 32
+
+// limited closes further connections while too many are open.
+type limited struct {
+	*net.UnixListener
+	slots chan struct{}
+}
+
+func (l *limited) Accept() (net.Conn, error) {
+	for {
+		c, err := l.UnixListener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case l.slots <- struct{}{}:
+			return &counted{Conn: c, leave: sync.OnceFunc(func() { <-l.slots })}, nil
+		default:
+			c.Close()
+		}
+	}
+}
+
+type counted struct {
+	net.Conn
+	leave func()
+}
+
+func (c *counted) Close() error {
+	c.leave()
+	return c.Conn.Close()
+}

@@ -1,0 +1,26 @@
+package local
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// errLocked says that another process holds the lock.
+var errLocked = errors.New("locked")
+
+// lock takes an exclusive lock for as long as f is open. It does not wait. What is locked is a byte far behind the
+// content, which others must be able to read.
+func lock(f *os.File) error {
+	const flags = windows.LOCKFILE_EXCLUSIVE_LOCK | windows.LOCKFILE_FAIL_IMMEDIATELY
+	err := windows.LockFileEx(windows.Handle(f.Fd()), flags, 0, 1, 0, &windows.Overlapped{Offset: 1 << 30})
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+		return errLocked
+	}
+	return err
+}
+
+// ownAndClosed cannot tell by the mode here: the temporary directory is the user's own.
+func ownAndClosed(fs.FileInfo) bool { return true }
