@@ -10,8 +10,8 @@ import (
 type Status struct {
 	Streams       int
 	StreamsTotal  uint64
-	Held          int // bytes retained for sending
-	Reassembly    int // bytes held for readers
+	Held          int    // bytes retained for sending
+	Reassembly    int    // bytes held for readers
 	Sent          uint64 // bytes on all links so far
 	Received      uint64
 	Resent        uint64
