@@ -3,8 +3,10 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	mrand "math/rand/v2"
 	"net/netip"
 	"time"
@@ -286,8 +288,21 @@ func (c *Client) dialEnded(err error) error {
 // redact keeps the gateway's address out of a log, which people post when they ask for help.
 func redact(err error) string {
 	var de *transport.DialError
-	if errors.As(err, &de) {
-		return fmt.Sprintf("%s: %s: %v", de.Transport, de.Stage, flow.CodeOf(de.Err))
+	if !errors.As(err, &de) {
+		return err.Error()
 	}
-	return err.Error()
+	what := flow.CodeOf(de.Err).String()
+	var notTLS tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.Is(de.Err, transport.ErrPin):
+		what = transport.ErrPin.Error()
+	case errors.As(de.Err, &notTLS):
+		what = "whoever answered does not speak TLS"
+	case errors.As(de.Err, &alert):
+		what = alert.Error()
+	case errors.Is(de.Err, io.EOF), errors.Is(de.Err, io.ErrUnexpectedEOF):
+		what = "closed without an answer"
+	}
+	return fmt.Sprintf("%s: %s: %s", de.Transport, de.Stage, what)
 }

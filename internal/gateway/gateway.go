@@ -12,8 +12,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,6 +92,17 @@ func New(cfg Config) *Gateway {
 	}
 	cfg.Control.OnRevoked(g.revoked)
 	return g
+}
+
+// Addrs are the addresses that the gateway takes links on.
+func (g *Gateway) Addrs() []net.Addr {
+	var all []net.Addr
+	for _, name := range slices.Sorted(maps.Keys(g.cfg.Listeners)) {
+		for _, l := range g.cfg.Listeners[name] {
+			all = append(all, l.Addr())
+		}
+	}
+	return all
 }
 
 // Run serves until ctx is done, then tells the clients, ends every session and returns nil. It owns the listeners and

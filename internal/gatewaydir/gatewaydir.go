@@ -1,6 +1,6 @@
 // Package gatewaydir is a gateway's state directory: what init makes and run needs, in one place.
 //
-//	gateway.toml      what the operator may change (Settings)
+//	gateway.toml      what the operator may change (Settings); it may lie elsewhere (Paths)
 //	godwit.db         access keys and devices
 //	keys/             0700; every file 0600
 //	  network, door.key, control.key, directory.key   the network's secrets (package control)
@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
@@ -49,13 +50,37 @@ type Dir struct {
 	TLS      TLSKeys
 }
 
+// Paths are where a gateway's files are.
+type Paths struct {
+	// State is the state directory.
+	State string
+	// Settings is the settings file; empty means gateway.toml in State.
+	Settings string
+}
+
+// SettingsFile is the path of the settings.
+func (p Paths) SettingsFile() string {
+	if p.Settings != "" {
+		return p.Settings
+	}
+	return filepath.Join(p.State, settingsFile)
+}
+
 // Init makes a gateway's state directory, or opens the one that is there: it changes nothing that exists, except the
 // endpoints if any are given. made says whether there was none.
 func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
+	return Paths{State: path}.Init(ctx, endpoints, log)
+}
+
+// Init is the function Init for these paths.
+func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
+	path, settingsPath := p.State, p.SettingsFile()
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, false, fmt.Errorf("state directory: %w", err)
 	}
-	settingsPath := filepath.Join(path, settingsFile)
+	if err := os.MkdirAll(filepath.Dir(settingsPath), 0o755); err != nil {
+		return nil, false, fmt.Errorf("directory of the settings: %w", err)
+	}
 	if _, err := os.Stat(settingsPath); errors.Is(err, fs.ErrNotExist) {
 		made = true
 	}
@@ -66,10 +91,14 @@ func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger
 				return nil, false, err
 			}
 		}
-		if len(endpoints) > 0 {
-			s.Endpoints = endpoints
-		} else {
+		same := !made && slices.Equal(s.Endpoints, endpoints)
+		switch {
+		case len(endpoints) == 0:
 			s.Endpoints = []string{guessEndpoint()}
+		case made:
+			s.Endpoints, s.Listen = endpoints, listenFor(endpoints)
+		default:
+			s.Endpoints = endpoints
 		}
 		if err := s.Validate(); err != nil {
 			return nil, false, err
@@ -81,11 +110,13 @@ func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger
 		if err := initTLSKeys(path); err != nil {
 			return nil, false, err
 		}
-		if err := s.write(settingsPath, made); err != nil {
-			return nil, false, err
+		if !same { // what the operator wrote stays as it is where nothing changes
+			if err := s.write(settingsPath, made); err != nil {
+				return nil, false, err
+			}
 		}
 	}
-	d, err = Open(ctx, path, log)
+	d, err = p.Open(ctx, log)
 	if err != nil {
 		return nil, false, err
 	}
@@ -105,9 +136,15 @@ func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger
 
 // Open opens the directory that Init made.
 func Open(ctx context.Context, path string, log *slog.Logger) (*Dir, error) {
+	return Paths{State: path}.Open(ctx, log)
+}
+
+// Open is the function Open for these paths.
+func (p Paths) Open(ctx context.Context, log *slog.Logger) (*Dir, error) {
+	path := p.State
 	d := &Dir{Path: path}
 	var err error
-	if d.Settings, err = ReadSettings(filepath.Join(path, settingsFile)); err != nil {
+	if d.Settings, err = ReadSettings(p.SettingsFile()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("state directory %q: %w", path, ErrNotInitialised)
 		}

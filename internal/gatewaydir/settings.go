@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -181,6 +182,19 @@ func guessEndpoint() string {
 		return net.JoinHostPort(host, "443")
 	}
 	return "127.0.0.1:443"
+}
+
+// listenFor are the addresses to listen on for clients that come to endpoints: their ports, on all of the machine's
+// addresses. Where a router gives the gateway another port, the operator says so in the settings.
+func listenFor(endpoints []string) []string {
+	var all []string
+	for _, e := range endpoints {
+		_, port, err := net.SplitHostPort(e)
+		if a := ":" + port; err == nil && !slices.Contains(all, a) {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // PublicEndpoint reports whether an endpoint is one that others can reach: a name, or an address that is not private.
