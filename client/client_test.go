@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -300,4 +301,13 @@ func TestUDP(t *testing.T) {
 	if err != nil || string(b[:n]) != "ping" || from.String() != echo.LocalAddr().String() {
 		t.Errorf("got %q from %v, %v", b[:n], from, err)
 	}
+}
+
+func parsePort(t *testing.T, s string) uint16 {
+	t.Helper()
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint16(n)
 }
