@@ -68,7 +68,7 @@ func TestRunDirect(t *testing.T) {
 		t.Fatalf("%d runs: %v", len(runs), err)
 	}
 	for _, r := range runs {
-		if r.Finished.IsZero() || r.Skipped["godwit"] != "no --godwit PATH given" {
+		if r.Finished.IsZero() || r.Skipped["godwit"] != "no godwit program given or built" {
 			t.Errorf("run %d finished %v, skipped %v", r.Number, r.Finished, r.Skipped)
 		}
 		// Where BBR cannot be had there is nothing to measure with it.

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/godwit-vpn/godwit/bench/internal/load"
 	"github.com/godwit-vpn/godwit/bench/linkmodel"
 )
@@ -63,6 +65,8 @@ func linkCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	// There is next to no garbage, and a collection would stop frames until every thread got its turn.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(2 << 30)
+	// Frames lie still for a while: where it is allowed, they are not to be swapped out meanwhile.
+	unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	f, err := linkmodel.Open(fs.Arg(0), fs.Arg(1), spec)
 	if err != nil {
 		return exitError, err

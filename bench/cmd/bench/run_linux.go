@@ -37,12 +37,12 @@ func parseRun(args []string) (*runFlags, error) {
 	fs.StringVar(&f.conditions, "conditions", "", "only conditions that match one of these patterns, such as clean-*")
 	fs.StringVar(&f.tests, "tests", "", "only these tests, such as down1,keystroke")
 	fs.IntVar(&f.runs, "runs", 0, "how often (quick 3, full 5)")
-	fs.Float64Var(&f.d.Clean, "seconds", 0, "length of a bulk test on a clean path (quick 2, full 3)")
-	fs.Float64Var(&f.d.Long, "long-seconds", 0, "length of a bulk test on a long path (quick 8, full 20)")
+	fs.Float64Var(&f.d.Clean, "seconds", 0, "length of a bulk test on a clean path (quick 1.5, full 3)")
+	fs.Float64Var(&f.d.Long, "long-seconds", 0, "length of a bulk test on a long path (quick 6, full 20)")
 	fs.IntVar(&f.parallel, "parallel", 1, "peers to measure at once where the path is at most 100 Mbit/s")
 	fs.StringVar(&f.out, "out", "", "directory for the results (default bench-DATE-TIME)")
 	fs.StringVar(&f.tools, "tools", "", "directory of the peers' programs (default in the user's cache)")
-	fs.StringVar(&f.godwit, "godwit", "", "path of the godwit program")
+	fs.StringVar(&f.godwit, "godwit", "", "path of the godwit program (default bin/godwit or ../bin/godwit, if there)")
 	fs.StringVar(&f.base, "base", "", "peer that the ratios are relative to (default wireguard, or direct)")
 	f.sandbox.bind(fs)
 	if err := fs.Parse(args); err != nil {
@@ -70,6 +70,11 @@ func parseRun(args []string) (*runFlags, error) {
 	if f.tools == "" {
 		if f.tools, err = peer.DefaultToolsDir(); err != nil {
 			return nil, err
+		}
+	}
+	for _, p := range []string{"bin/godwit", "../bin/godwit"} {
+		if fi, err := os.Stat(p); f.godwit == "" && err == nil && fi.Mode().IsRegular() {
+			f.godwit = p
 		}
 	}
 	for _, p := range []*string{&f.tools, &f.godwit, &f.out} {

@@ -63,7 +63,7 @@ func (r *runner) sample(bytes func() (int64, error)) (s sample, err error) {
 	return s, err
 }
 
-// metrics notes what lies between two samples.
+// throughput notes what lies between two samples.
 func (r *runner) throughput(a, b sample, prefix string) {
 	m, secs, n := r.res.Metrics, b.at.Sub(a.at).Seconds(), float64(b.bytes-a.bytes)
 	m[prefix+"mbps"] = n * 8 / 1e6 / secs
@@ -242,6 +242,13 @@ func (r *runner) bulk(ctx context.Context) error {
 		return t.broke(errors.New("not a byte arrived"))
 	}
 	r.throughput(begin, end, "")
+	if late := r.res.Timeline[len(r.res.Timeline)/2:]; r.Warmup == 0 && len(late) > 0 {
+		var sum float64
+		for _, v := range late {
+			sum += v
+		}
+		r.res.Metrics["late_mbps"] = sum / float64(len(late)) // without handshakes and slow start
+	}
 	r.res.Metrics["broken_streams"] = float64(t.broken.Load())
 	return nil
 }

@@ -35,7 +35,7 @@ func godwitEntry(name string, links int) Entry {
 		Name: name,
 		Prepare: func(_ context.Context, t *Tools) (Info, error) {
 			if t.Godwit == "" {
-				return Info{}, errors.New("no --godwit PATH given")
+				return Info{}, errors.New("no godwit program given or built")
 			}
 			info, err := buildinfo.ReadFile(t.Godwit)
 			if err != nil {

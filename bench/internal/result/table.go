@@ -3,6 +3,7 @@ package result
 import (
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -18,7 +19,9 @@ type column struct {
 // columns lists them in the order they are shown; a table has those that anything was found for.
 var columns = []column{
 	{"down1.mbps", "down Mbit/s", false},
+	{"down1.late_mbps", "its second half", false},
 	{"up1.mbps", "up Mbit/s", false},
+	{"up1.late_mbps", "its second half", false},
 	{"down4.mbps", "down ×4", false},
 	{"up4.mbps", "up ×4", false},
 	{"down1.client_s_per_gb", "down: client CPU s/GB", true},
@@ -152,8 +155,8 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 	}
 	fmt.Fprintf(b, "## %s\n\n%s\n\n", c.Name, c.About)
 	r.truth(b, c)
-	// Many columns make a table nobody can read: at most eight at a time.
-	for part := range slices.Chunk(cols, 8) {
+	// Many columns make a table nobody can read.
+	for part := range even(cols, 9) {
 		fmt.Fprintf(b, "| peer |")
 		for _, col := range part {
 			fmt.Fprintf(b, " %s |", col.title)
@@ -169,6 +172,12 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 		fmt.Fprintln(b)
 	}
 	r.ratios(b, c, cols, base)
+}
+
+// even cuts columns into tables of about the same width, at most so many.
+func even(cols []column, most int) iter.Seq[[]column] {
+	tables := (len(cols) + most - 1) / most
+	return slices.Chunk(cols, (len(cols)+tables-1)/tables)
 }
 
 // truth says what the path really was.
@@ -238,7 +247,7 @@ func (r *report) truth(b *strings.Builder, c Condition) {
 func (r *report) ratios(b *strings.Builder, c Condition, cols []column, base string) {
 	var show []column
 	for _, col := range cols {
-		if Median(r.values[key(c.Name, base, col.key)]) > 0 && !strings.HasPrefix(col.key, "rss.client") {
+		if Median(r.values[key(c.Name, base, col.key)]) > 0 && !strings.HasPrefix(col.key, "rss.") {
 			show = append(show, col)
 		}
 	}
@@ -246,7 +255,7 @@ func (r *report) ratios(b *strings.Builder, c Condition, cols []column, base str
 		return
 	}
 	fmt.Fprintf(b, "Relative to %s (medians; above 1 is more, ▲ better, ▼ worse):\n\n", base)
-	for part := range slices.Chunk(show, 12) {
+	for part := range even(show, 13) {
 		fmt.Fprintf(b, "| peer |")
 		for _, col := range part {
 			fmt.Fprintf(b, " %s |", col.title)

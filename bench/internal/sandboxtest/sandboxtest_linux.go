@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/godwit-vpn/godwit/bench/topology"
 )
 
@@ -21,7 +23,12 @@ func Main(m *testing.M) {
 	}
 	if isInside {
 		os.Args = append(os.Args[:1], args...)
-		os.Exit(m.Run())
+		code := m.Run()
+		if leak := goleak.Find(); code == 0 && leak != nil {
+			fmt.Fprintln(os.Stderr, leak)
+			code = 1
+		}
+		os.Exit(code)
 	}
 	user := os.Geteuid() != 0
 	code, err := topology.Sandbox(context.Background(), topology.SandboxConfig{UserNamespace: user}, args)

@@ -33,7 +33,7 @@ type Durations struct {
 	Long  float64 // seconds, from the first connection attempt
 }
 
-// bigBuffers is twice what 1 Gbit/s and 200 ms hold on their way.
+// bigBuffers is more than twice what 1 Gbit/s and 200 ms hold on their way.
 const bigBuffers = 64 << 20
 
 const (
@@ -51,7 +51,7 @@ const (
 func Defaults(name string) (d Durations, runs int, err error) {
 	switch name {
 	case Quick:
-		return Durations{Clean: 2, Long: 8}, 3, nil
+		return Durations{Clean: 1.5, Long: 6}, 3, nil
 	case Full:
 		return Durations{Clean: 3, Long: 20}, 5, nil
 	}
@@ -103,15 +103,19 @@ func clean(cc string, offloads bool, d Durations, full bool) Condition {
 }
 
 // longTests are for paths where a round trip takes time: bulk counts from the first connection attempt.
-func longTests(d Durations, up bool) []Test {
+func longTests(d Durations, full bool) []Test {
+	conns, fetches, typing := 5, 2, 5.0
+	if full {
+		conns, fetches, typing = 10, 3, 10
+	}
 	tests := []Test{{"down1", load.Spec{Kind: load.Down, Streams: 1, Seconds: d.Long}}}
-	if up {
+	if full {
 		tests = append(tests, Test{"up1", load.Spec{Kind: load.Up, Streams: 1, Seconds: d.Long}})
 	}
 	return append(tests,
-		Test{"conntime", load.Spec{Kind: load.ConnTime, Seconds: 8, Count: 10}},
-		Test{"fetch", load.Spec{Kind: load.Fetch, Seconds: 30, Count: 3, Bytes: 1_000_000}},
-		Test{"keystroke", load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, 10), Interval: 50 * time.Millisecond,
+		Test{"conntime", load.Spec{Kind: load.ConnTime, Seconds: 8, Count: conns}},
+		Test{"fetch", load.Spec{Kind: load.Fetch, Seconds: 30, Count: fetches, Bytes: 1_000_000}},
+		Test{"keystroke", load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, typing), Interval: 50 * time.Millisecond,
 			Bulk: 1, Warmup: 2}},
 	)
 }
@@ -120,7 +124,7 @@ func long(cc string, loss float64, d Durations, full bool) Condition {
 	return Condition{
 		Name: fmt.Sprintf("long-%s-loss%g", cc, loss*100),
 		About: fmt.Sprintf("200 ms round trip, 100 Mbit/s with a 50 ms tail-drop queue, %g %% of frames lost each way. "+
-			"Bulk is the mean of %g s from the first connection attempt. No frame is longer than 1500 bytes.", loss*100, d.Long),
+			"Bulk is the mean of %g s from the first connection attempt, with slow start. No frame is longer than 1500 bytes.", loss*100, d.Long),
 		Net:   topology.Config{CC: cc, Linked: true},
 		Link:  &linkmodel.Direction{Delay: 100 * time.Millisecond, Rate: 100 * mbit, Loss: loss, QueueTime: 50 * time.Millisecond},
 		Tests: longTests(d, full),

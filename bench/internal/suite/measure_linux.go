@@ -210,6 +210,9 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 		return err
 	}
 	for name, v := range res.Metrics {
+		if name == "machine_s_per_gb" && m.cond.Link != nil {
+			continue // it would be the link model's time, mostly
+		}
 		m.res.Metrics[t.ID+"."+name] = v
 	}
 	if len(res.Timeline) > 0 {
