@@ -36,7 +36,7 @@ const (
 	drainTime = 500 * time.Millisecond
 	// maxDeviceDials bounds the dials that one device may have under way.
 	maxDeviceDials = 256
-	// maxDeviceSessions bounds the sessions of one device: one that works, and one it has lost but may come back to.
+	// maxDeviceSessions bounds the sessions with links of one device.
 	maxDeviceSessions = 4
 )
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -78,19 +79,7 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	if h.Flags&wire.HelloNew == 0 {
 		return nil, false, wire.CauseSessionUnknown
 	}
-	var oldest *guest
-	count := 0
-	for _, other := range g.sessions {
-		if other.device == grant.Device {
-			count++
-			if oldest == nil || other.began.Before(oldest.began) {
-				oldest = other
-			}
-		}
-	}
-	if count >= maxDeviceSessions {
-		go oldest.session.Close(flow.CodeSessionLost)
-	}
+	g.makeRoomLocked(grant.Device)
 	v = &guest{device: grant.Device, keyID: grant.KeyID, began: time.Now()}
 	v.ends.Store(grant.Until.Unix())
 	if !g.addressLocked(v) {
@@ -110,6 +99,26 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	g.addrs[v.addr4.As4()] = v
 	context.AfterFunc(v.session.Context(), func() { g.forget(key, v) })
 	return v, false, 0
+}
+
+// makeRoomLocked ends what a device's earlier runs left behind: a client that begins a new session has no use for one
+// without links. Of those with links, which only copies of a device's key can have, the oldest goes if there are many.
+func (g *Gateway) makeRoomLocked(id device.ID) {
+	var attached []*guest
+	for _, v := range g.sessions {
+		if v.device != id {
+			continue
+		}
+		if v.session.Status().Detached.IsZero() {
+			attached = append(attached, v)
+		} else {
+			go v.session.Close(flow.CodeSessionLost)
+		}
+	}
+	if len(attached) >= maxDeviceSessions {
+		oldest := slices.MinFunc(attached, func(a, b *guest) int { return a.began.Compare(b.began) })
+		go oldest.session.Close(flow.CodeSessionLost)
+	}
 }
 
 // forget drops all that is known of a session that has ended.

@@ -195,6 +195,9 @@ func (l *Link) failLocked(err error) {
 	s.moveLocked(l)
 	now := time.Now()
 	if len(s.links) == 0 {
+		if s.closing {
+			s.farewellLocked()
+		}
 		s.detached = now
 		s.armLocked(now.Add(min(s.cfg.Grace, s.cfg.Sleep)))
 		if l.pinging && l.frames == 0 { // an idle probe found it dead: probe sooner from now on

@@ -137,6 +137,9 @@ func (s *Session) acknowledgeLocked(from, to uint64, now time.Time) {
 				continue
 			}
 			f.acked = true
+			if f.typ == wire.TypeClose {
+				s.farewellLocked()
+			}
 			if l := f.link; l != nil {
 				l.inFlight -= len(f.buf)
 				l.frames--

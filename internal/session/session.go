@@ -78,6 +78,8 @@ type Session struct {
 
 	mu       sync.Mutex
 	err      error // why the session ended; nil while it lives
+	closing  bool  // CLOSE was queued
+	farewell chan struct{}
 	links    []*Link
 	lastLink uint64
 	// detached is when the last link went; zero while there is one. trimmed: its memory was cut down to a sleeper's.
@@ -152,6 +154,7 @@ func New(cfg Config) *Session {
 	s := &Session{
 		cfg: cfg, log: cfg.Logger, start: now, detached: now,
 		streams:    make(map[uint32]*Stream),
+		farewell:   make(chan struct{}),
 		early:      earlyWindow,
 		probeEvery: probeMin,
 	}
@@ -163,6 +166,15 @@ func New(cfg Config) *Session {
 	s.armLocked(now.Add(min(cfg.Grace, cfg.Sleep)))
 	s.mu.Unlock()
 	return s
+}
+
+// farewellLocked ends the wait of Close.
+func (s *Session) farewellLocked() {
+	select {
+	case <-s.farewell:
+	default:
+		close(s.farewell)
+	}
 }
 
 // earlyWindow is what a client may send on a stream before it has heard from the gateway how much that takes.
@@ -206,19 +218,21 @@ func (s *Session) Close(code flow.Code) {
 		s.mu.Unlock()
 		return
 	}
-	last := newControl(wire.AppendClose(nil, code))
-	s.queueLocked(last)
-	seq := s.ring.next() // CLOSE goes before all that waits, so this is its number or it is not sent at all
-	s.control.moveLastToFront()
-	s.kickLocked()
-	attached := len(s.links) > 0
+	if len(s.links) == 0 {
+		s.farewellLocked()
+	} else if !s.closing {
+		s.closing = true
+		s.queueLocked(newControl(wire.AppendClose(nil, code)))
+		s.control.moveLastToFront()
+		s.kickLocked()
+	}
 	s.mu.Unlock()
-	deadline := time.Now().Add(time.Second)
-	for attached && time.Now().Before(deadline) {
-		time.Sleep(5 * time.Millisecond)
-		s.mu.Lock()
-		attached = len(s.links) > 0 && s.err == nil && !s.acked.has(seq)
-		s.mu.Unlock()
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-s.farewell: // it was acknowledged, or there is no link to tell it by
+	case <-s.ctx.Done():
+	case <-t.C:
 	}
 	s.end(&flow.Error{Code: code})
 }
