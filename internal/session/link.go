@@ -280,23 +280,26 @@ func (l *Link) onDrained() {
 	}
 }
 
-// tuneLocked adapts how much the kernel may hold unsent to what the link carries in 20 ms, so that nothing waits long
-// behind it and little is stranded in a dead socket.
+// tuneLocked adapts how much the kernel may hold unsent to what the link carries in 40 ms, so that nothing waits long
+// behind it, little is stranded in a dead socket, and a link that turns out slow is not given what others could carry.
 func (l *Link) tuneLocked() {
 	t, ok := l.conn.(transport.Tuned)
 	if !ok {
 		return
 	}
-	limit := 64 << 10
-	if r := l.rate.best(); r > 0 {
-		limit = min(max(int(r/50), 16<<10), 128<<10)
-		limit = max(limit, int(r/1000)) // beyond a gigabit, 128 KiB is less than a wake-up takes
-	}
+	limit := min(max(int(l.rate.best()/25), minUnsent), 128<<10)
+	limit = max(limit, int(l.rate.best()/1000)) // beyond a gigabit, 128 KiB is less than a wake-up takes
 	if limit > l.unsent*5/4 || limit < l.unsent*3/4 {
 		l.unsent = limit
 		t.SetUnsentLimit(limit)
 	}
 }
+
+// minUnsent is allowed unsent on any link: a little more than a new connection may have on its way (RFC 6928).
+const minUnsent = 16 << 10
+
+// batchLocked is how many bytes the link takes at once.
+func (l *Link) batchLocked() int { return min(max(int(l.rate.best()/50), minUnsent), batchBytes) }
 
 // chunkLocked is how many bytes a chunk should carry now: what the best link sends in 20 ms, so that on a slow one a
 // keystroke waits for little and a chunk's loss costs little.

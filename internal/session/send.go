@@ -12,7 +12,7 @@ import (
 const (
 	// inlineBatches is how many batches a stream's own goroutine writes before it leaves the rest to the link's writer.
 	inlineBatches = 4
-	// batchBytes is about how much is written at once.
+	// batchBytes is about the most that is written at once.
 	batchBytes = 64 << 10
 	// smallFrame is the longest frame that is copied next to its neighbours rather than written by itself.
 	smallFrame = 4 << 10
@@ -179,7 +179,8 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 	if l.draining || l.suspected && s.othersLocked(l) {
 		return
 	}
-	for l.confirmed && s.resend.len() > 0 && b.size < batchBytes {
+	most := l.batchLocked()
+	for l.confirmed && s.resend.len() > 0 && b.size < most {
 		f := s.resend.pop()
 		f.waiting = false
 		if f.acked {
@@ -192,7 +193,7 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		s.count.resent += uint64(len(f.buf))
 		l.takeLocked(f, b, now)
 	}
-	for s.control.len() > 0 && b.size < batchBytes {
+	for s.control.len() > 0 && b.size < most {
 		f := s.control.pop()
 		if st := f.stream; st != nil && st.windowFrame == f {
 			st.windowFrame = nil // from now on it cannot be changed any more
@@ -200,14 +201,14 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		s.ring.push(f)
 		l.takeLocked(f, b, now)
 	}
-	for s.packets.len() > 0 && b.size < batchBytes {
+	for s.packets.len() > 0 && b.size < most {
 		if p := s.packets.pop(now, &s.count); p != nil {
 			b.small = wire.AppendPacket(b.small, p)
 			b.size += len(p) + wire.HeaderLen
 			b.closeSmall()
 		}
 	}
-	for b.size < batchBytes {
+	for b.size < most {
 		f := s.nextChunkLocked()
 		if f == nil {
 			break

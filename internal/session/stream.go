@@ -15,6 +15,8 @@ import (
 const (
 	// streamQueue is how many bytes of one stream may wait for a link.
 	streamQueue = 128 << 10
+	// minWindow is the smallest receive window of a stream when memory is short.
+	minWindow = 16 << 10
 	// maxWindow is the largest receive window of one stream.
 	maxWindow = MaxSessionMemory / 5 * 4
 )
@@ -54,7 +56,9 @@ type Stream struct {
 	recvOff     uint64    // all below was taken from here
 	granted     uint64    // the far side may send below this
 	window      int
-	epoch       time.Time // when granted was last moved
+	epoch       time.Time // since when taken counts
+	taken       int       // bytes the application took since epoch
+	lastTaken   int       // in the round trip before
 	finOff      uint64
 	finKnown    bool
 	recvDone    bool   // the application has all, or wants no more
@@ -492,22 +496,33 @@ func (st *Stream) drain() {
 	}
 }
 
-// consumedLocked notes that the application took n bytes and opens the window again when half of it is used, wider if
-// that took less than a few round trips.
+// consumedLocked notes that the application took n bytes. The window is kept four times as wide as what is taken in a
+// round trip, eight times while that grows, so that a sender that doubles its rate each round trip (slow start) is not
+// held up by it; and it is opened again when half of it is used.
 func (st *Stream) consumedLocked(n int) {
 	s := st.s
 	st.recvOff += uint64(n)
-	left := int(st.granted - st.recvOff)
-	if st.finKnown || left > st.window/2 {
+	if st.finKnown {
 		return
 	}
 	now := time.Now()
-	if now.Sub(st.epoch) < 3*s.rttLocked() {
-		st.window = max(st.window, min(2*st.window, s.windowLimitLocked()))
-	} else if st.window > s.windowLimitLocked() {
-		st.window = max(s.windowLimitLocked(), 16<<10)
+	st.taken += n
+	widen := false
+	if d, rtt := now.Sub(st.epoch), s.roundTripLocked(); d >= rtt {
+		// What was taken in a longer time counts for less: a stream that rests and starts again has not become faster.
+		taken := int(float64(st.taken) * float64(rtt) / float64(d))
+		want := 4 * taken
+		if taken > st.lastTaken*3/2 {
+			want = 8 * taken
+		}
+		want = max(min(max(want, s.cfg.Window), s.windowLimitLocked()), minWindow)
+		widen = want > st.window
+		st.window = want
+		st.epoch, st.taken, st.lastTaken = now, 0, taken
 	}
-	st.epoch = now
+	if !widen && int(st.granted-st.recvOff) > st.window/2 {
+		return
+	}
 	if g := st.recvOff + uint64(st.window); g > st.granted {
 		st.granted = g
 		st.grantLocked()
@@ -535,12 +550,21 @@ func (st *Stream) grantLocked() {
 	st.s.kickLocked()
 }
 
-// rttLocked is the best link's round trip.
+// rttLocked is the best link's round trip, as it is with what waits on the way.
 func (s *Session) rttLocked() time.Duration {
+	return s.bestLocked(func(e *rttEstimate) time.Duration { return e.smoothed })
+}
+
+// roundTripLocked is the best link's round trip without that.
+func (s *Session) roundTripLocked() time.Duration {
+	return s.bestLocked(func(e *rttEstimate) time.Duration { return e.least })
+}
+
+func (s *Session) bestLocked(of func(*rttEstimate) time.Duration) time.Duration {
 	best := time.Duration(0)
 	for _, l := range s.links {
-		if !l.suspected && (best == 0 || l.rtt.smoothed < best) {
-			best = l.rtt.smoothed
+		if d := of(&l.rtt); !l.suspected && (best == 0 || d < best) {
+			best = d
 		}
 	}
 	if best == 0 {
