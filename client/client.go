@@ -81,6 +81,7 @@ type Client struct {
 	session  *session.Session
 	welcomed bool          // the session has been welcomed once
 	ready    chan struct{} // closed while welcomed, replaced with a new session
+	usable   chan struct{} // closed once the session has a link, be it not answered yet; replaced likewise
 	identity *identity
 	links    map[uint64]*session.Link // of this session, as last seen
 	// suspected tells which of them were.
@@ -126,6 +127,7 @@ func New(cfg Config) (*Client, error) {
 		changed:   make(chan struct{}, 1),
 		poke:      make(chan struct{}, 1),
 		ready:     make(chan struct{}),
+		usable:    make(chan struct{}),
 		links:     make(map[uint64]*session.Link),
 		suspected: make(map[uint64]bool),
 	}
@@ -164,18 +166,24 @@ func (c *Client) ServeProxy(ctx context.Context, l net.Listener) error { return 
 
 // Ready waits until data has flowed to the gateway and back in the present session.
 func (c *Client) Ready(ctx context.Context) error {
-	_, err := c.current(ctx)
+	_, err := c.await(ctx, func() chan struct{} { return c.ready })
 	return err
 }
 
-// current returns the session, waiting until the gateway has welcomed it.
+// current returns the session as soon as it has a link: what is asked of it then crosses right behind the handshake,
+// without waiting for the gateway's answer to that.
 func (c *Client) current(ctx context.Context) (*session.Session, error) {
+	return c.await(ctx, func() chan struct{} { return c.usable })
+}
+
+// await returns the session once the channel that it gives under mu is closed.
+func (c *Client) await(ctx context.Context, gate func() chan struct{}) (*session.Session, error) {
 	for {
 		c.mu.Lock()
-		s, ready := c.session, c.ready
+		s, open := c.session, gate()
 		c.mu.Unlock()
 		select {
-		case <-ready:
+		case <-open:
 			if s != nil && s.Err() == nil {
 				return s, nil
 			}
@@ -219,7 +227,7 @@ func (c *Client) Dial(ctx context.Context, network, address string) (net.Conn, e
 
 // ListenPacket opens a UDP port at the tunnel's address. Its addresses are *net.UDPAddr.
 func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
-	if _, err := c.current(ctx); err != nil {
+	if err := c.Ready(ctx); err != nil { // the tunnel's addresses come with the gateway's answer
 		return nil, err
 	}
 	return c.udp.ListenPacket(ctx)

@@ -111,6 +111,11 @@ func (c *Client) sessionNow() *session.Session {
 	if c.welcomed {
 		c.ready = make(chan struct{})
 	}
+	select {
+	case <-c.usable:
+		c.usable = make(chan struct{})
+	default:
+	}
 	c.welcomed = false
 	clear(c.links)
 	clear(c.suspected)
@@ -181,7 +186,19 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 		Transport: k.Transport, RTT: rtt,
 		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session == s {
+		select {
+		case <-c.usable:
+		default:
+			close(c.usable)
+		}
+	}
+	return nil
 }
 
 // endpoint is where to dial next: the first one, and after each failure the next.
