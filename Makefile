@@ -1,6 +1,6 @@
 # Godwit's Makefile. It needs Go and make; a C compiler only for `make race`. Go 1.21 or newer fetches the toolchain
-# that go.mod names by itself.
-export GOTOOLCHAIN ?= auto
+# that go.mod names by itself, also where the installation is set to stay with its own.
+export GOTOOLCHAIN := auto
 
 GO          ?= go
 FUZZTIME    ?= 10s
