@@ -1,5 +1,5 @@
-// Package demo shows on one machine what Godwit is for: it makes a gateway, a client, two web sites and a network between
-// them that it cuts in the middle of a download, and checks that all arrives whole.
+// Package demo shows on one machine what Godwit is for: it makes a gateway, a client, two web sites and a network
+// between them that it cuts in the middle of a download, and checks that all arrives whole.
 //
 //	visitor ─ proxy ─ client ═ links ═ network (cuts) ═ gateway ─ web sites
 //
@@ -109,8 +109,8 @@ type show struct {
 	events []client.Event
 }
 
-// Run shows it and returns what came of it; the error matches ErrFailed if a check failed, and says what else went wrong
-// otherwise. It owns every goroutine it starts.
+// Run shows it and returns what came of it; the error matches ErrFailed if a check failed, and says what else went
+// wrong otherwise. It owns every goroutine it starts.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Size == 0 {
 		cfg.Size = DefaultSize
@@ -207,7 +207,8 @@ func (s *show) withWorld(ctx context.Context, dir string, do func(context.Contex
 
 // inside runs the world, and do in it.
 func (s *show) inside(ctx context.Context, state string, do func(context.Context) error) (err error) {
-	if s.client, err = client.New(client.Config{Key: s.key, StateDir: state, Logger: s.cfg.Logger, Events: s.note}); err != nil {
+	if s.client, err = client.New(client.Config{Key: s.key, StateDir: state, Logger: s.cfg.Logger,
+		Events: s.note}); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -339,7 +340,8 @@ func (s *show) stranger(ctx context.Context) error {
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
-	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: a stranger, who looks around\r\n\r\n"); err != nil {
+	const request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: a stranger, who looks around\r\n\r\n"
+	if _, err := io.WriteString(conn, request); err != nil {
 		return err
 	}
 	got, err := io.ReadAll(io.LimitReader(conn, 1<<20))

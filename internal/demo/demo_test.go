@@ -40,7 +40,8 @@ func (o *output) String() string {
 	return o.b.String()
 }
 
-// The whole demo passes, says so, and leaves nothing behind; while it is held its proxy works for anybody on the machine.
+// The whole demo passes, says so, and leaves nothing behind; while it is held its proxy works for anybody on the
+// machine.
 func TestRun(t *testing.T) {
 	temp := t.TempDir()
 	t.Setenv("TMPDIR", temp)
@@ -59,9 +60,6 @@ func TestRun(t *testing.T) {
 			if c.Link == 0 || c.TookOver == 0 || c.Link == c.TookOver || c.Pause <= 0 {
 				t.Errorf("cut %+v", c)
 			}
-		}
-		if result.Cuts[1].Pause < 100 {
-			t.Errorf("a black hole was noticed after %v ms: was it one?", result.Cuts[1].Pause)
 		}
 	}()
 	curl := regexp.MustCompile(`--proxy socks5h://(\S+) (http://\S+/)`)

@@ -64,7 +64,8 @@ func (s Screen) bar(part float64, text string) {
 	}
 	full := int(part * barWidth)
 	s.clear()
-	s.printf("  %-12s %s%s %3.0f %%  %s", "download", strings.Repeat("█", full), strings.Repeat("░", barWidth-full), part*100, text)
+	s.printf("  %-12s %s%s %3.0f %%  %s", "download", strings.Repeat("█", full), strings.Repeat("░", barWidth-full),
+		part*100, text)
 }
 
 // clear takes the bar away.

@@ -129,6 +129,9 @@ func (s *sites) download(w http.ResponseWriter, r *http.Request) {
 		b = b[:min(left, int64(len(b)))]
 		random.Read(b)
 		hash.Write(b)
+		if left == int64(len(b)) {
+			s.setSent([sha256.Size]byte(hash.Sum(nil))) // before the visitor can have all of it
+		}
 		if _, err := w.Write(b); err != nil {
 			return
 		}
@@ -136,9 +139,12 @@ func (s *sites) download(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+}
+
+func (s *sites) setSent(sum [sha256.Size]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	hash.Sum(s.sum[:0])
+	s.sum = sum
 }
 
 // sent is the hash of the whole download, zero before it was sent.

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+)
+
+// bbr is what became of the attempt to let programs use BBR.
+type bbr struct {
+	// Allowed says whether a program without privileges may use it.
+	Allowed bool `json:"allowed"`
+	// Changed says whether anything was changed for that.
+	Changed bool   `json:"changed"`
+	Note    string `json:"note"`
+}
+
+// kernel is what allowBBR looks at and changes.
+type kernel struct {
+	linux, root bool
+	sysctls     string // the directory of net.ipv4's
+	load        func(ctx context.Context, module string) error
+}
+
+func thisKernel() kernel {
+	return kernel{
+		linux: runtime.GOOS == "linux", root: os.Geteuid() == 0, sysctls: "/proc/sys/net/ipv4",
+		load: func(ctx context.Context, module string) error {
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			path, err := exec.LookPath("modprobe")
+			if err != nil {
+				path = "/sbin/modprobe" // not in everyone's PATH
+			}
+			out, err := exec.CommandContext(ctx, path, module).CombinedOutput()
+			if line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n")); err != nil && len(line) > 0 {
+				return fmt.Errorf("%w: %s", err, line)
+			}
+			return err
+		},
+	}
+}
+
+// allowBBR loads the kernel's BBR and allows programs to use it, as far as that is possible here. It lasts until the
+// machine starts again: whoever installs Godwit as a service makes it last.
+func allowBBR(ctx context.Context, k kernel) bbr {
+	if !k.linux {
+		return bbr{Note: "BBR is for Linux gateways only: the system's congestion control is used"}
+	}
+	allowedFile := filepath.Join(k.sysctls, "tcp_allowed_congestion_control")
+	allowed, err := words(allowedFile)
+	switch {
+	case err != nil:
+		return bbr{Note: "this container cannot tell whether BBR is allowed: load and allow it on its host"}
+	case slices.Contains(allowed, "bbr"):
+		return bbr{Allowed: true, Note: "BBR is allowed"}
+	case !k.root:
+		return bbr{Note: "BBR is not allowed for programs, which costs speed on lossy paths: run init as root to allow it"}
+	}
+	availableFile := filepath.Join(k.sysctls, "tcp_available_congestion_control")
+	var loadErr error
+	if available, _ := words(availableFile); !slices.Contains(available, "bbr") {
+		loadErr = k.load(ctx, "tcp_bbr")
+		if available, _ = words(availableFile); !slices.Contains(available, "bbr") {
+			note := "this kernel has no BBR, which costs speed on lossy paths"
+			if loadErr != nil {
+				note += fmt.Sprintf(" (loading tcp_bbr: %v)", loadErr)
+			}
+			return bbr{Note: note}
+		}
+	}
+	if err := os.WriteFile(allowedFile, []byte(strings.Join(append(allowed, "bbr"), " ")+"\n"), 0); err != nil {
+		return bbr{Note: fmt.Sprintf("BBR could not be allowed, which costs speed on lossy paths: %v", err)}
+	}
+	return bbr{Allowed: true, Changed: true, Note: "BBR is loaded and allowed, until the machine starts again"}
+}
+
+func words(file string) ([]string, error) {
+	b, err := os.ReadFile(file)
+	return strings.Fields(string(b)), err
+}

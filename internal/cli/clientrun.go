@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/local"
+)
+
+// errStopped is the cause of an end that was asked for: by down, or by a service manager.
+var errStopped = errors.New("asked to stop")
+
+// runClient runs the client and its proxy until ctx is done or somebody asks it to stop, and then returns nil, or
+// errInterrupted after a person's ^C; or until it has turned out that it will not work. up is called once data has
+// flowed.
+//
+//	take the profile ─ listen ─┬─ Client.Run ───────── refused: return
+//	                           ├─ Client.ServeProxy
+//	                           ├─ wait until ready ─── not in time: return
+//	                           └─ answer status, stop
+func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up func(proxy string)) error {
+	dir := r.profiles.path(r.profile)
+	inst, err := local.Take(dir, clientProcess)
+	var held *local.HeldError
+	if errors.As(err, &held) {
+		return &alreadyUpError{profile: r.profile, pid: held.PID}
+	} else if err != nil {
+		return err
+	}
+	defer inst.Close()
+	l, err := net.Listen("tcp", r.proxy)
+	if err != nil {
+		owner := r.profiles.proxyOwner(ctx, r.profile, r.proxy)
+		return &busyPortError{setting: "flag --proxy", addr: r.proxy, owner: owner, err: err}
+	}
+	defer l.Close()
+	c, err := client.New(client.Config{
+		// A device of its own for each access key: two networks should not be able to tell that they have the same user.
+		Key: r.key, StateDir: filepath.Join(dir, r.key.ID.String()),
+		Links: r.links, Congestion: r.congestion, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	r.profiles.noteEnd(r.profile, nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	began := time.Now()
+	var wasUp atomic.Bool
+	proxy := l.Addr().String()
+	inst.Serve(local.Handler{
+		Status: func() any {
+			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
+				PID: os.Getpid(), Since: began, Proxy: proxy, Status: c.Status()}
+		},
+		Stop: func() { cancel(errStopped) },
+	})
+	log.Info("the proxy listens", "address", proxy)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.Run(gctx) })
+	g.Go(func() error {
+		if err := c.ServeProxy(gctx, l); gctx.Err() == nil {
+			return err
+		}
+		return nil
+	})
+	g.Go(func() error {
+		if err := untilReady(gctx, c, r.timeout); err != nil || gctx.Err() != nil {
+			return err
+		}
+		if r.save {
+			if err := r.profiles.save(r.profile, r.key); err != nil {
+				return err
+			}
+		}
+		log.Info("up")
+		wasUp.Store(true)
+		up(proxy)
+		return nil
+	})
+	err = g.Wait()
+	var s signalled
+	if err == nil && errors.As(context.Cause(ctx), &s) && s.Signal != syscall.SIGTERM {
+		err = errInterrupted
+	}
+	if err != nil && wasUp.Load() && r.report {
+		log.Error("the tunnel ended", "err", err)
+		r.profiles.noteEnd(r.profile, err) // while the profile is still ours: whoever finds it free also finds the note
+	}
+	return err
+}
+
+// untilReady waits until data has flowed, or says why it did not in time. It returns nil when ctx is done: whoever
+// ended that knows why.
+func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) error {
+	wait := ctx
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		wait, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	if err := c.Ready(wait); err != nil && ctx.Err() == nil {
+		return &blockedError{after: timeout, last: c.Status().Error}
+	}
+	return nil
+}
+
+// proxyOwner says which profile other than the asking one has its proxy on an address; empty if none.
+func (ps profiles) proxyOwner(ctx context.Context, asking, proxy string) string {
+	names, _ := ps.names()
+	for _, name := range names {
+		if name == asking {
+			continue
+		}
+		if doc, err := ps.status(ctx, name); err == nil && doc.Proxy == proxy {
+			return fmt.Sprintf("profile %q, which is up as process %d", name, doc.PID)
+		}
+	}
+	return ""
+}

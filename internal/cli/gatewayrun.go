@@ -1,0 +1,262 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/godwit-vpn/godwit/internal/egress"
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/gateway"
+	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/local"
+)
+
+// gatewayProcess is the gateway's name in its directory's lock and socket.
+const gatewayProcess = "gateway"
+
+func (a *app) gatewayRunCmd() *cobra.Command {
+	var f gatewayFlags
+	var listen, allow []string
+	var congestion string
+	cmd := &cobra.Command{
+		Use: "run", Short: "run the gateway, in the foreground", Args: noArgs,
+		Long: `Runs the gateway that 'godwit gateway init' made, until it is interrupted or asked
+to end; then it tells the clients and ends with 0. Flags go before the settings.`,
+		Example: "  sudo godwit gateway run\n  godwit gateway run --listen :8443 --allow 192.168.1.0/24",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, l := range listen {
+				if err := parseListen(l); err != nil {
+					return err
+				}
+			}
+			for _, p := range allow {
+				if err := parseAllow(p); err != nil {
+					return err
+				}
+			}
+			paths, err := a.gatewayPaths(f.state, f.settings)
+			if err != nil {
+				return err
+			}
+			log, err := a.logger(slog.LevelInfo, a.stderr)
+			if err != nil {
+				return err
+			}
+			d, err := paths.Open(cmd.Context(), log)
+			if err != nil {
+				return elsewhere(err, paths)
+			}
+			defer d.Close()
+			setting := "field listen"
+			if len(listen) > 0 {
+				d.Settings.Listen, setting = listen, "flag --listen"
+			}
+			d.Settings.Egress.Allow = append(d.Settings.Egress.Allow, allow...)
+			if congestion != "" {
+				d.Settings.Congestion = congestion
+			}
+			return a.runGateway(cmd.Context(), d, setting, log)
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringArrayVar(&listen, "listen", nil,
+		"address to take links on, host:port; again for more (default as in the settings)")
+	cmd.Flags().StringArrayVar(&allow, "allow", nil, "prefix that users may reach although it is private; again for more")
+	cmd.Flags().StringVar(&congestion, "congestion", "",
+		"congestion control for links; \"system\" leaves it to the system (default bbr)")
+	return cmd
+}
+
+func (a *app) runGateway(ctx context.Context, d *gatewaydir.Dir, setting string, log *slog.Logger) error {
+	inst, err := local.Take(d.Path, gatewayProcess)
+	var held *local.HeldError
+	if errors.As(err, &held) {
+		return fmt.Errorf("the gateway in %q runs already: %w", d.Path, held)
+	} else if err != nil {
+		return err
+	}
+	defer inst.Close()
+	g, out, err := d.Gateway(log)
+	if err != nil {
+		return portError(setting, err)
+	}
+	defer out.Close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g, out), Stop: stop})
+
+	var at []string
+	for _, addr := range g.Addrs() {
+		at = append(at, addr.String())
+	}
+	fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
+	a.notify("READY=1")
+	context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })
+	return g.Run(ctx)
+}
+
+// portError makes sense of an error of opening a listener.
+func portError(setting string, err error) error {
+	var op *net.OpError
+	if !errors.As(err, &op) || op.Op != "listen" {
+		return err
+	}
+	addr := ""
+	if op.Addr != nil {
+		addr = op.Addr.String()
+	}
+	return &busyPortError{setting: setting, addr: addr, err: err}
+}
+
+// notify tells a service manager how things are (sd_notify(3)), if there is one that wants to know.
+func (a *app) notify(state string) {
+	path := a.env("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}) // "@" begins an abstract name
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	c.Write([]byte(state))
+}
+
+// gatewayDoc is what gateway status --json prints: the gateway's own status, and what only its directory and its egress
+// know.
+type gatewayDoc struct {
+	Schema    string   `json:"schema"`
+	Version   string   `json:"version"`
+	PID       int      `json:"pid"`
+	StateDir  string   `json:"state_dir"`
+	Listening []string `json:"listening"`
+	Endpoints []string `json:"endpoints"`
+	Exit4     string   `json:"exit4,omitempty"`
+	Exit6     string   `json:"exit6,omitempty"`
+	// ExitIsEntry says whether users' traffic leaves from an address that they come in at; null if that cannot be known,
+	// as behind a router that translates addresses.
+	ExitIsEntry   *bool  `json:"exit_is_entry"`
+	ProcessMemory uint64 `json:"process_memory_bytes"`
+	gateway.Status
+}
+
+// gatewayStatus makes the function that answers for the gateway.
+func (a *app) gatewayStatus(d *gatewaydir.Dir, g *gateway.Gateway, out *egress.Sockets) func() any {
+	var at []string
+	for _, addr := range g.Addrs() {
+		at = append(at, addr.String())
+	}
+	return func() any {
+		v4, v6 := out.ExitAddrs()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		doc := gatewayDoc{Schema: "godwit.gateway.status/1", Version: a.version, PID: os.Getpid(), StateDir: d.Path,
+			Listening: at, Endpoints: d.Settings.Endpoints, ExitIsEntry: exitIsEntry(d.Settings.Endpoints, v4, v6),
+			ProcessMemory: m.Sys - m.HeapReleased, Status: g.Status()}
+		if v4.IsValid() {
+			doc.Exit4 = v4.String()
+		}
+		if v6.IsValid() {
+			doc.Exit6 = v6.String()
+		}
+		return doc
+	}
+}
+
+// exitIsEntry compares the addresses that clients come to with those that their traffic leaves from; nil is unknown.
+// A private exit address is translated by someone, to what cannot be seen here; a name is not looked up.
+func exitIsEntry(endpoints []string, exits ...netip.Addr) *bool {
+	known := false
+	for _, e := range endpoints {
+		t, err := flow.ParseTarget(e)
+		if err != nil {
+			continue
+		}
+		entry, isAddr := t.Addr()
+		for _, exit := range exits {
+			switch {
+			case !isAddr || !exit.IsValid() || exit.Is4() != entry.Is4():
+			case exit == entry:
+				same := true
+				return &same
+			case !exit.IsPrivate() && !exit.IsLoopback():
+				known = true
+			}
+		}
+	}
+	if !known {
+		return nil
+	}
+	return new(bool)
+}
+
+func (a *app) gatewayStatusCmd() *cobra.Command {
+	var f gatewayFlags
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "show how the gateway is; ends with 3 if it does not run", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			paths, err := a.gatewayPaths(f.state, f.settings)
+			if err != nil {
+				return err
+			}
+			ask := func() (*local.Peer, error) {
+				p, err := local.Find(paths.State, gatewayProcess)
+				if errors.Is(err, local.ErrNotRunning) {
+					err = fmt.Errorf("no gateway runs in %q: %w", paths.State, local.ErrNotRunning)
+				}
+				return p, err
+			}
+			return showStatus(cmd.Context(), a, ask, asJSON, watch, printGateway)
+		},
+	}
+	f.add(cmd)
+	addJSON(cmd, &asJSON)
+	addWatch(cmd, &watch)
+	return cmd
+}
+
+func printGateway(out *screen, doc gatewayDoc) {
+	now := time.Now()
+	fmt.Fprintf(out, "%s %s  process %d, for %s\n", out.paint(good, "●"), out.paint(bold, "running"), doc.PID,
+		ago(now.Sub(doc.Since)))
+	out.field("listening", "%s", strings.Join(doc.Listening, ", "))
+	out.field("endpoints", "%s", strings.Join(doc.Endpoints, ", "))
+	exits := strings.Join(strings.Fields(doc.Exit4+" "+doc.Exit6), ", ")
+	switch {
+	case doc.ExitIsEntry != nil && *doc.ExitIsEntry:
+		out.field("exit", "%s %s", exits, out.paint(alert, "the address that clients come to: sites they visit learn it"))
+		out.field("", "egress.source4 and source6 in the settings choose another one")
+	case exits == "":
+		out.field("exit", "%s", out.paint(bad, "no way out to the internet"))
+	case doc.ExitIsEntry == nil:
+		out.field("exit", "%s (whether sites see the address that clients come to cannot be known here)", exits)
+	default:
+		out.field("exit", "%s", exits)
+	}
+	out.field("in use", "%s by %s, over %s (%s)", plural(doc.Sessions, "session"), plural(doc.Devices, "device"),
+		plural(doc.Links, "link"), plural(doc.Streams, "stream"))
+	out.field("carried", "%s to clients, %s from them, on the links that are up", size(doc.Sent), size(doc.Received))
+	cc := strings.Join(doc.Congestion, ", ")
+	switch {
+	case cc == "":
+		cc = "not known before a link is up"
+	case !strings.Contains(cc, "bbr"):
+		cc += out.paint(alert, "  slow on lossy paths: 'godwit gateway init' as root allows BBR")
+	}
+	out.field("congestion", "%s", cc)
+	out.field("memory", "%s of %s held for sessions; the process has %s", size(doc.Memory), size(doc.MemoryMax),
+		size(doc.ProcessMemory))
+	out.field("door", "%s let in, %d refused, %s, %s", plural(doc.Admitted, "link"), doc.Refused,
+		plural(doc.Strangers, "stranger"), plural(doc.Enrolled, "enrolment"))
+}

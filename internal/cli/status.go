@@ -1,0 +1,287 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/local"
+)
+
+// watchEvery is how often --watch looks.
+const watchEvery = time.Second
+
+func addWatch(cmd *cobra.Command, watch *bool) {
+	cmd.Flags().BoolVar(watch, "watch", false, "look again every second; with --json one document on each line")
+}
+
+// showStatus asks the process that find finds for its status, and shows it: once, or until it ends.
+func showStatus[Doc any](ctx context.Context, a *app, find func() (*local.Peer, error), asJSON, watch bool,
+	show func(*screen, Doc)) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for lines := 0; ; {
+		p, err := find()
+		if err != nil {
+			return err
+		}
+		text, err := p.Status(ctx)
+		if err != nil {
+			return err
+		}
+		var b bytes.Buffer
+		switch {
+		case asJSON && watch:
+			err = json.Compact(&b, text)
+			b.WriteByte('\n')
+		case asJSON:
+			err = json.Indent(&b, text, "", "  ")
+			b.WriteByte('\n')
+		default:
+			var doc Doc
+			if err = json.Unmarshal(text, &doc); err == nil {
+				page := *a.stdout
+				page.w = &b
+				show(&page, doc)
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("process %d answered what this version does not understand: %w", p.PID, err)
+		}
+		if watch && !asJSON {
+			lines = a.redraw(&b, lines)
+		}
+		if _, err := a.stdout.Write(b.Bytes()); err != nil || !watch {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Canceled
+		}
+	}
+}
+
+// redraw makes b take the place of the lines printed before it, on a terminal; elsewhere a blank line sets them apart.
+// It returns how many lines b has.
+func (a *app) redraw(b *bytes.Buffer, before int) int {
+	lines := bytes.Count(b.Bytes(), []byte("\n"))
+	text := b.String()
+	b.Reset()
+	if !a.stdout.terminal {
+		b.WriteString(text + "\n")
+		return lines
+	}
+	if before > 0 {
+		fmt.Fprintf(b, "\x1b[%dA", before)
+	}
+	for line := range strings.Lines(text) {
+		b.WriteString("\x1b[K" + line) // what is left of a longer line goes
+	}
+	b.WriteString("\x1b[J")
+	return lines
+}
+
+// statusDoc is what status --json prints: the client's own status, and what only its process knows.
+type statusDoc struct {
+	Schema  string    `json:"schema"`
+	Version string    `json:"version"`
+	Profile string    `json:"profile"`
+	KeyID   string    `json:"key_id"`
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+	Proxy   string    `json:"proxy"`
+	client.Status
+}
+
+func (a *app) statusCmd() *cobra.Command {
+	var f clientFlags
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "show how the tunnel is; ends with 3 if it is not up", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ps, err := a.profiles(f)
+			if err != nil {
+				return err
+			}
+			find := func() (*local.Peer, error) {
+				_, p, err := ps.findUp(f.profile)
+				return p, err
+			}
+			return showStatus(cmd.Context(), a, find, asJSON, watch, printStatus)
+		},
+	}
+	f.add(a, cmd)
+	addJSON(cmd, &asJSON)
+	addWatch(cmd, &watch)
+	return cmd
+}
+
+// stateColours says at a glance how bad a state is.
+var stateColours = map[client.State]string{
+	client.Connected: good, client.Connecting: alert, client.Stalled: alert, client.Offline: bad,
+}
+
+func printStatus(out *screen, doc statusDoc) {
+	now := time.Now()
+	colour := stateColours[doc.State]
+	fmt.Fprintf(out, "%s %s  profile %s, process %d, for %s\n", out.paint(colour, "●"),
+		out.paint(bold, string(doc.State)), doc.Profile, doc.PID, ago(now.Sub(doc.Since)))
+	if doc.Error != "" {
+		out.field("trouble", "%s", out.paint(alert, fmt.Sprintf("%s (%s failed in a row)", doc.Error, plural(doc.Attempts,
+			"attempt"))))
+	}
+	out.field("proxy", "%s  SOCKS5 and HTTP, %s", doc.Proxy, plural(doc.Proxied, "connection"))
+	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
+	for i, l := range doc.Links {
+		name := ""
+		if i == 0 {
+			name = "links"
+		}
+		state := l.State
+		if state != "healthy" {
+			state = out.paint(alert, state)
+		}
+		more := ""
+		if l.Congestion != "" {
+			more = ", " + l.Congestion
+		}
+		out.field(name, "%d %s, %s, %.0f ms, %s down, %s up%s, for %s", l.ID, l.Transport, state, l.RTT, size(l.Received),
+			size(l.Sent), more, ago(now.Sub(l.Since)))
+	}
+	if doc.LinksLost > 0 && len(doc.Replacements) > 0 {
+		last := doc.Replacements[len(doc.Replacements)-1]
+		out.field("replaced", "%s; the last one %s ago: %s", plural(doc.LinksLost, "link"), ago(now.Sub(last.Time)),
+			last.Cause)
+	}
+	device := doc.Device
+	if !doc.CertUntil.IsZero() {
+		device += ", certificate until " + doc.CertUntil.Local().Format("2006-01-02 15:04")
+	}
+	out.field("device", "%s", device)
+}
+
+func (a *app) downCmd() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "down", Short: "end the tunnel; ends with 3 if it is not up", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ps, err := a.profiles(f)
+			if err != nil {
+				return err
+			}
+			name, p, err := ps.findUp(f.profile)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), stopTimeout)
+			defer cancel()
+			if err := p.Stop(ctx); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s %s is down.\n", a.stdout.paint(good, "✓"), name)
+			return nil
+		},
+	}
+	f.add(a, cmd)
+	return cmd
+}
+
+// stopTimeout bounds how long down waits.
+const stopTimeout = 15 * time.Second
+
+func (a *app) listCmd() *cobra.Command {
+	var f clientFlags
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "list the saved access keys, as profiles", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ps, err := a.profiles(f)
+			if err != nil {
+				return err
+			}
+			names, err := ps.names()
+			if err != nil {
+				return err
+			}
+			type profileDoc struct {
+				Profile string `json:"profile"`
+				KeyID   string `json:"key_id,omitempty"`
+				Label   string `json:"label,omitempty"`
+				Up      bool   `json:"up"`
+				Proxy   string `json:"proxy,omitempty"`
+				Error   string `json:"error,omitempty"`
+			}
+			docs := []profileDoc{}
+			for _, name := range names {
+				doc := profileDoc{Profile: name}
+				if key, err := ps.load(name); err != nil {
+					doc.Error = err.Error()
+				} else {
+					doc.KeyID, doc.Label = key.ID.String(), key.Label
+				}
+				if st, err := ps.status(cmd.Context(), name); err == nil {
+					doc.Up, doc.Proxy = true, st.Proxy
+				}
+				docs = append(docs, doc)
+			}
+			if asJSON {
+				return a.printJSON(struct {
+					Schema   string       `json:"schema"`
+					Profiles []profileDoc `json:"profiles"`
+				}{"godwit.list/1", docs})
+			}
+			if len(docs) == 0 {
+				fmt.Fprintln(a.stderr, "No access key is saved yet: godwit up 'godwit://…'")
+				return nil
+			}
+			rows := [][]string{{"PROFILE", "KEY", "LABEL", "STATE"}}
+			for _, doc := range docs {
+				state := "down"
+				if doc.Up {
+					state = "up, proxy " + doc.Proxy
+				}
+				if doc.Error != "" {
+					state += ", " + doc.Error
+				}
+				rows = append(rows, []string{doc.Profile, doc.KeyID, doc.Label, state})
+			}
+			a.stdout.table(rows)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.state, "state-dir", "", stateUsage)
+	addJSON(cmd, &asJSON)
+	return cmd
+}
+
+func (a *app) forgetCmd() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "forget NAME", Short: "remove a saved access key and the device's own key", Args: oneArg,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ps, err := a.profiles(f)
+			if err != nil {
+				return err
+			}
+			if err := ps.forget(args[0]); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s Profile %q is forgotten.\n", a.stdout.paint(good, "✓"), args[0])
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&f.state, "state-dir", "", stateUsage)
+	cmd.ValidArgsFunction = a.complete(&f)
+	return cmd
+}
+
+// errNoProfile is matched when a profile is asked for that does not exist.
+var errNoProfile = errors.New("no such profile: 'godwit list' shows all of them")
