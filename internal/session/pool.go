@@ -23,6 +23,8 @@ type Pool struct {
 	limit     int64
 	used      atomic.Int64
 	relieving atomic.Bool
+	relieved  atomic.Int64 // when relieve last ended, in nanoseconds since began; long ago at first
+	began     time.Time
 
 	mu       sync.Mutex
 	sessions map[*Session]struct{}
@@ -30,7 +32,7 @@ type Pool struct {
 
 // NewPool makes a pool of limit bytes.
 func NewPool(limit int64) *Pool {
-	return &Pool{limit: limit, sessions: make(map[*Session]struct{})}
+	return &Pool{limit: limit, began: time.Now().Add(-time.Hour), sessions: make(map[*Session]struct{})}
 }
 
 // Used returns the bytes in use.
@@ -39,16 +41,27 @@ func (p *Pool) Used() int64 { return p.used.Load() }
 // Limit returns the bytes that may be used.
 func (p *Pool) Limit() int64 { return p.limit }
 
-// charge adds n bytes, which may be negative. It never fails: the bounds are kept by those who call it, and sleepers
-// pay for what is over.
+// charge adds n bytes, which may be negative. It never fails: the bounds are kept by those who call it, and once the
+// pool is nearly full, sleepers pay.
 func (p *Pool) charge(n int) {
-	if p.used.Add(int64(n)) > p.limit && n > 0 && p.relieving.CompareAndSwap(false, true) {
-		// Sessions are locked one by one, and the caller holds one: not here.
-		go func() {
-			defer p.relieving.Store(false)
-			p.relieve()
-		}()
+	if p.used.Add(int64(n)) > p.limit-p.limit/16 && n > 0 {
+		p.askRelief()
 	}
+}
+
+// relieveEvery spaces out attempts that may find nobody to pay.
+const relieveEvery = 50 * time.Millisecond
+
+// askRelief has relieve run soon. The caller may hold a session's lock: relieve takes them one by one.
+func (p *Pool) askRelief() {
+	if time.Since(p.began)-time.Duration(p.relieved.Load()) < relieveEvery || !p.relieving.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		p.relieve()
+		p.relieved.Store(int64(time.Since(p.began)))
+		p.relieving.Store(false)
+	}()
 }
 
 // free is how many bytes are left, at least 0.
@@ -66,7 +79,7 @@ func (p *Pool) remove(s *Session) {
 	delete(p.sessions, s)
 }
 
-// relieve frees memory until a tenth of the pool is free or no sleeper is left to pay.
+// relieve frees memory until an eighth of the pool is free or no sleeper is left to pay.
 func (p *Pool) relieve() {
 	type sleeper struct {
 		s     *Session
@@ -85,7 +98,7 @@ func (p *Pool) relieve() {
 		}
 	}
 	slices.SortFunc(sleepers, func(a, b sleeper) int { return a.since.Compare(b.since) })
-	enough := func() bool { return p.used.Load() < p.limit-p.limit/10 }
+	enough := func() bool { return p.used.Load() < p.limit-p.limit/8 }
 	for _, sl := range sleepers {
 		if enough() {
 			return
@@ -100,8 +113,8 @@ func (p *Pool) relieve() {
 	}
 }
 
-// Buffers come in three sizes: a keystroke should not retain a chunk's worth, and a chunk should fill a frame.
-var bufferSizes = [...]int{1 << 10, 8 << 10, 64 << 10}
+// Buffers come in the sizes that chunks have (see chunkLocked) and smaller: a keystroke should not retain a chunk's worth.
+var bufferSizes = [...]int{1 << 10, 4 << 10, 16 << 10, 32 << 10, 64 << 10}
 
 var bufferPools [len(bufferSizes)]sync.Pool
 

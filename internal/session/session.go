@@ -454,9 +454,18 @@ func (s *Session) releaseLocked(f *frame) {
 	s.wakeMemoryLocked()
 }
 
-// roomLocked reports whether more may be retained.
+// roomLocked reports whether more may be retained. A session that holds little always may a little more, so that one
+// that works is not stopped by others that hoard.
 func (s *Session) roomLocked() bool {
-	return s.held+s.reassembly < MaxSessionMemory-wire.MaxFrame && s.cfg.Pool.free() > wire.MaxFrame
+	mine := s.held + s.reassembly
+	if mine >= MaxSessionMemory-wire.MaxFrame {
+		return false
+	}
+	if s.cfg.Pool.free() > wire.MaxFrame || mine < wire.MaxFrame {
+		return true
+	}
+	s.cfg.Pool.askRelief()
+	return false
 }
 
 // wakeMemoryLocked wakes streams that wait for memory, the one that waits longest first.
