@@ -23,7 +23,8 @@ var farAway = [2]netip.AddrPort{
 }
 
 // Families says which IP versions have a way out: a route to the public internet, from an address that can be used
-// there. It looks at most once a minute. Behind an upstream it is IPv4, unless the config says otherwise.
+// there; and those that Allow opens a part of, be it only the gateway's own network. It looks at most once a minute.
+// Behind an upstream it is IPv4, unless the config says otherwise.
 func (s *Sockets) Families() flow.Families {
 	switch {
 	case s.cfg.Families != 0:
@@ -31,7 +32,15 @@ func (s *Sockets) Families() flow.Families {
 	case s.upstream != nil:
 		return flow.IPv4
 	}
-	return s.currentRoutes().families
+	families := s.currentRoutes().families
+	for _, p := range s.cfg.Allow {
+		if p.Addr().Unmap().Is4() {
+			families |= flow.IPv4
+		} else {
+			families |= flow.IPv6
+		}
+	}
+	return families
 }
 
 // ExitAddrs are the local addresses that connections to the public internet leave from; the zero value where there is
