@@ -203,6 +203,8 @@ func explain(err error) problem {
 		p.code = exitConfig
 	case is(syscall.ENOSPC, store.ErrFull):
 		p.hint = "the disk is full: free some space, and try again"
+	case is(store.ErrDisk): // SQLite says so too where there is no room for its index of the log
+		p.hint = "perhaps the disk is full: 'df' tells"
 	case is(fs.ErrPermission, syscall.EROFS, store.ErrUnwritable):
 		p.code = exitPermission
 		p.hint = "run it as the user who owns the directory, or choose another one with --state-dir"

@@ -374,6 +374,36 @@ func TestEndedAlone(t *testing.T) {
 	execute(t, home, "status").want(t, exitNotRunning, "it ended at", "this device was revoked")
 }
 
+// Watched, a tunnel is one document on each line until it is gone.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	w := newGateway(t)
+	w.run(t)
+	home := t.TempDir()
+	upHere(t, home, w.key).want(t, 0)
+	cmd := program(t, home, "status", "--watch", "--json")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	for n := range 2 {
+		if !lines.Scan() {
+			t.Fatalf("it ended after %d lines: %v", n, lines.Err())
+		}
+		document[statusDoc](t, ran{stdout: lines.Text()}, "godwit.status/1")
+	}
+	execute(t, home, "down").want(t, 0)
+	for lines.Scan() {
+	}
+	if cmd.Wait(); cmd.ProcessState.ExitCode() != exitNotRunning {
+		t.Errorf("it ended with %d, want %d", cmd.ProcessState.ExitCode(), exitNotRunning)
+	}
+}
+
 // A key that came to harm on its way is told apart from one that never was one, and nothing of it is shown.
 func TestBadKeys(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -20,10 +21,17 @@ const envMain = "GODWIT_TEST_MAIN"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envMain) != "" {
+		if err := mountSmallDisk(); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", errSmallDisk, err)
+			os.Exit(exitFailure)
+		}
 		os.Exit(Main("test"))
 	}
 	goleak.VerifyTestMain(m)
 }
+
+// errSmallDisk begins what the test binary says when it could not mount one.
+const errSmallDisk = "no small disk"
 
 // ran is what a command said and how it ended.
 type ran struct {

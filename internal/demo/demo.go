@@ -96,7 +96,6 @@ type show struct {
 	screen Screen
 	result Result
 
-	group   *errgroup.Group
 	net     *network
 	sites   *sites
 	gateway *gateway.Gateway
