@@ -234,7 +234,7 @@ func readLabel(s string) string {
 	if i := strings.IndexAny(s, " \n<>\"'`“”‘’«»|\\"); i >= 0 {
 		s = s[:i]
 	}
-	s = cleanLabel(unescape(strings.TrimRight(s, ".,;:!?)]}*_~。，、；：！？）】」，،؛؟…")))
+	s = cleanLabel(unescape(strings.TrimRight(s, ".,;:!?)]}*_~。，、；：！？）】」،؛؟…")))
 	if utf8.RuneCountInString(s) > MaxLabel {
 		s = cleanLabel(string([]rune(s)[:MaxLabel]))
 	}

@@ -140,7 +140,8 @@ func TestKeyNeverPrints(t *testing.T) {
 	}
 	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "key", k, "value", *k)
 	slog.New(slog.NewJSONHandler(&out, nil)).Info("x", "key", k, "value", *k)
-	if b, err := json.Marshal(k); err == nil {
+	var boxed any = map[string]any{"key": k} // as it would be met inside something else
+	if b, err := json.Marshal(boxed); err == nil {
 		out.Write(b)
 	}
 	for _, s := range secrets {

@@ -88,12 +88,12 @@ func reasonOf(oob []byte, v6 bool) (packet.Reason, bool) {
 		if len(c.Data) < 16 {
 			continue
 		}
-		switch errno := unix.Errno(binary.NativeEndian.Uint32(c.Data)); {
-		case c.Header.Level == unix.IPPROTO_IP && c.Header.Type == unix.IP_RECVERR && !v6:
-		case c.Header.Level == unix.IPPROTO_IPV6 && c.Header.Type == unix.IPV6_RECVERR && v6:
-		default:
+		is4 := c.Header.Level == unix.IPPROTO_IP && c.Header.Type == unix.IP_RECVERR
+		is6 := c.Header.Level == unix.IPPROTO_IPV6 && c.Header.Type == unix.IPV6_RECVERR
+		if is4 && v6 || is6 && !v6 || !is4 && !is6 {
 			continue
-		case errno == unix.EMSGSIZE:
+		}
+		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
 			return 0, false // the kernel has learned the path's MTU and fragments from now on
 		}
 		origin, typ, code := c.Data[4], c.Data[5], c.Data[6]

@@ -68,15 +68,6 @@ func (f lookupFunc) LookupNetIP(ctx context.Context, network, host string) ([]ne
 	return f(ctx, network, host)
 }
 
-func target(t testing.TB, hostport string) flow.Target {
-	t.Helper()
-	tgt, err := flow.ParseTarget(hostport)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tgt
-}
-
 // serve listens and gives every connection to handle.
 func serve(t testing.TB, network, addr string, handle func(net.Conn)) netip.AddrPort {
 	t.Helper()

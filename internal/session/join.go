@@ -58,13 +58,12 @@ func (st *Stream) Join(conn net.Conn) error {
 	s.mu.Unlock()
 
 	err := st.pump(conn, raw)
-	switch {
-	case errors.Is(err, io.EOF):
+	if errors.Is(err, io.EOF) {
 		if st.CloseWrite() == nil {
 			<-st.recvEnded
 		}
 		err = nil
-	case err != nil:
+	} else {
 		st.Reset(flow.CodeOf(err))
 	}
 	if failure := st.failure(); failure != nil {

@@ -70,7 +70,6 @@ type Link struct {
 	drainBy  time.Time
 
 	readDone chan struct{}
-	once     sync.Once
 }
 
 // LinkOptions is what Attach is told about a link.

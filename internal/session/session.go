@@ -62,7 +62,6 @@ type Config struct {
 
 var (
 	errClosed      = &flow.Error{Code: flow.CodeLocalShutdown}
-	errLost        = &flow.Error{Code: flow.CodeSessionLost}
 	errMemory      = &flow.Error{Code: flow.CodeMemory}
 	errBusy        = &flow.Error{Code: flow.CodeBusy, Detail: "too many streams at once"}
 	errStreamEnded = errors.New("stream already closed for writing")
