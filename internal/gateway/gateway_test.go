@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/device"
+	"github.com/godwit-vpn/godwit/internal/device/secretfile"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
@@ -358,5 +360,29 @@ func TestNonsense(t *testing.T) {
 	}
 	if _, _, err := v.open(t, v.knock(wire.SessionID{1}, wire.HelloNew)); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A device whose certificate is of tomorrow hears that a clock is wrong, and what the gateway's says.
+func TestWrongClock(t *testing.T) {
+	w := newWorld(t)
+	seed, err := secretfile.Read(filepath.Join(w.dir.Path, "keys", "control.key"), "godwit control key v1", ed25519.SeedSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := w.visitor(t)
+	tomorrow := time.Now().Add(24 * time.Hour)
+	c := device.Certificate{Network: w.dir.Secrets.Network(), AccessKey: w.key.ID, Device: [32]byte(v.dev.Public()),
+		Issued: tomorrow, NotBefore: tomorrow.Add(-time.Hour), NotAfter: tomorrow.Add(device.Lifetime)}
+	if v.cert, err = c.Sign(ed25519.NewKeyFromSeed(seed)); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = v.open(t, v.knock(wire.SessionID{1}, wire.HelloNew))
+	var r *link.Refusal
+	if !errors.As(err, &r) || r.Cause != wire.CauseClock {
+		t.Fatalf("got %v", err)
+	}
+	if skew := r.ClockSkew(tomorrow); skew < 23*time.Hour || skew > 25*time.Hour {
+		t.Errorf("a clock a day ahead is said to be %v ahead", skew)
 	}
 }

@@ -74,6 +74,8 @@ var rules = []rule{
 	{"bench", "lab " + product},
 	{"lab", product},
 	{"tests", ""},
+	{"tests/sessions", "internal/control internal/flow internal/gatewaydir internal/link internal/transport " +
+		"internal/transports internal/wire"},
 }
 
 // product is what those who measure it may use: all but the verbs.

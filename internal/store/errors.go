@@ -40,6 +40,10 @@ func classify(err error) error {
 	case errors.Is(err, syscall.ENOSPC):
 		return ErrFull
 	}
+	var e *sqlite.Error
+	if errors.As(err, &e) && e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE {
+		return ErrFull // the index of the write-ahead log could not grow
+	}
 	switch primaryCode(err) {
 	case sqlite3.SQLITE_NOTADB:
 		return ErrNotDatabase
