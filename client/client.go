@@ -84,6 +84,8 @@ type Client struct {
 	usable   chan struct{} // closed once the session has a link, be it not answered yet; replaced likewise
 	identity *identity
 	links    map[uint64]*session.Link // of this session, as last seen
+	// opening are those that the gateway has not answered on.
+	opening map[uint64]*session.Link
 	// suspected tells which of them were.
 	suspected map[uint64]bool
 	refusal   *link.Refusal // not yet acted on
@@ -129,6 +131,7 @@ func New(cfg Config) (*Client, error) {
 		ready:     make(chan struct{}),
 		usable:    make(chan struct{}),
 		links:     make(map[uint64]*session.Link),
+		opening:   make(map[uint64]*session.Link),
 		suspected: make(map[uint64]bool),
 	}
 	c.udp = udpport.New(udpport.Config{Send: c.sendPacket})

@@ -9,6 +9,7 @@ import (
 	"io"
 	mrand "math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
@@ -71,9 +72,7 @@ func (c *Client) manage(ctx context.Context) error {
 		case <-timer.C:
 		case err := <-dialled:
 			dialling = false
-			if fatal := c.dialEnded(err); fatal != nil {
-				return fatal
-			}
+			c.dialEnded(err)
 		}
 		if err := c.takeRefusal(); err != nil {
 			return err
@@ -119,6 +118,7 @@ func (c *Client) sessionNow() *session.Session {
 	c.welcomed = false
 	clear(c.links)
 	clear(c.suspected)
+	clear(c.opening)
 	return c.session
 }
 
@@ -182,7 +182,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 		conn.Close()
 		return &transport.DialError{Transport: k.Transport, Stage: transport.StageDoor, Err: err}
 	}
-	_, err = s.Attach(conn, session.LinkOptions{
+	l, err := s.Attach(conn, session.LinkOptions{
 		Transport: k.Transport, RTT: rtt,
 		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },
 	})
@@ -192,6 +192,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session == s {
+		c.opening[l.ID()] = l
 		select {
 		case <-c.usable:
 		default:
@@ -282,24 +283,49 @@ func (c *Client) takeRefusal() error {
 	return nil
 }
 
-// dialEnded spaces out the next dial. An error it returns ends Run.
-func (c *Client) dialEnded(err error) error {
+// dialEnded spaces out the next dial.
+func (c *Client) dialEnded(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wait := dialSpacing
 	if err != nil {
-		c.lastErr = err
-		c.attempts++
-		c.log.Debug("dialling failed", "err", redact(err), "attempts", c.attempts)
+		c.failedLocked(err)
+		return
 	}
-	if c.attempts > 0 {
-		wait = min(dialSpacing<<min(c.attempts, 10), maxBackoff)
+	c.spaceLocked()
+}
+
+// failedLocked counts an attempt that brought no link.
+func (c *Client) failedLocked(err error) {
+	c.lastErr = err
+	c.attempts++
+	c.log.Debug("dialling failed", "err", redact(err), "attempts", c.attempts)
+	c.spaceLocked()
+}
+
+// spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
+func (c *Client) spaceLocked() {
+	wait := min(dialSpacing<<min(c.attempts, 10), maxBackoff)
+	c.nextDial = time.Now().Add(wait + mrand.N(wait/4))
+}
+
+// errNoAnswer is how a link ended on which the gateway never answered.
+var errNoAnswer = errors.New("the gateway did not answer behind the handshake")
+
+// noticeOpeningLocked counts as failures the links that ended, or became suspected, before the gateway answered on
+// them: a firewall that lets the handshake pass and swallows what follows must not see a storm of them.
+func (c *Client) noticeOpeningLocked(st session.Status) {
+	for id := range c.opening {
+		i := slices.IndexFunc(st.Links, func(l session.LinkStatus) bool { return l.ID == id })
+		switch {
+		case i >= 0 && st.Links[i].Confirmed:
+			delete(c.opening, id)
+		case i < 0 || st.Links[i].Suspected:
+			delete(c.opening, id)
+			if c.refusal == nil { // a refusal is an answer, and counted already
+				c.failedLocked(&transport.DialError{Transport: c.dialer.Transport(), Stage: transport.StageDoor, Err: errNoAnswer})
+			}
+		}
 	}
-	c.nextDial = time.Now().Add(wait*3/4 + mrand.N(wait/2))
-	if wait == dialSpacing {
-		c.nextDial = time.Now().Add(wait + mrand.N(wait/4))
-	}
-	return nil
 }
 
 // redact keeps the gateway's address out of a log, which people post when they ask for help.
@@ -314,6 +340,8 @@ func redact(err error) string {
 	switch {
 	case errors.Is(de.Err, transport.ErrPin):
 		what = transport.ErrPin.Error()
+	case errors.Is(de.Err, errNoAnswer):
+		what = errNoAnswer.Error()
 	case errors.As(de.Err, &notTLS):
 		what = "whoever answered does not speak TLS"
 	case errors.As(de.Err, &alert):

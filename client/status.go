@@ -164,6 +164,7 @@ func (c *Client) notice(s *session.Session) {
 	seen := make(map[uint64]bool)
 	st := s.Status()
 	c.mu.Lock()
+	c.noticeOpeningLocked(st)
 	for _, l := range st.Links {
 		seen[l.ID] = true
 		if c.links[l.ID] == nil && l.Confirmed {

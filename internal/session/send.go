@@ -227,9 +227,38 @@ func (l *Link) takeLocked(f *frame, b *batch, now time.Time) {
 	f.link, f.sentAt = l, now
 	f.sends++
 	f.writing++
+	if len(f.buf) <= urgentFrame && l.inFlight > urgentBehind {
+		l.sendTwiceLocked(f)
+	}
 	l.inFlight += len(f.buf)
 	l.frames++
 	b.add(f)
+}
+
+const (
+	// urgentFrame is the longest frame that is worth sending twice: a keystroke, an OPEN, a WINDOW.
+	urgentFrame = 512
+	// urgentBehind is how much a link must have on its way for that: whatever is lost of it holds up all behind it.
+	urgentBehind = 32 << 10
+	// maxOutbox bounds what waits beside a link's own frames.
+	maxOutbox = 4 << 10
+)
+
+// sendTwiceLocked sends a small frame on another link too, since this one has so much on its way that a loss would hold
+// it up for a round trip or more. The far side counts it once, whichever comes first.
+func (l *Link) sendTwiceLocked(f *frame) {
+	var other *Link
+	for _, o := range l.s.links {
+		if o != l && !o.dead && !o.draining && o.standing() == 0 && len(o.outbox) < maxOutbox &&
+			(other == nil || o.inFlight < other.inFlight) {
+			other = o
+		}
+	}
+	if other != nil {
+		other.outbox = append(other.outbox, f.buf...)
+		l.s.count.twice += uint64(len(f.buf))
+		other.kickLocked()
+	}
 }
 
 func (l *Link) appendAckLocked(b *batch, now time.Time) {

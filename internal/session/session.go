@@ -127,6 +127,7 @@ type counters struct {
 	sent          uint64 // bytes on links, with all overhead but TLS's
 	received      uint64
 	resent        uint64 // bytes sent again on another link
+	twice         uint64 // bytes sent on two links at once
 	suspicions    uint64
 	lateDrops     uint64 // packets dropped because they would have come late
 	overflowDrops uint64 // packets dropped because 64 KB waited

@@ -15,6 +15,7 @@ type Status struct {
 	Sent          uint64 // bytes on all links so far
 	Received      uint64
 	Resent        uint64
+	Twice         uint64 // bytes sent on two links at once
 	Suspicions    uint64
 	PacketsLate   uint64
 	PacketsFull   uint64
@@ -48,7 +49,7 @@ func (s *Session) Status() Status {
 	defer s.mu.Unlock()
 	st := Status{
 		Streams: len(s.streams), StreamsTotal: s.count.streams, Held: s.held, Reassembly: s.reassembly,
-		Sent: s.count.sent, Received: s.count.received, Resent: s.count.resent, Suspicions: s.count.suspicions, PacketsLate: s.count.lateDrops,
+		Sent: s.count.sent, Received: s.count.received, Resent: s.count.resent, Twice: s.count.twice, Suspicions: s.count.suspicions, PacketsLate: s.count.lateDrops,
 		PacketsFull: s.count.overflowDrops, Detached: s.detached, ProbeInterval: s.probeEvery,
 		LastData: s.lastHeardLocked(),
 	}
