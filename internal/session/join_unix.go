@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/godwit-vpn/godwit/internal/rawio"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -43,7 +44,7 @@ func newRawConn(conn net.Conn) *rawConn {
 	r.read = func(fd uintptr) bool {
 		buf := getBuffer(wire.DataOverhead + r.want)
 		for {
-			r.n, r.err = unix.Read(int(fd), buf[wire.DataOverhead:])
+			r.n, r.err = rawio.Read(int(fd), buf[wire.DataOverhead:])
 			if r.err != unix.EINTR {
 				break
 			}
@@ -57,7 +58,7 @@ func newRawConn(conn net.Conn) *rawConn {
 	}
 	r.write = func(fd uintptr) bool {
 		for r.wrote < len(r.p) {
-			n, err := unix.Write(int(fd), r.p[r.wrote:])
+			n, err := rawio.Write(int(fd), r.p[r.wrote:])
 			if n > 0 {
 				r.wrote += n
 			}

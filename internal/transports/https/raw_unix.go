@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/rawio"
 )
 
 // rawConn reads and writes a descriptor as far as that goes without waiting. One read and one write may run at once.
@@ -38,7 +40,7 @@ func newRawConn(c net.Conn) *rawConn {
 	r.reader = func(fd uintptr) bool {
 		buf := buffers.Get().(*[]byte)
 		for {
-			r.n, r.err = unix.Read(int(fd), (*buf)[:cap(*buf)])
+			r.n, r.err = rawio.Read(int(fd), (*buf)[:cap(*buf)])
 			if r.err != unix.EINTR {
 				break
 			}
@@ -52,7 +54,7 @@ func newRawConn(c net.Conn) *rawConn {
 	}
 	r.writer = func(fd uintptr) bool {
 		for r.wrote < len(r.p) {
-			n, err := unix.Write(int(fd), r.p[r.wrote:])
+			n, err := rawio.Write(int(fd), r.p[r.wrote:])
 			if n > 0 {
 				r.wrote += n
 			}
