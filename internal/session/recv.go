@@ -287,7 +287,7 @@ func (s *Session) incomingLocked(id uint32) *Stream {
 	if id%2 != 0 || s.opened.has(uint64(id/2)) || len(s.streams) >= s.cfg.MaxStreams {
 		return nil
 	}
-	return s.newStreamLocked(id)
+	return s.newStreamLocked(id, s.cfg.Window)
 }
 
 // openLocked handles an OPEN.

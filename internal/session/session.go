@@ -24,7 +24,8 @@ const (
 const (
 	// DefaultMaxStreams bounds the streams open at once in one session.
 	DefaultMaxStreams = 4096
-	// DefaultWindow is how many bytes of a new stream are taken before the first WINDOW.
+	// DefaultWindow is how many bytes of a new stream are taken before the first WINDOW; a client takes up to four times
+	// as many.
 	DefaultWindow = 256 << 10
 	// DefaultGrace is how long a session without a link keeps all it holds; then it sleeps with MaxSleeperMemory.
 	DefaultGrace = 10 * time.Minute
@@ -296,12 +297,12 @@ func (s *Session) Open(ctx context.Context, t flow.Target, early bool) (flow.Str
 		s.mu.Unlock()
 		return nil, errBusy
 	}
-	st := s.newStreamLocked(s.nextStream)
+	st := s.newStreamLocked(s.nextStream, s.firstWindowLocked())
 	s.nextStream += 2
 	st.target = t
 	st.sendMax = uint64(s.early)
 	s.count.streams++
-	s.queueLocked(newControl(wire.AppendOpen(nil, wire.Open{Stream: st.id, Window: uint32(s.cfg.Window), Target: t})))
+	s.queueLocked(newControl(wire.AppendOpen(nil, wire.Open{Stream: st.id, Window: uint32(st.window), Target: t})))
 	s.flushLocked()
 	s.mu.Unlock()
 	if early {

@@ -71,15 +71,22 @@ type Stream struct {
 
 var _ flow.Stream = (*Stream)(nil)
 
-func (s *Session) newStreamLocked(id uint32) *Stream {
+// firstWindowLocked is the window that a client opens a stream with: a page's worth, so that it comes in one round trip
+// on a long path, as long as memory is free.
+func (s *Session) firstWindowLocked() int {
+	free := min(MaxSessionMemory-s.held-s.reassembly, s.cfg.Pool.free())
+	return min(max(free/24, s.cfg.Window), 4*s.cfg.Window)
+}
+
+func (s *Session) newStreamLocked(id uint32, window int) *Stream {
 	st := &Stream{
 		s: s, id: id,
 		answered:  make(chan struct{}),
 		sendReady: make(chan struct{}, 1),
 		readReady: make(chan struct{}, 1),
 		recvEnded: make(chan struct{}),
-		window:    s.cfg.Window,
-		granted:   uint64(s.cfg.Window),
+		window:    window,
+		granted:   uint64(window),
 		epoch:     time.Now(),
 	}
 	s.streams[id] = st
