@@ -5,5 +5,7 @@
 // another thread, and the caller has to get one back. Writing 64 KiB to a TCP socket takes longer than that without ever
 // waiting: the two context switches were a fifth of a gateway's time.
 //
+// Conn does that for a connection: it waits for something to read without holding a buffer, and writes what goes at once.
+//
 // Under the race detector, and on systems other than Linux, these are the ordinary calls.
 package rawio

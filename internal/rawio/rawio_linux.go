@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Read is read(2).
-func Read(fd int, p []byte) (int, error) { return call(unix.SYS_READ, fd, p) }
+// read is read(2).
+func read(fd int, p []byte) (int, error) { return call(unix.SYS_READ, fd, p) }
 
-// Write is write(2).
-func Write(fd int, p []byte) (int, error) { return call(unix.SYS_WRITE, fd, p) }
+// write is write(2).
+func write(fd int, p []byte) (int, error) { return call(unix.SYS_WRITE, fd, p) }
 
 func call(trap uintptr, fd int, p []byte) (int, error) {
 	if len(p) == 0 {

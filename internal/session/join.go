@@ -6,13 +6,14 @@ import (
 	"net"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/rawio"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
 // sink is where Join puts the bytes that arrive.
 type sink struct {
 	conn net.Conn
-	raw  *rawConn // nil where conn has no file descriptor to try
+	raw  *rawio.Conn // nil where conn has no file descriptor to try
 }
 
 // tryWrite writes as much of p as goes without waiting.
@@ -20,7 +21,7 @@ func (k *sink) tryWrite(p []byte) (int, error) {
 	if k.raw == nil {
 		return 0, nil
 	}
-	return k.raw.tryWrite(p)
+	return k.raw.TryWrite(p)
 }
 
 // closeWrite tells the application that no more will come. It does not wait.
@@ -44,7 +45,7 @@ func abortConn(c net.Conn) {
 // take is written by a goroutine that lives until it has caught up. The caller's goroutine carries the other direction.
 func (st *Stream) Join(conn net.Conn) error {
 	s := st.s
-	raw := newRawConn(conn)
+	raw, chunks := newChunkReader(conn)
 	s.mu.Lock()
 	if st.err != nil {
 		err := st.err
@@ -57,7 +58,7 @@ func (st *Stream) Join(conn net.Conn) error {
 	st.deliverLocked()
 	s.mu.Unlock()
 
-	err := st.pump(conn, raw)
+	err := st.pump(conn, chunks)
 	if errors.Is(err, io.EOF) {
 		if st.CloseWrite() == nil {
 			<-st.recvEnded
@@ -81,15 +82,15 @@ func (st *Stream) Join(conn net.Conn) error {
 }
 
 // pump queues what conn gives until it ends with io.EOF or fails.
-func (st *Stream) pump(conn net.Conn, raw *rawConn) error {
+func (st *Stream) pump(conn net.Conn, chunks *chunkReader) error {
 	for {
 		n, err := st.waitToSend()
 		if err != nil {
 			return err
 		}
 		var buf []byte
-		if raw != nil {
-			buf, n, err = raw.readChunk(n)
+		if chunks != nil {
+			buf, n, err = chunks.read(n)
 		} else {
 			buf = getBuffer(wire.DataOverhead + n)
 			n, err = conn.Read(buf[wire.DataOverhead:])
@@ -106,6 +107,40 @@ func (st *Stream) pump(conn net.Conn, raw *rawConn) error {
 			return err
 		}
 	}
+}
+
+// chunkReader reads an application's bytes into buffers that have room for a frame's header before them.
+type chunkReader struct {
+	raw  *rawio.Conn
+	want int
+	buf  []byte
+}
+
+// newChunkReader returns nil for both if conn has no descriptor.
+func newChunkReader(conn net.Conn) (*rawio.Conn, *chunkReader) {
+	r := &chunkReader{}
+	r.raw = rawio.New(conn, func() []byte {
+		r.buf = getBuffer(wire.DataOverhead + r.want)
+		return r.buf[wire.DataOverhead:]
+	}, func() {
+		putBuffer(r.buf)
+		r.buf = nil
+	})
+	if r.raw == nil {
+		return nil, nil
+	}
+	return r.raw, r
+}
+
+// read waits until there is something to read and reads at most want bytes of it, behind room for a frame's header. The
+// caller owns buf, which is nil on an error.
+func (r *chunkReader) read(want int) (buf []byte, n int, err error) {
+	r.want = want
+	if n, err = r.raw.Read(); err != nil {
+		return nil, 0, err
+	}
+	buf, r.buf = r.buf, nil
+	return shrink(buf, n), n, nil
 }
 
 // shrink moves n bytes to a smaller buffer where that saves memory: a chunk is kept until it is acknowledged.

@@ -3,6 +3,8 @@ package https
 import (
 	"net"
 	"sync"
+
+	"github.com/godwit-vpn/godwit/internal/rawio"
 )
 
 // pipe stands between TLS and TCP. It gathers the records of a batch into one write, takes what TCP offers in large
@@ -12,7 +14,7 @@ import (
 //	                                   └── what does not fit ──> kept ── drain ──> TCP, then drained()
 type pipe struct {
 	net.Conn
-	raw *rawConn // nil where the system has none
+	raw *rawio.Conn // nil where the system has none
 
 	mu      sync.Mutex
 	held    *[]byte // records of the batch under way; nil outside
@@ -38,7 +40,17 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-func newPipe(c net.Conn) *pipe { return &pipe{Conn: c, raw: newRawConn(c)} }
+func newPipe(c net.Conn) *pipe {
+	p := &pipe{Conn: c}
+	p.raw = rawio.New(c, func() []byte {
+		p.readIn = buffers.Get().(*[]byte)
+		return (*p.readIn)[:cap(*p.readIn)]
+	}, func() {
+		putBuffer(p.readIn)
+		p.readIn = nil
+	})
+	return p
+}
 
 func (p *pipe) onDrained(f func()) {
 	p.mu.Lock()
@@ -105,7 +117,7 @@ func (p *pipe) sendLocked(b *[]byte) error {
 	case p.drained == nil || p.raw == nil:
 		return p.waitLocked(b)
 	}
-	n, err := p.raw.tryWrite(*b)
+	n, err := p.raw.TryWrite(*b)
 	if err != nil {
 		p.err = err
 		putBuffer(b)
@@ -158,11 +170,11 @@ func (p *pipe) Read(b []byte) (int, error) {
 		if p.raw == nil {
 			return p.Conn.Read(b)
 		}
-		buf, n, err := p.raw.read()
-		if err != nil || n == 0 {
+		n, err := p.raw.Read()
+		if err != nil {
 			return 0, err
 		}
-		p.unread, p.readIn = (*buf)[:n], buf
+		p.unread = (*p.readIn)[:n]
 	}
 	n := copy(b, p.unread)
 	if p.unread = p.unread[n:]; len(p.unread) == 0 {
