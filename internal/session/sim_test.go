@@ -23,6 +23,9 @@ type simPath struct {
 	rate  float64       // bytes per second, each way
 	// blocking makes plain connections whose Write waits, as a pipe does, rather than ones that keep what does not go.
 	blocking bool
+	// measured makes connections that know their path, on which losses is the share that was sent again.
+	measured bool
+	losses   float64
 }
 
 func newSimLink(p simPath) *simLink {
@@ -36,6 +39,9 @@ func newSimLink(p simPath) *simLink {
 func (l *simLink) conns(p simPath) (client, gateway transport.Conn) {
 	if p.blocking {
 		return l.client, l.gateway
+	}
+	if p.measured {
+		return &simMeasured{simNonBlocking{simConn: l.client}, p}, &simMeasured{simNonBlocking{simConn: l.gateway}, p}
 	}
 	return &simNonBlocking{simConn: l.client}, &simNonBlocking{simConn: l.gateway}
 }
@@ -58,6 +64,7 @@ type simDir struct {
 	queue   []simSegment
 	out     time.Time // when all that was written will have left
 	left    int       // bytes that still go through; -1 for no limit
+	sent    int       // bytes
 	err     error     // what Read gives when the queue is empty
 	closed  bool      // nothing can be written any more
 }
@@ -76,12 +83,15 @@ func (d *simDir) changedLocked() {
 	d.changed = make(chan struct{})
 }
 
-// swallowAfter lets n more bytes through and then none, without a word.
+// swallowAfter lets n more bytes through and then none, without a word. What was swallowed stays so: a second freeze does
+// not thaw the first.
 func (d *simDir) swallowAfter(n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.left = n
-	if n == 0 {
+	if d.left >= 0 {
+		n = min(n, d.left)
+	}
+	if d.left = n; n == 0 {
 		d.queue = nil
 	}
 }
@@ -123,6 +133,7 @@ func (d *simDir) put(p []byte) (over time.Duration, err error) {
 	if d.closed {
 		return 0, net.ErrClosed
 	}
+	d.sent += len(p)
 	now := time.Now()
 	if d.out.Before(now) {
 		d.out = now
@@ -279,4 +290,21 @@ func (c *simNonBlocking) WriteBatch(bufs [][]byte) error {
 	}
 	_, err := c.Write(all)
 	return err
+}
+
+// simMeasured is a simNonBlocking that knows its path, as the kernel does.
+type simMeasured struct {
+	simNonBlocking
+	path simPath
+}
+
+func (c *simMeasured) SetUnsentLimit(int) {}
+func (c *simMeasured) Congestion() string { return "" }
+
+func (c *simMeasured) Measure() transport.Path {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	segments := uint64(1 + c.out.sent/1448)
+	return transport.Path{RTT: 2 * c.path.delay, LeastRTT: 2 * c.path.delay, Sent: segments,
+		Resent: uint64(float64(segments) * c.path.losses)}
 }
