@@ -1,6 +1,10 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
 
 // rttEstimate follows a link's round trip as TCP does (RFC 6298 §2).
 type rttEstimate struct {
@@ -65,3 +69,52 @@ func (e *rateEstimate) acked(n int, now time.Time) bool {
 
 // best is the rate in bytes per second, 0 before anything is known.
 func (e *rateEstimate) best() float64 { return e.top }
+
+// pathEstimate judges whether other links should help one: whether several connections carry more than it alone. They do
+// where the path loses what is sent on it while nothing waits there, since each slows down for its own losses only, and
+// where this one is so slow that something must be wrong with it. They do not where a connection fills the path's queue
+// and loses what overflows, as each does when it looks for its rate: then several only fill it for ever.
+type pathEstimate struct {
+	since     time.Time
+	last      transport.Path
+	full      bool // the link took no more at some time since
+	bad, good int  // intervals in a row
+	help      bool
+}
+
+const (
+	pathInterval = 500 * time.Millisecond
+	pathSample   = 100 // segments that tell of losses
+	// lossy is the share of losses that counts: a tenth of what BBR bears.
+	lossy = 0.003
+	// slowLink is the rate, in bytes per second, that counts.
+	slowLink = 256 << 10
+	// A connection's search for its rate ends within badIntervals; a verdict lasts goodIntervals.
+	badIntervals  = 3
+	goodIntervals = 6
+)
+
+// observe takes what the kernel says now and the rate at which the link is acknowledged.
+func (e *pathEstimate) observe(p transport.Path, rate float64, now time.Time) {
+	sent, d := p.Sent-e.last.Sent, now.Sub(e.since)
+	if !e.since.IsZero() && (d < pathInterval || sent < pathSample && d < 4*pathInterval) {
+		return
+	}
+	calm := p.RTT < p.LeastRTT+p.LeastRTT/10+2*time.Millisecond
+	switch {
+	case e.since.IsZero():
+	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent), e.full && rate < slowLink:
+		e.bad, e.good = e.bad+1, 0
+	default:
+		e.bad, e.good = 0, e.good+1
+	}
+	if e.bad >= badIntervals {
+		e.help = true
+	} else if e.good >= goodIntervals {
+		e.help = false
+	}
+	e.since, e.last, e.full = now, p, false
+}
+
+// wantsHelp reports whether other links should help; they do where the kernel tells nothing.
+func (e *pathEstimate) wantsHelp() bool { return e.help || e.last.Sent == 0 }

@@ -49,6 +49,7 @@ type Link struct {
 
 	rtt      rttEstimate
 	rate     rateEstimate
+	path     pathEstimate
 	inFlight int       // bytes of unacknowledged frames whose link this is
 	frames   int       // how many those are
 	lastAck  time.Time // when acknowledgements last progressed, or the link began to wait for one
@@ -122,7 +123,7 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 			s.moveLocked(other)
 		}
 	}
-	l.tuneLocked()
+	l.tuneLocked(now)
 	s.kickLocked()
 	s.armLocked(now.Add(minSuspicion))
 	s.changedLocked()
@@ -279,13 +280,15 @@ func (l *Link) onDrained() {
 	}
 }
 
-// tuneLocked adapts how much the kernel may hold unsent to what the link carries in 40 ms, so that nothing waits long
-// behind it, little is stranded in a dead socket, and a link that turns out slow is not given what others could carry.
-func (l *Link) tuneLocked() {
+// tuneLocked looks at what the link carries and what its path is like. It adapts how much the kernel may hold unsent to
+// what the link carries in 40 ms, so that nothing waits long behind it, little is stranded in a dead socket, and a link
+// that turns out slow is not given what others could carry.
+func (l *Link) tuneLocked(now time.Time) {
 	t, ok := l.conn.(transport.Tuned)
 	if !ok {
 		return
 	}
+	l.path.observe(t.Measure(), l.rate.best(), now)
 	limit := min(max(int(l.rate.best()/25), minUnsent), 128<<10)
 	limit = max(limit, int(l.rate.best()/1000)) // beyond a gigabit, 128 KiB is less than a wake-up takes
 	if limit > l.unsent*5/4 || limit < l.unsent*3/4 {

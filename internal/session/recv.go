@@ -122,9 +122,7 @@ func (l *Link) ackLocked(a wire.Ack, now time.Time) error {
 	for _, r := range a.Ranges {
 		s.acknowledgeLocked(r.From, r.To, now)
 	}
-	if s.sendableLocked() {
-		s.kickLocked()
-	}
+	s.kickLocked()
 	return nil
 }
 
@@ -145,7 +143,7 @@ func (s *Session) acknowledgeLocked(from, to uint64, now time.Time) {
 				l.frames--
 				l.progressLocked(now)
 				if l.rate.acked(len(f.buf), now) {
-					l.tuneLocked()
+					l.tuneLocked(now)
 				}
 			}
 			s.ring.drop(n)

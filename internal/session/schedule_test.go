@@ -110,6 +110,8 @@ func newSchedule(t *testing.T, seed uint64, verbose bool) *schedule {
 		delay:    time.Duration(1+rng.IntN(150)) * time.Millisecond,
 		rate:     []float64{100e3, 1e6, 10e6}[rng.IntN(3)],
 		blocking: rng.IntN(4) == 0,
+		measured: rng.IntN(2) == 0,
+		losses:   []float64{0, 0.02}[rng.IntN(2)],
 	}
 	return sc
 }

@@ -32,24 +32,18 @@ func (s *Session) queueLocked(f *frame) {
 	}
 }
 
-// pickLocked chooses the link for what is queued: of those that have room, the one with the shortest round trip. It is
-// nil if a better one is being written to at this moment, since whoever does that will take it. Links that the far side
-// has not answered on yet serve only when there is no other, suspected ones only when there are none of those either.
-func (s *Session) pickLocked() *Link {
-	var pick, better *Link
+// pickLocked chooses the link for what is queued: for bulk, one that carries bulk; for all else the one with the least on
+// its way. It is nil if the one it should be is being written to at this moment, since whoever does that will take it,
+// and if none has room. Links that the far side has not answered on yet serve only when there is no other, suspected ones
+// only when there are none of those either.
+func (s *Session) pickLocked(bulk bool) *Link {
+	var pick *Link
+	main, free := s.rolesLocked()
 	for _, l := range s.links {
-		if l.dead || l.draining {
+		if l.dead || l.draining || l.waiting || l.standing() != main.standing() || bulk && !l.carriesBulkLocked(main, free) {
 			continue
 		}
-		if better == nil || l.standing() < better.standing() {
-			better = l
-		}
-	}
-	for _, l := range s.links {
-		if l.dead || l.draining || l.waiting || l.standing() != better.standing() {
-			continue
-		}
-		if pick == nil || l.rtt.smoothed < pick.rtt.smoothed {
+		if pick == nil || l.inFlight < pick.inFlight || l.inFlight == pick.inFlight && l.rtt.smoothed < pick.rtt.smoothed {
 			pick = l
 		}
 	}
@@ -57,6 +51,34 @@ func (s *Session) pickLocked() *Link {
 		return nil
 	}
 	return pick
+}
+
+// rolesLocked tells which links have a role: main carries bulk, the oldest of those of the best standing; it is nil if
+// there is no link. Several would contend for the same path, fill its queue, and make every keystroke wait there and
+// behind what is lost of them. So the others stay free for what is small and urgent, unless main wants help; and then
+// one of three still does.
+func (s *Session) rolesLocked() (main, free *Link) {
+	for _, l := range s.links {
+		if !l.dead && !l.draining && (main == nil || l.standing() < main.standing()) {
+			main = l
+		}
+	}
+	good := 0
+	for _, l := range s.links {
+		if !l.dead && !l.draining && l.standing() == main.standing() {
+			good++
+			free = l
+		}
+	}
+	if good < 3 {
+		free = nil
+	}
+	return main, free
+}
+
+// carriesBulkLocked reports whether the link takes chunks of streams that send much.
+func (l *Link) carriesBulkLocked(main, free *Link) bool {
+	return l == main || main.path.wantsHelp() && l != free
 }
 
 // standing ranks links: lower is better.
@@ -70,20 +92,27 @@ func (l *Link) standing() int {
 	return 0
 }
 
-// sendableLocked reports whether anything waits for a link.
-func (s *Session) sendableLocked() bool {
-	return s.resend.len() > 0 || s.control.len() > 0 || s.packets.len() > 0 || !s.fresh.empty() || !s.backlog.empty()
+// urgentLocked reports whether anything but bulk waits for a link.
+func (s *Session) urgentLocked() bool {
+	return s.resend.len() > 0 || s.control.len() > 0 || s.packets.len() > 0 || !s.fresh.empty()
 }
 
-// kickLocked makes a link's writer send what is queued. Readers and timers call it.
-func (s *Session) kickLocked() {
-	if !s.sendableLocked() {
-		return
+// eachPickLocked calls f for the links that should send what is queued.
+func (s *Session) eachPickLocked(f func(*Link)) {
+	if s.urgentLocked() {
+		if l := s.pickLocked(false); l != nil {
+			f(l)
+		}
 	}
-	if l := s.pickLocked(); l != nil {
-		l.kickLocked()
+	if !s.backlog.empty() {
+		if l := s.pickLocked(true); l != nil {
+			f(l)
+		}
 	}
 }
+
+// kickLocked makes links' writers send what is queued. Readers and timers call it.
+func (s *Session) kickLocked() { s.eachPickLocked((*Link).kickLocked) }
 
 // kickLocked starts the link's writer if it may write and nobody does.
 func (l *Link) kickLocked() {
@@ -104,18 +133,14 @@ func (l *Link) handOver() {
 
 // flushLocked sends what is queued, from the calling goroutine where that cannot be held up.
 func (s *Session) flushLocked() {
-	if !s.sendableLocked() {
-		return
-	}
-	l := s.pickLocked()
-	switch {
-	case l == nil:
-	case l.nonBlocking == nil:
-		l.kickLocked()
-	default:
+	s.eachPickLocked(func(l *Link) {
+		if l.nonBlocking == nil {
+			l.kickLocked()
+			return
+		}
 		l.busy = true
 		l.flushLocked(true)
-	}
+	})
 }
 
 // flushLocked writes batches until nothing is left for this link or it takes no more; the caller has set busy. The lock
@@ -156,8 +181,8 @@ func (l *Link) flushLocked(inline bool) {
 			break
 		}
 		if l.nonBlocking != nil && l.nonBlocking.Backlog() {
-			l.waiting = true // until onDrained, which needs the lock
-			s.kickLocked()   // another link may have room
+			l.waiting, l.path.full = true, true // until onDrained, which needs the lock
+			s.kickLocked()                      // another link may have room
 			break
 		}
 	}
@@ -208,8 +233,10 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 			b.closeSmall()
 		}
 	}
+	main, free := s.rolesLocked()
+	bulk := main == nil || l.carriesBulkLocked(main, free)
 	for b.size < most {
-		f := s.nextChunkLocked()
+		f := s.nextChunkLocked(bulk)
 		if f == nil {
 			break
 		}

@@ -313,37 +313,6 @@ func TestStallIsShort(t *testing.T) {
 	})
 }
 
-// Two links carry more than one.
-func TestStriping(t *testing.T) {
-	run := func(t *testing.T, links int) (took time.Duration) {
-		synctest.Test(t, func(t *testing.T) {
-			p := newPair(t, func(st *Stream, _ flow.Target) {
-				st.Answer(nil)
-				st.Write(pattern(10<<20, 0))
-				st.CloseWrite()
-			})
-			for range links {
-				p.attach(simPath{delay: 20 * time.Millisecond, rate: 1e6})
-			}
-			st, err := p.client.Open(t.Context(), target, false)
-			if err != nil {
-				t.Fatal(err)
-			}
-			start := time.Now()
-			if n, err := io.Copy(io.Discard, st); err != nil || n != 10<<20 {
-				t.Fatalf("%d bytes, %v", n, err)
-			}
-			took = time.Since(start)
-			p.close()
-		})
-		return took
-	}
-	one, three := run(t, 1), run(t, 3)
-	if three > one*4/10 {
-		t.Errorf("three links took %v, one %v", three, one)
-	}
-}
-
 // A session that is not resumed in time ends cleanly at both ends.
 func TestSleepAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -43,6 +43,9 @@ type Stream struct {
 	sendDone       bool // FIN was given to a link, or the stream was reset
 	deficit        int
 	turn           turn
+	burst          int // bytes queued since burstAt
+	lastBurst      int // in the time before
+	burstAt        time.Time
 	sendReady      chan struct{} // holds one token, so that a wake-up is not lost and nobody waits to give it
 	waitsForMemory bool
 

@@ -154,6 +154,10 @@ func (st *Stream) drain() {
 	}
 }
 
+// leastEpoch is the shortest time over which the application's taking is measured. On a path of microseconds it is the two
+// machines' schedulers that a window must outlast.
+const leastEpoch = 5 * time.Millisecond
+
 // consumedLocked notes that the application took n bytes. The window is kept four times as wide as what is taken in a
 // round trip, eight times while that grows, so that a sender that doubles its rate each round trip (slow start) is not
 // held up by it; and it is opened again when half of it is used.
@@ -166,7 +170,7 @@ func (st *Stream) consumedLocked(n int) {
 	now := time.Now()
 	st.taken += n
 	widen := false
-	if d, rtt := now.Sub(st.epoch), s.roundTripLocked(); d >= rtt {
+	if d, rtt := now.Sub(st.epoch), max(s.roundTripLocked(), leastEpoch); d >= rtt {
 		// What was taken in a longer time counts for less: a stream that rests and starts again has not become faster.
 		taken := int(float64(st.taken) * float64(rtt) / float64(d))
 		want := 4 * taken

@@ -68,7 +68,7 @@ func (st *Stream) queueFrameLocked(f *frame) {
 	st.queue.push(f)
 	st.queued += len(f.buf)
 	st.queuedCost += f.cost()
-	st.s.joinTurnLocked(st)
+	st.s.joinTurnLocked(st, len(f.buf))
 }
 
 // Write implements net.Conn: it returns when everything is queued.

@@ -1,9 +1,14 @@
 package session
 
-import "github.com/godwit-vpn/godwit/internal/wire"
+import (
+	"time"
 
-// Streams with bytes to send take turns by deficit round robin; one that was silent goes first, once, so that a
-// keystroke does not wait for every download's turn (FQ-CoDel's scheduler, RFC 8290 §4.2).
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+// Streams with bytes to send take turns by deficit round robin, those that send little before those that send much, so
+// that a keystroke does not wait for every download's turn (after FQ-CoDel's scheduler, RFC 8290 §4.2). Only the latter
+// are bulk, which some links do not take (see rolesLocked).
 
 // quantum is how many bytes a stream may send per turn.
 const quantum = 16 << 10
@@ -22,21 +27,50 @@ type streamList struct{ q fifo[*Stream] }
 
 func (l *streamList) empty() bool { return l.q.len() == 0 }
 
-func (s *Session) joinTurnLocked(st *Stream) {
-	if st.turn == noTurn {
+// joinTurnLocked puts a stream that has n more bytes to send in line.
+func (s *Session) joinTurnLocked(st *Stream, n int) {
+	heavy := st.heavyLocked(n)
+	if st.turn != noTurn {
+		return
+	}
+	st.deficit = quantum
+	if heavy {
+		st.turn = backlogTurn
+		s.backlog.q.push(st)
+	} else {
 		st.turn = freshTurn
-		st.deficit = quantum
 		s.fresh.q.push(st)
 	}
 }
 
+const (
+	// heavyTime and heavyBytes tell bulk: a stream that sends so much within so long is never fresh, also where its
+	// link is so fast that nothing waits.
+	heavyTime  = 100 * time.Millisecond
+	heavyBytes = 64 << 10
+)
+
+// heavyLocked counts n bytes of the stream and reports whether it is bulk.
+func (st *Stream) heavyLocked(n int) bool {
+	now := time.Now()
+	if d := now.Sub(st.burstAt); d > heavyTime {
+		st.lastBurst = st.burst
+		if d > 2*heavyTime {
+			st.lastBurst = 0
+		}
+		st.burst, st.burstAt = 0, now
+	}
+	st.burst += n
+	return max(st.burst, st.lastBurst) > heavyBytes
+}
+
 func (s *Session) leaveTurnLocked(st *Stream) { st.turn = noTurn }
 
-// nextChunkLocked takes the frame whose turn it is, or nil if no stream has any.
-func (s *Session) nextChunkLocked() *frame {
+// nextChunkLocked takes the frame whose turn it is, or nil if no stream has any; without bulk, if no fresh one has.
+func (s *Session) nextChunkLocked(bulk bool) *frame {
 	for {
 		list, in := &s.fresh, freshTurn
-		if list.empty() {
+		if list.empty() && bulk {
 			list, in = &s.backlog, backlogTurn
 		}
 		if list.empty() {
@@ -56,12 +90,7 @@ func (s *Session) nextChunkLocked() *frame {
 		}
 		if st.queue.len() == 0 {
 			list.q.pop()
-			if in == freshTurn { // it does not become fresh again before the others had their turn
-				st.turn = backlogTurn
-				s.backlog.q.push(st)
-			} else {
-				st.turn = noTurn
-			}
+			st.turn = noTurn
 			continue
 		}
 		f := st.queue.pop()

@@ -38,10 +38,19 @@ type NonBlocking interface {
 
 // Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
 type Tuned interface {
+	// Measure tells what the kernel knows of the connection's path; the zero Path is "nothing". Called every now and then
+	// while the connection is busy, it also is when the transport looks after its congestion control.
+	Measure() Path
 	// SetUnsentLimit bounds the bytes that were written but have not yet left this machine. Best effort.
 	SetUnsentLimit(bytes int)
 	// Congestion names the congestion control in use, as read back from the kernel; empty if unknown.
 	Congestion() string
+}
+
+// Path is what a kernel knows of a connection's path.
+type Path struct {
+	RTT, LeastRTT time.Duration // as it is, smoothed, and as it was at its best
+	Sent, Resent  uint64        // segments since the connection began
 }
 
 // Endpoint is one place a gateway can be reached at.

@@ -13,6 +13,7 @@ import (
 type conn struct {
 	*tls.Conn
 	pipe      *pipe
+	startup   startup
 	serverKey [sha256.Size]byte
 	once      sync.Once
 }
@@ -61,6 +62,12 @@ func (c *conn) OnDrained(f func()) { c.pipe.onDrained(f) }
 
 // Backlog implements transport.NonBlocking.
 func (c *conn) Backlog() bool { return c.pipe.backlog() }
+
+// Measure implements transport.Tuned.
+func (c *conn) Measure() transport.Path {
+	c.startup.look(c.pipe.Conn, c.pipe.wasFull())
+	return path(c.pipe.Conn)
+}
 
 // SetUnsentLimit implements transport.Tuned.
 func (c *conn) SetUnsentLimit(bytes int) { setUnsentLimit(c.pipe.Conn, bytes) }

@@ -6,9 +6,11 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"log/slog"
 	"math/big"
 	"net"
+	"runtime"
 	"testing"
 	"time"
 
@@ -83,5 +85,43 @@ func TestCongestionIsReadBack(t *testing.T) {
 	defer c.Close()
 	if name := c.(transport.Tuned).Congestion(); name == "no-such-thing" {
 		t.Error("a congestion control that does not exist is said to be in use")
+	}
+}
+
+// What the kernel knows of the path is read, and busy connections are left as fast as they were.
+func TestMeasure(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the kernel is asked on Linux only")
+	}
+	w := start(t)
+	const size = 64 << 20
+	got := make(chan int64, 1)
+	go func() {
+		c, err := w.Listener.Accept()
+		if err != nil {
+			got <- 0
+			return
+		}
+		defer c.Close()
+		n, _ := io.CopyN(io.Discard, c, size)
+		got <- n
+	}()
+	c, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var p transport.Path
+	for range size >> 20 {
+		if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		last := p
+		if p = c.(transport.Tuned).Measure(); p.Sent <= last.Sent || p.LeastRTT <= 0 || p.RTT < p.LeastRTT/2 {
+			t.Fatalf("after %+v the path is %+v", last, p)
+		}
+	}
+	if n := <-got; n != size {
+		t.Errorf("%d bytes came", n)
 	}
 }

@@ -20,6 +20,7 @@ type pipe struct {
 	held    *[]byte // records of the batch under way; nil outside
 	kept    []byte  // what TCP did not take, in *keptIn
 	keptIn  *[]byte
+	full    bool   // something was kept since wasFull asked
 	drained func() // nil: Write waits
 	err     error  // of an earlier write
 
@@ -62,6 +63,15 @@ func (p *pipe) backlog() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kept != nil
+}
+
+// wasFull reports whether TCP has not taken all since it was last asked.
+func (p *pipe) wasFull() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	was := p.full || p.kept != nil
+	p.full = false
+	return was
 }
 
 // hold makes Write gather until release.
@@ -127,7 +137,7 @@ func (p *pipe) sendLocked(b *[]byte) error {
 		putBuffer(b)
 		return nil
 	}
-	p.kept, p.keptIn = (*b)[n:], b
+	p.kept, p.keptIn, p.full = (*b)[n:], b, true
 	go p.drain()
 	return nil
 }

@@ -3,8 +3,11 @@ package https
 import (
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
 // onSocket runs f on c's descriptor.
@@ -21,6 +24,23 @@ func onSocket(c net.Conn, f func(fd int)) {
 // setUnsentLimit bounds what the kernel holds unsent. Its poll says "writable" below half of it.
 func setUnsentLimit(c net.Conn, bytes int) {
 	onSocket(c, func(fd int) { unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes) })
+}
+
+// path asks the kernel what it knows of the connection's path.
+func path(c net.Conn) (p transport.Path) {
+	onSocket(c, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			return
+		}
+		p = transport.Path{
+			RTT:      time.Duration(info.Rtt) * time.Microsecond,
+			LeastRTT: time.Duration(info.Min_rtt) * time.Microsecond,
+			Sent:     uint64(info.Data_segs_out),
+			Resent:   uint64(info.Total_retrans),
+		}
+	})
+	return p
 }
 
 // setCongestion asks for a congestion control. The kernel may not have it or not allow it; congestion tells.

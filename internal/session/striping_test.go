@@ -1,0 +1,104 @@
+package session
+
+import (
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+)
+
+// Links help one another where that carries more, and only there.
+func TestStriping(t *testing.T) {
+	const size = 10 << 20
+	for _, c := range []struct {
+		name  string
+		path  simPath
+		links int
+		want  int // how many of them carry bulk
+	}{
+		{"one", simPath{delay: 20 * time.Millisecond, rate: 1e6}, 1, 1},
+		{"nothing is known of the path", simPath{delay: 20 * time.Millisecond, rate: 1e6}, 2, 2},
+		{"one of three stays free", simPath{delay: 20 * time.Millisecond, rate: 1e6}, 3, 2},
+		{"nothing is lost", simPath{delay: 20 * time.Millisecond, rate: 1e6, measured: true}, 2, 1},
+		{"some is lost", simPath{delay: 20 * time.Millisecond, rate: 1e6, measured: true, losses: 0.02}, 2, 2},
+		{"it is slow", simPath{delay: 20 * time.Millisecond, rate: 200e3, measured: true}, 2, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := newPair(t, func(st *Stream, _ flow.Target) {
+					st.Answer(nil)
+					st.Write(pattern(size, 0))
+					st.CloseWrite()
+				})
+				for range c.links {
+					p.attach(c.path)
+				}
+				st, err := p.client.Open(t.Context(), target, false)
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				if n, err := io.Copy(io.Discard, st); err != nil || n != size {
+					t.Fatalf("%d bytes, %v", n, err)
+				}
+				took := time.Since(start)
+				carried := 0
+				for _, l := range p.gateway.Status().Links {
+					if l.Sent > size/8 {
+						carried++
+					}
+				}
+				alone := time.Duration(size / c.path.rate * float64(time.Second))
+				if carried != c.want || took > alone/time.Duration(c.want)*5/4 {
+					t.Errorf("%d links carried it in %v, want %d; one would take %v", carried, took, c.want, alone)
+				}
+				p.close()
+			})
+		})
+	}
+}
+
+// While a link fills the path, what is small goes on the free one and waits for nothing of it.
+func TestKeystrokeOnFreeLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(st *Stream, target flow.Target) {
+			if target.Port == 22 {
+				echo(st, target)
+				return
+			}
+			st.Answer(nil)
+			for {
+				if _, err := st.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		})
+		path := simPath{delay: 50 * time.Millisecond, rate: 1e6, measured: true} // 64 KiB unsent are 65 ms
+		p.attach(path)
+		p.attach(path)
+		bulk, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go io.Copy(io.Discard, bulk)
+		keys, err := p.client.Open(t.Context(), flow.Target{Host: "shell.example", Port: 22}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		p.links[0].down.setRate(1) // the busy one stalls, and nobody knows yet
+		for i := range 3 {
+			start := time.Now()
+			keys.Write([]byte("k"))
+			if _, err := io.ReadFull(keys, make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took > 110*time.Millisecond {
+				t.Errorf("keystroke %d took %v at a round trip of 100ms", i, took)
+			}
+		}
+		p.close()
+	})
+}
