@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -124,6 +125,18 @@ func Enter(args []string) (rest []string, inside bool, err error) {
 		return nil, true, fmt.Errorf("bring up loopback: %w", err)
 	}
 	return args[1:], true, nil
+}
+
+// SetHosts makes name mean addr for every program in the sandbox, and nothing else but localhost.
+func SetHosts(name string, addr netip.Addr) error {
+	const file = "/run/hosts"
+	if err := os.WriteFile(file, fmt.Appendf(nil, "127.0.0.1 localhost\n%s %s\n", addr, name), 0o644); err != nil {
+		return err
+	}
+	if err := unix.Mount(file, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount over /etc/hosts: %w", err)
+	}
+	return nil
 }
 
 // UserNamespaces reports whether this user may make user namespaces, and if not, why.

@@ -181,16 +181,8 @@ func (g *Gateway) serve(v *guest, st *session.Stream, asked flow.Target) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(v.session.Context(), dialTimeout)
-	stop := make(chan struct{})
-	go func() { // a stream that is given up while it is dialled is not dialled any longer
-		select {
-		case <-st.Answered():
-			cancel()
-		case <-stop:
-		}
-	}()
+	st.OnFailure(cancel) // a stream that is given up while it is dialled is not dialled any longer
 	conn, err := g.cfg.Egress.Dial(ctx, target)
-	close(stop)
 	cancel()
 	<-v.dials
 	var fe *flow.Error

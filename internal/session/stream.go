@@ -30,6 +30,7 @@ type Stream struct {
 	// All below is guarded by s.mu.
 
 	err      error         // why it was reset, or could not be opened
+	failed   func()        // called when err is set
 	answered chan struct{} // closed by OPENED or the stream's failure
 	isOpen   bool          // OPENED has come or gone
 
@@ -138,9 +139,15 @@ func (st *Stream) openedLocked(o wire.Opened) {
 	}
 }
 
-// Answered is closed when the stream was answered or has failed. At a gateway that has not answered, it tells that the
-// stream was given up.
-func (st *Stream) Answered() <-chan struct{} { return st.answered }
+// OnFailure has f called when the stream fails, at once if it has: it was reset, given up, or its session has ended. f must
+// not block and must not call back into the session.
+func (st *Stream) OnFailure(f func()) {
+	st.s.mu.Lock()
+	defer st.s.mu.Unlock()
+	if st.failed = f; st.err != nil {
+		f()
+	}
+}
 
 // Target is where the stream goes (client only).
 func (st *Stream) Target() flow.Target { return st.target }
@@ -181,6 +188,9 @@ func (st *Stream) failLocked(err error) {
 	}
 	s := st.s
 	st.err = err
+	if st.failed != nil {
+		st.failed()
+	}
 	if !st.isOpen {
 		st.isOpen = true
 		close(st.answered)

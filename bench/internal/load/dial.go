@@ -7,26 +7,23 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strconv"
 	"time"
 )
 
 // dial connects to a port of the target, through the SOCKS5 proxy if there is one (RFC 1928, no authentication). ctx
 // bounds the connection's whole life only while it is being made.
 func (c Config) dial(ctx context.Context, port int) (net.Conn, error) {
-	addr, err := netip.ParseAddr(c.Target)
-	if err != nil {
-		return nil, err
-	}
 	var d net.Dialer
 	if c.Proxy == "" {
-		return d.DialContext(ctx, "tcp", netip.AddrPortFrom(addr, uint16(port)).String())
+		return d.DialContext(ctx, "tcp", net.JoinHostPort(c.Target, strconv.Itoa(port)))
 	}
 	conn, err := d.DialContext(ctx, "tcp", c.Proxy)
 	if err != nil {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	err = socksConnect(conn, netip.AddrPortFrom(addr, uint16(port)))
+	err = socksConnect(conn, c.Target, port)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -37,13 +34,13 @@ func (c Config) dial(ctx context.Context, port int) (net.Conn, error) {
 	return conn, nil
 }
 
-// socksConnect asks for addr:
+// socksConnect asks for host, an address or a name:
 //
 //	05 01 00 ─►            version, one method: none
 //	          ◄─ 05 00
-//	05 01 00 01 addr port ─►
+//	05 01 00 type host port ─►
 //	          ◄─ 05 code 00 type addr port
-func socksConnect(conn io.ReadWriter, addr netip.AddrPort) error {
+func socksConnect(conn io.ReadWriter, host string, port int) error {
 	var b [32]byte
 	if _, err := conn.Write([]byte{5, 1, 0}); err != nil {
 		return err
@@ -54,8 +51,15 @@ func socksConnect(conn io.ReadWriter, addr netip.AddrPort) error {
 	if b[0] != 5 || b[1] != 0 {
 		return fmt.Errorf("not a SOCKS5 server without authentication: %x", b[:2])
 	}
-	req := append([]byte{5, 1, 0, 1}, addr.Addr().AsSlice()...)
-	req = binary.BigEndian.AppendUint16(req, addr.Port())
+	req := []byte{5, 1, 0}
+	if addr, err := netip.ParseAddr(host); err != nil {
+		req = append(append(req, 3, byte(len(host))), host...)
+	} else if addr.Is4() {
+		req = append(append(req, 1), addr.AsSlice()...)
+	} else {
+		req = append(append(req, 4), addr.AsSlice()...)
+	}
+	req = binary.BigEndian.AppendUint16(req, uint16(port))
 	if _, err := conn.Write(req); err != nil {
 		return err
 	}

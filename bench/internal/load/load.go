@@ -22,10 +22,11 @@ import (
 	"time"
 )
 
-// The ports of the target's services.
+// The ports of the target's services. They are ones on which the client speaks first, as browsers' and mail programs' do:
+// there a tunnel may let it speak before the far end has answered.
 const (
-	PortBulk  = 7001
-	PortEcho  = 7002
+	PortBulk  = 80
+	PortEcho  = 853
 	PortHTTPS = 443
 )
 

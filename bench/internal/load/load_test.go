@@ -268,7 +268,7 @@ func FuzzSOCKSAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 400"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := bytes.NewReader(b)
-		err := socksConnect(answers{in, io.Discard}, netip.MustParseAddrPort("192.0.2.1:443"))
+		err := socksConnect(answers{in, io.Discard}, "192.0.2.1", 443)
 		if err == nil && (len(b) < 10 || b[0] != 5 || b[1] != 0 || b[3] != 0) {
 			t.Fatalf("took %x", b)
 		}

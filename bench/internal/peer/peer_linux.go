@@ -41,7 +41,7 @@ type Entry struct {
 
 // Names lists what Find knows; godwit-N is Godwit with N links.
 func Names() []string {
-	return []string{"direct", "wireguard", "sb-reality", "sb-trojan", "sb-hysteria2", "godwit", "godwit-3"}
+	return []string{"direct", "wireguard", "sb-reality", "sb-trojan", "sb-hysteria2", "godwit", "godwit-2", "godwit-3"}
 }
 
 // Find looks a peer up.

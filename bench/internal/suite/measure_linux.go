@@ -77,7 +77,7 @@ func (m *measurement) all(ctx context.Context) (err error) {
 	if err := m.truth(ctx); err != nil {
 		return err
 	}
-	cfg := load.Config{Proxy: m.peer.Proxy(), Target: topology.TargetAddr.String(), Control: control,
+	cfg := load.Config{Proxy: m.peer.Proxy(), Target: targetName, Control: control,
 		Processes: load.Processes{}}
 	if err := m.start(ctx, cfg); err != nil {
 		return err
