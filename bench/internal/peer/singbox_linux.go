@@ -168,7 +168,10 @@ func (b *singbox) Client(_ context.Context, s *Site) (*Process, error) {
 
 func (b *singbox) run(s *Site, h *topology.Host, role string, in, out object) (*Process, error) {
 	conf, err := json.MarshalIndent(object{
-		"log":       object{"level": "error"},
+		"log": object{"level": "error"},
+		// Its own resolver knows nothing of /etc/hosts unless told.
+		"dns":       object{"servers": []object{{"type": "hosts", "tag": "hosts"}}},
+		"route":     object{"default_domain_resolver": "hosts"},
 		"inbounds":  []object{in},
 		"outbounds": []object{out},
 	}, "", "  ")

@@ -26,6 +26,8 @@ type startup struct {
 const (
 	startupGain = 2 << 8 // above this BBR's pacing gain, of 256ths, is that of its start-up
 	flatRounds  = 3
+	// longPath is how many bytes a path must hold for that to happen at all, and then some less.
+	longPath = 1 << 20
 	// growth is what counts as such, headroom what is left for the path to become faster meanwhile.
 	growth   = 1.25
 	headroom = 1.05
@@ -62,7 +64,7 @@ func (s *startup) look(c net.Conn, full bool) {
 			s.flat++
 		}
 		s.round, s.full = now, false
-		if s.flat >= flatRounds {
+		if s.flat >= flatRounds && bw*float64(info.Min_rtt)/1e6 > longPath {
 			s.bounded = true
 			setPacing(fd, uint64(bw*headroom))
 		}
