@@ -47,7 +47,8 @@ type Config struct {
 	// StateDir is where the device's key and certificate live, in files for their owner only. Empty keeps them in memory,
 	// and the next run is another device.
 	StateDir string
-	// Links is how many links to keep, 1 to MaxLinks; 0 means DefaultLinks.
+	// Links is how many links to keep, 1 to MaxLinks; 0 means DefaultLinks, and one more where the path loses so much that
+	// two share the load: then the third stays free for what is small and urgent.
 	Links int
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
@@ -97,6 +98,8 @@ type Client struct {
 	attempts  int // failed dials since the last good one
 	lastErr   error
 	nextDial  time.Time
+
+	load load // only Run uses it
 }
 
 // ErrRefused is matched by errors of Run that no retry with this access key mends.
@@ -108,8 +111,6 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("field Key: %w", err)
 	}
 	switch {
-	case cfg.Links == 0:
-		cfg.Links = DefaultLinks
 	case cfg.Links < 0 || cfg.Links > MaxLinks:
 		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
 	}

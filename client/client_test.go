@@ -243,9 +243,9 @@ func TestRevocation(t *testing.T) {
 	}
 }
 
-func TestTooManyDevices(t *testing.T) {
-	w := newWorld(t)
-	w.run(t)
+// oneDevice makes an access key for a single device.
+func (w *world) oneDevice(t *testing.T) accesskey.Key {
+	t.Helper()
 	k, err := w.dir.Control.AddKey(t.Context(), "one device", 1, time.Time{})
 	if err != nil {
 		t.Fatal(err)
@@ -254,6 +254,13 @@ func TestTooManyDevices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return key
+}
+
+func TestTooManyDevices(t *testing.T) {
+	w := newWorld(t)
+	w.run(t)
+	key := w.oneDevice(t)
 	first, _ := start(t, client.Config{Key: key})
 	ready(t, first)
 	_, done := start(t, client.Config{Key: key})

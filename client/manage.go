@@ -53,13 +53,16 @@ func (c *Client) manage(ctx context.Context) error {
 		s := c.sessionNow()
 		c.notice(s)
 		wait := lookEvery
+		if c.cfg.Links == 0 && s.Status().Streams > 0 {
+			wait = loadEvery
+		}
 		if !dialling && c.wantsLink(s) {
 			c.mu.Lock()
 			wait = min(wait, time.Until(c.nextDial))
 			c.mu.Unlock()
 			if wait <= 0 {
 				dialling = true
-				wait = lookEvery
+				wait = lookEvery // its end wakes us
 				go func() { dialled <- c.dial(dialCtx, s) }()
 			}
 		}
@@ -142,6 +145,12 @@ func (c *Client) wantsLink(s *session.Session) bool {
 	}
 	_, renew := c.identity.present(time.Now())
 	want := c.cfg.Links
+	if want == 0 {
+		want = DefaultLinks
+		if c.load.shared(st, time.Now()) {
+			want++
+		}
+	}
 	if renew && len(st.Links) <= want {
 		want = healthy + 1 // a certificate is renewed on a new link
 	}
@@ -152,6 +161,40 @@ func (c *Client) wantsLink(s *session.Session) bool {
 		worst.Close()
 	}
 	return true
+}
+
+// load watches what links carry. Both ends let several share the load only where the path loses what is sent on it, so
+// that links that do show such a path, in either direction.
+type load struct {
+	looked  time.Time
+	carried map[uint64]uint64 // bytes by link, when last looked
+	until   time.Time         // for how long the last sharing that was seen counts
+}
+
+const (
+	loadEvery = 3 * time.Second
+	// loadBytes is what a link carries in that time if it shares the load.
+	loadBytes = 512 << 10
+	loadLasts = 10 * time.Minute
+)
+
+// shared reports whether several links have shared the load lately.
+func (l *load) shared(st session.Status, now time.Time) bool {
+	if now.Sub(l.looked) < loadEvery {
+		return now.Before(l.until)
+	}
+	carried, busy := make(map[uint64]uint64, len(st.Links)), 0
+	for _, ln := range st.Links {
+		carried[ln.ID] = ln.Sent + ln.Received
+		if before, known := l.carried[ln.ID]; known && carried[ln.ID]-before > loadBytes && now.Sub(l.looked) < 2*loadEvery {
+			busy++
+		}
+	}
+	if busy > 1 {
+		l.until = now.Add(loadLasts)
+	}
+	l.looked, l.carried = now, carried
+	return now.Before(l.until)
 }
 
 // dial makes one link and attaches it to s.

@@ -158,7 +158,7 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"frobnicate"}, {"help", "frobnicate"}, {"gateway", "frobnicate"}, {"completion", "frobnicate"}, {"--no-such"},
-		{"up", "a", "b"}, {"up", "--links", "4", "x"}, {"up", "--links", "0", "x"}, {"up", "--timeout", "-1s", "x"},
+		{"up", "a", "b"}, {"up", "--links", "4", "x"}, {"up", "--links", "-1", "x"}, {"up", "--timeout", "-1s", "x"},
 		{"up", "--proxy", "0.0.0.0:1080", "x"}, {"up", "--profile", "../x", "x"}, {"forget"}, {"forget", ".."},
 		{"key", "add"}, {"key", "show", "x", "--json", "--png", "y"}, {"gateway", "run", "--listen", "443"},
 		{"gateway", "run", "--allow", "10.0.0.1"}, {"status", "--log-level", "loud"}, {"status", "--log-format", "xml"},

@@ -57,8 +57,8 @@ is saved, and not needed again.`,
 	f.add(a, cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.proxy, "proxy", "127.0.0.1:1080", "address of the proxy, on this machine; port 0 takes any")
-	flags.IntVar(&f.links, "links", client.DefaultLinks, fmt.Sprintf("how many connections to keep, 1 to %d",
-		client.MaxLinks))
+	flags.IntVar(&f.links, "links", 0, fmt.Sprintf("how many connections to keep, 1 to %d (default %d, and one more\n"+
+		"where the network loses much)", client.MaxLinks, client.DefaultLinks))
 	flags.StringVar(&f.congestion, "congestion", "",
 		"congestion control; \"system\" leaves it to the system (default bbr)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try before giving up; 0 is without end")
@@ -85,7 +85,7 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 		return err
 	}
 	switch {
-	case f.links < 1 || f.links > client.MaxLinks:
+	case f.links < 0 || f.links > client.MaxLinks:
 		return usagef("flag --links: %d is not from 1 to %d", f.links, client.MaxLinks)
 	case f.timeout < 0:
 		return usagef("flag --timeout: %v is negative", f.timeout)
