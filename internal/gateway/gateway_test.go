@@ -118,7 +118,7 @@ func (v *visitor) open(t *testing.T, k link.Knock) (net.Conn, wire.Welcome, erro
 	if err := link.Open(conn, k); err != nil {
 		t.Fatal(err)
 	}
-	typ, body, err := readFrame(conn)
+	typ, body, err := wire.ReadFrame(conn, wire.MaxFrame)
 	if err != nil {
 		return conn, wire.Welcome{}, err
 	}
@@ -127,20 +127,6 @@ func (v *visitor) open(t *testing.T, k link.Knock) (net.Conn, wire.Welcome, erro
 		v.cert = w.Cert
 	}
 	return conn, w, err
-}
-
-func readFrame(c net.Conn) (wire.Type, []byte, error) {
-	var head [wire.HeaderLen]byte
-	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return 0, nil, err
-	}
-	t, n, err := wire.ParseHeader(head[:])
-	if err != nil {
-		return 0, nil, err
-	}
-	body := make([]byte, n)
-	_, err = io.ReadFull(c, body)
-	return t, body, err
 }
 
 func cause(err error) wire.Cause {
@@ -316,7 +302,7 @@ func TestStops(t *testing.T) {
 	go w.stop()
 	seen := map[wire.Type]bool{}
 	for {
-		typ, body, err := readFrame(conn)
+		typ, body, err := wire.ReadFrame(conn, wire.MaxFrame)
 		if err != nil {
 			break
 		}

@@ -155,17 +155,12 @@ func Accept(conn transport.Conn, name string, secret func(keyID [8]byte) [16]byt
 	if err != nil || !hmac.Equal(mac, door[8:]) {
 		return nil, ErrStranger
 	}
-	var head [wire.HeaderLen]byte
-	if _, err := io.ReadFull(conn, head[:]); err != nil {
+	t, body, err := wire.ReadFrame(conn, wire.MaxHello)
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("reading HELLO: %w", err)
-	}
-	t, n, err := wire.ParseHeader(head[:])
-	if err != nil || t != wire.TypeHello || n > wire.MaxHello {
+	case t != wire.TypeHello:
 		return nil, fmt.Errorf("%w: the first frame is not a HELLO", wire.ErrMalformed)
-	}
-	body := make([]byte, n)
-	if _, err := io.ReadFull(conn, body); err != nil {
-		return nil, fmt.Errorf("reading HELLO: %w", err)
 	}
 	if v.Hello, err = wire.ParseHello(body); err != nil {
 		return nil, err

@@ -63,30 +63,11 @@ func TestStriping(t *testing.T) {
 // While a link fills the path, what is small goes on the free one and waits for nothing of it.
 func TestKeystrokeOnFreeLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, func(st *Stream, target flow.Target) {
-			if target.Port == 22 {
-				echo(st, target)
-				return
-			}
-			st.Answer(nil)
-			for {
-				if _, err := st.Write(make([]byte, 64<<10)); err != nil {
-					return
-				}
-			}
-		})
+		p := newPair(t, bulkOrEcho)
 		path := simPath{delay: 50 * time.Millisecond, rate: 1e6, measured: true} // 64 KiB unsent are 65 ms
 		p.attach(path)
 		p.attach(path)
-		bulk, err := p.client.Open(t.Context(), target, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go io.Copy(io.Discard, bulk)
-		keys, err := p.client.Open(t.Context(), flow.Target{Host: "shell.example", Port: 22}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		keys := p.typeBesideDownload()
 		time.Sleep(3 * time.Second)
 		p.links[0].down.setRate(1) // the busy one stalls, and nobody knows yet
 		for i := range 3 {

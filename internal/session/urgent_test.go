@@ -9,31 +9,40 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
+// bulkOrEcho serves downloads without end, and an echo on port 22.
+func bulkOrEcho(st *Stream, target flow.Target) {
+	if target.Port == 22 {
+		echo(st, target)
+		return
+	}
+	st.Answer(nil)
+	for {
+		if _, err := st.Write(make([]byte, 64<<10)); err != nil {
+			return
+		}
+	}
+}
+
+// typeBesideDownload begins a download and opens the stream that is typed on.
+func (p *pair) typeBesideDownload() (keys flow.Stream) {
+	p.t.Helper()
+	bulk, err := p.client.Open(p.t.Context(), target, false)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	go io.Copy(io.Discard, bulk)
+	if keys, err = p.client.Open(p.t.Context(), flow.Target{Host: "shell.example", Port: 22}, false); err != nil {
+		p.t.Fatal(err)
+	}
+	return keys
+}
+
 // A keystroke does not wait behind a download.
 func TestKeystrokeBesideDownload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, func(st *Stream, target flow.Target) {
-			if target.Port == 22 {
-				echo(st, target)
-				return
-			}
-			st.Answer(nil)
-			for {
-				if _, err := st.Write(make([]byte, 64<<10)); err != nil {
-					return
-				}
-			}
-		})
+		p := newPair(t, bulkOrEcho)
 		p.attach(simPath{delay: 100 * time.Millisecond, rate: 12.5e6})
-		bulk, err := p.client.Open(t.Context(), target, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go io.Copy(io.Discard, bulk)
-		keys, err := p.client.Open(t.Context(), flow.Target{Host: "shell.example", Port: 22}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		keys := p.typeBesideDownload()
 		time.Sleep(3 * time.Second)
 		var worst time.Duration
 		for range 100 {
@@ -55,30 +64,11 @@ func TestKeystrokeBesideDownload(t *testing.T) {
 // What is small and goes behind much goes on another link, too, and counts once.
 func TestUrgentGoesTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, func(st *Stream, target flow.Target) {
-			if target.Port == 22 {
-				echo(st, target)
-				return
-			}
-			st.Answer(nil)
-			for {
-				if _, err := st.Write(make([]byte, 64<<10)); err != nil {
-					return
-				}
-			}
-		})
+		p := newPair(t, bulkOrEcho)
 		path := simPath{delay: 50 * time.Millisecond, rate: 2e6}
 		a := p.attach(path)
 		p.attach(path)
-		bulk, err := p.client.Open(t.Context(), target, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		go io.Copy(io.Discard, bulk)
-		keys, err := p.client.Open(t.Context(), flow.Target{Host: "shell.example", Port: 22}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		keys := p.typeBesideDownload()
 		time.Sleep(2 * time.Second)
 		a.down.swallowAfter(0) // the echo on this link never comes, and nobody knows yet
 		begin := time.Now()

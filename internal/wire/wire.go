@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 )
 
 // Version is the version of this protocol, as HELLO and WELCOME carry it.
@@ -80,6 +81,24 @@ func ParseHeader(b []byte) (t Type, body int, err error) {
 		return 0, 0, malformed("type %#x is %d bytes long, at most %d are allowed", uint8(t), body, MaxFrame-HeaderLen)
 	}
 	return t, body, nil
+}
+
+// ReadFrame reads one frame whose body is at most most bytes long, and not one byte more than it.
+func ReadFrame(r io.Reader, most int) (t Type, body []byte, err error) {
+	var head [HeaderLen]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return 0, nil, err
+	}
+	t, n, err := ParseHeader(head[:])
+	if err != nil {
+		return 0, nil, err
+	}
+	if n > most {
+		return 0, nil, malformed("type %#x is %d bytes long, at most %d are allowed here", uint8(t), n, most)
+	}
+	body = make([]byte, n)
+	_, err = io.ReadFull(r, body)
+	return t, body, err
 }
 
 // begin appends a header whose length end fills in.

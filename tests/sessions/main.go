@@ -231,7 +231,7 @@ func session(key accesskey.Key, source string) (transport.Conn, error) {
 	conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	want := wire.TypeWelcome
 	for {
-		t, body, err := readFrame(conn)
+		t, body, err := wire.ReadFrame(conn, wire.MaxFrame)
 		if err != nil {
 			conn.Close()
 			return nil, err
@@ -248,20 +248,6 @@ func session(key accesskey.Key, source string) (transport.Conn, error) {
 			want = wire.TypeData
 		}
 	}
-}
-
-func readFrame(c net.Conn) (wire.Type, []byte, error) {
-	var head [wire.HeaderLen]byte
-	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return 0, nil, err
-	}
-	t, n, err := wire.ParseHeader(head[:])
-	if err != nil {
-		return 0, nil, err
-	}
-	body := make([]byte, n)
-	_, err = io.ReadFull(c, body)
-	return t, body, err
 }
 
 // rss is a process's resident memory, in bytes (Linux).
