@@ -158,9 +158,12 @@ func (st *Stream) drain() {
 // machines' schedulers that a window must outlast.
 const leastEpoch = 5 * time.Millisecond
 
+// minWindowStep is the least by which a window that has room for it twice is opened again.
+const minWindowStep = 128 << 10
+
 // consumedLocked notes that the application took n bytes. The window is kept four times as wide as what is taken in a
 // round trip, eight times while that grows, so that a sender that doubles its rate each round trip (slow start) is not
-// held up by it; and it is opened again when half of it is used.
+// held up by it. It is opened again when an eighth of it is used: what is used up meanwhile the sender lacks.
 func (st *Stream) consumedLocked(n int) {
 	s := st.s
 	st.recvOff += uint64(n)
@@ -182,7 +185,7 @@ func (st *Stream) consumedLocked(n int) {
 		st.window = want
 		st.epoch, st.taken, st.lastTaken = now, 0, taken
 	}
-	if !widen && int(st.granted-st.recvOff) > st.window/2 {
+	if used := st.window - int(st.granted-st.recvOff); !widen && used < max(st.window/8, min(st.window/2, minWindowStep)) {
 		return
 	}
 	if g := st.recvOff + uint64(st.window); g > st.granted {
