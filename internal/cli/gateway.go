@@ -62,8 +62,9 @@ func (a *app) gatewayInitCmd() *cobra.Command {
 access key, which it prints. Asks nothing. Run again it changes nothing, except
 the endpoints if any are given, and prints the same.
 
-As root on Linux it also loads BBR and lets programs use it: the congestion
-control that holds up on lossy paths.`,
+As root on Linux it also loads BBR and lets programs use it, the congestion
+control that holds up on lossy paths, and lets connections hold as much as long
+paths do.`,
 		Example: "  sudo godwit gateway init\n  sudo godwit gateway init --endpoint gateway.example:443",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			paths, err := a.gatewayPaths(f.state, f.settings)
@@ -86,7 +87,8 @@ control that holds up on lossy paths.`,
 			}
 			defer d.Close()
 			doc := initDoc{Schema: "godwit.gateway.init/1", Created: made, StateDir: paths.State,
-				Settings: paths.SettingsFile(), Endpoints: d.Settings.Endpoints, BBR: allowBBR(cmd.Context(), a.kernel)}
+				Settings: paths.SettingsFile(), Endpoints: d.Settings.Endpoints, BBR: allowBBR(cmd.Context(), a.kernel),
+				SendBuffer: allowSendBuffer(a.kernel)}
 			k, err := d.Control.KeyByName(cmd.Context(), gatewaydir.FirstKey)
 			switch {
 			case err == nil && !k.Revoked:
@@ -119,8 +121,9 @@ type initDoc struct {
 	Settings  string   `json:"settings"`
 	Endpoints []string `json:"endpoints"`
 	// Key is the first access key's text; empty if it has been revoked.
-	Key string `json:"key,omitempty"`
-	BBR bbr    `json:"bbr"`
+	Key        string     `json:"key,omitempty"`
+	BBR        bbr        `json:"bbr"`
+	SendBuffer sendBuffer `json:"send_buffer"`
 }
 
 func (a *app) printInit(doc initDoc, f gatewayFlags) error {
@@ -135,11 +138,14 @@ func (a *app) printInit(doc initDoc, f gatewayFlags) error {
 	for i, e := range doc.Endpoints {
 		out.field([]string{"endpoint", ""}[min(i, 1)], "%s", e)
 	}
-	mark := out.paint(good, "✓")
-	if !doc.BBR.Allowed {
-		mark = out.paint(alert, "!")
+	mark := func(ok bool) string {
+		if ok {
+			return out.paint(good, "✓")
+		}
+		return out.paint(alert, "!")
 	}
-	out.field("bbr", "%s %s", mark, doc.BBR.Note)
+	out.field("bbr", "%s %s", mark(doc.BBR.Allowed), doc.BBR.Note)
+	out.field("buffers", "%s %s", mark(doc.SendBuffer.Bytes >= wantSendBuffer), doc.SendBuffer.Note)
 	if !slices.ContainsFunc(doc.Endpoints, gatewaydir.PublicEndpoint) {
 		fmt.Fprintf(out, "\n%s %s cannot be reached from the internet.\n  Behind a router or at a cloud provider, give the "+
 			"address that others see:\n    godwit gateway init --endpoint ADDRESS:443\n", out.paint(alert, "!"),

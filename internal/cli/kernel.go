@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -22,16 +23,24 @@ type bbr struct {
 	Note    string `json:"note"`
 }
 
-// kernel is what allowBBR looks at and changes.
+// sendBuffer is what became of the attempt to let a connection hold what a long path does.
+type sendBuffer struct {
+	// Bytes is what a program without privileges may ask for; 0 if unknown.
+	Bytes   int    `json:"bytes"`
+	Changed bool   `json:"changed"`
+	Note    string `json:"note"`
+}
+
+// kernel is what init looks at and changes of the machine's.
 type kernel struct {
 	linux, root bool
-	sysctls     string // the directory of net.ipv4's
+	sysctls     string // the directory of net's
 	load        func(ctx context.Context, module string) error
 }
 
 func thisKernel() kernel {
 	return kernel{
-		linux: runtime.GOOS == "linux", root: os.Geteuid() == 0, sysctls: "/proc/sys/net/ipv4",
+		linux: runtime.GOOS == "linux", root: os.Geteuid() == 0, sysctls: "/proc/sys/net",
 		load: func(ctx context.Context, module string) error {
 			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 			defer cancel()
@@ -54,7 +63,7 @@ func allowBBR(ctx context.Context, k kernel) bbr {
 	if !k.linux {
 		return bbr{Note: "BBR is for Linux gateways only: the system's congestion control is used"}
 	}
-	allowedFile := filepath.Join(k.sysctls, "tcp_allowed_congestion_control")
+	allowedFile := filepath.Join(k.sysctls, "ipv4/tcp_allowed_congestion_control")
 	allowed, err := words(allowedFile)
 	switch {
 	case err != nil:
@@ -64,7 +73,7 @@ func allowBBR(ctx context.Context, k kernel) bbr {
 	case !k.root:
 		return bbr{Note: "BBR is not allowed for programs, which costs speed on lossy paths: run init as root to allow it"}
 	}
-	availableFile := filepath.Join(k.sysctls, "tcp_available_congestion_control")
+	availableFile := filepath.Join(k.sysctls, "ipv4/tcp_available_congestion_control")
 	var loadErr error
 	if available, _ := words(availableFile); !slices.Contains(available, "bbr") {
 		loadErr = k.load(ctx, "tcp_bbr")
@@ -80,6 +89,38 @@ func allowBBR(ctx context.Context, k kernel) bbr {
 		return bbr{Note: fmt.Sprintf("BBR could not be allowed, which costs speed on lossy paths: %v", err)}
 	}
 	return bbr{Allowed: true, Changed: true, Note: "BBR is loaded and allowed, until the machine starts again"}
+}
+
+// wantSendBuffer is what links ask for (see internal/transports/https): twice as much is then had.
+const wantSendBuffer = 16 << 20
+
+// allowSendBuffer lets programs ask for large send buffers, as far as that is possible here, until the machine starts
+// again. Links use one once they know that their path holds as much.
+func allowSendBuffer(k kernel) sendBuffer {
+	if !k.linux {
+		return sendBuffer{Note: "the system's own"}
+	}
+	file := filepath.Join(k.sysctls, "core/wmem_max")
+	now, err := words(file)
+	if err != nil || len(now) != 1 {
+		return sendBuffer{Note: "this container cannot tell how much a connection may hold"}
+	}
+	n, err := strconv.Atoi(now[0])
+	switch {
+	case err != nil:
+		return sendBuffer{Note: fmt.Sprintf("the kernel says %q", now[0])}
+	case n >= wantSendBuffer:
+		return sendBuffer{Bytes: n, Note: fmt.Sprintf("a connection may hold %s", size(uint64(n)))}
+	case !k.root:
+		return sendBuffer{Bytes: n, Note: fmt.Sprintf("a connection may hold %s, which costs speed on long paths: run init "+
+			"as root to allow more", size(uint64(n)))}
+	}
+	if err := os.WriteFile(file, []byte(strconv.Itoa(wantSendBuffer)+"\n"), 0); err != nil {
+		return sendBuffer{Bytes: n, Note: fmt.Sprintf("more than %s for a connection could not be allowed, which costs "+
+			"speed on long paths: %v", size(uint64(n)), err)}
+	}
+	return sendBuffer{Bytes: wantSendBuffer, Changed: true,
+		Note: fmt.Sprintf("a connection may hold %s, until the machine starts again", size(wantSendBuffer))}
 }
 
 func words(file string) ([]string, error) {

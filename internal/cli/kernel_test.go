@@ -28,8 +28,11 @@ func TestAllowBBR(t *testing.T) {
 		{"container", "-", "reno cubic\n", true, "", bbr{}, "-"},
 	} {
 		dir := t.TempDir()
-		allowed := filepath.Join(dir, "tcp_allowed_congestion_control")
-		available := filepath.Join(dir, "tcp_available_congestion_control")
+		if err := os.Mkdir(filepath.Join(dir, "ipv4"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		allowed := filepath.Join(dir, "ipv4/tcp_allowed_congestion_control")
+		available := filepath.Join(dir, "ipv4/tcp_available_congestion_control")
 		write := func(path, text string) {
 			if text != "-" {
 				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -61,5 +64,42 @@ func TestAllowBBR(t *testing.T) {
 	}
 	if got := allowBBR(t.Context(), kernel{}); got.Allowed || got.Note == "" {
 		t.Errorf("another system: %+v", got)
+	}
+}
+
+func TestAllowSendBuffer(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		was  string // empty: no such file
+		root bool
+		want sendBuffer // without the note
+		left string
+	}{
+		{"enough", "33554432\n", false, sendBuffer{Bytes: 32 << 20}, "33554432\n"},
+		{"not root", "212992\n", false, sendBuffer{Bytes: 212992}, "212992\n"},
+		{"to raise", "212992\n", true, sendBuffer{Bytes: 16 << 20, Changed: true}, "16777216\n"},
+		{"container", "", true, sendBuffer{}, ""},
+		{"nonsense", "many\n", true, sendBuffer{}, "many\n"},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "core/wmem_max")
+		if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if tt.was != "" {
+			if err := os.WriteFile(file, []byte(tt.was), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := allowSendBuffer(kernel{linux: true, root: tt.root, sysctls: dir})
+		if got.Note == "" {
+			t.Errorf("%s: nothing is said", tt.name)
+		}
+		got.Note = ""
+		left, _ := os.ReadFile(file)
+		if got != tt.want || string(left) != tt.left {
+			t.Errorf("%s: %+v, and the file says %q; want %+v, %q", tt.name, got, left, tt.want, tt.left)
+		}
 	}
 }
