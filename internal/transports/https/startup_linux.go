@@ -20,7 +20,8 @@ import (
 // So we count ourselves, bound the pacing rate to what was achieved, raise the buffer, and free the rate once BBR has
 // left its start-up. While BBR still searches, a small buffer is right: it keeps the search from flooding the path.
 type startup struct {
-	over    bool // it has ended once, which is for good
+	over    bool // it has ended once, which is for good, or never began
+	known   bool // that the congestion control is BBR
 	round   time.Time
 	full    bool    // more was to be sent than went, in this round
 	best    float64 // bytes per second
@@ -43,12 +44,18 @@ func (s *startup) look(c net.Conn, full bool) {
 	if s.over {
 		return
 	}
+	if !s.known {
+		if s.known = congestion(c) == preferredCongestion; !s.known { // another one's figures mean something else
+			s.over = true
+			return
+		}
+	}
 	s.full = s.full || full
 	now := time.Now()
 	onSocket(c, func(fd int) {
 		info, err := unix.GetsockoptTCPCCBBRInfo(fd, unix.IPPROTO_TCP, unix.TCP_CC_INFO)
 		if err != nil {
-			s.over = true // not BBR
+			s.over = true
 			return
 		}
 		if info.Pacing_gain <= startupGain {
