@@ -10,6 +10,7 @@ require (
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
 	github.com/pelletier/go-toml/v2 v2.4.3 // reads settings, and says in which line they are wrong
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
+	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
 	golang.org/x/sync v0.24.0 // errgroup: Run owns its goroutines
 	golang.org/x/sys v0.49.0 // socket options and reads that do not wait
 	golang.org/x/term v0.47.0 // is this a terminal, and how wide
@@ -23,7 +24,6 @@ require (
 	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read
 	go.uber.org/goleak v1.3.0 // a goroutine that outlives its test fails it
-	golang.org/x/net v0.62.0 // SOCKS and DNS as others speak them
 )
 
 require (

@@ -200,13 +200,6 @@ func (l *load) shared(st session.Status, now time.Time) bool {
 // dial makes one link and attaches it to s.
 func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	ep := c.endpoint()
-	began := time.Now()
-	conn, err := c.dialer.Dial(ctx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins()})
-	if err != nil {
-		return err
-	}
-	// TCP's and TLS's handshakes were one round trip each.
-	rtt := time.Since(began) / 2
 	cert, renew := c.identity.present(time.Now())
 	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
@@ -221,10 +214,13 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	case renew:
 		k.Flags |= wire.HelloRenew
 	}
-	if err := link.Open(conn, k); err != nil {
-		conn.Close()
-		return &transport.DialError{Transport: k.Transport, Stage: transport.StageDoor, Err: err}
+	began := time.Now()
+	conn, err := c.dialer.Dial(ctx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k})
+	if err != nil {
+		return err
 	}
+	// TCP's and TLS's handshakes were one round trip each.
+	rtt := time.Since(began) / 2
 	l, err := s.Attach(conn, session.LinkOptions{
 		Transport: k.Transport, RTT: rtt,
 		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },

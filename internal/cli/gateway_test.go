@@ -140,7 +140,7 @@ func TestGatewayRun(t *testing.T) {
 		doc.ProcessMemory == 0 {
 		t.Errorf("%+v", doc)
 	}
-	try(t, nil, "gateway", "status", "--state-dir", w.state).want(t, 0, "running", w.addr, "congestion", "stranger")
+	try(t, nil, "gateway", "status", "--state-dir", w.state).want(t, 0, "running", w.addr, "congestion", "refused")
 	try(t, nil, "gateway", "run", "--state-dir", w.state).want(t, 1, "runs already", "end that one")
 	other := newGateway(t)
 	try(t, nil, "gateway", "run", "--state-dir", other.state, "--listen", w.addr).want(t, 1, "--listen", "taken",

@@ -257,6 +257,6 @@ func printGateway(out *screen, doc gatewayDoc) {
 	out.field("congestion", "%s", cc)
 	out.field("memory", "%s of %s held for sessions; the process has %s", size(doc.Memory), size(doc.MemoryMax),
 		size(doc.ProcessMemory))
-	out.field("door", "%s let in, %d refused, %s, %s", plural(doc.Admitted, "link"), doc.Refused,
-		plural(doc.Strangers, "stranger"), plural(doc.Enrolled, "enrolment"))
+	out.field("door", "%s let in, %d refused, %s", plural(doc.Admitted, "link"), doc.Refused,
+		plural(doc.Enrolled, "enrolment"))
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"net"
@@ -19,6 +20,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -289,10 +291,9 @@ func (s *show) checks(ctx context.Context) error {
 	if err := s.cutDownload(ctx); err != nil {
 		return err
 	}
-	began = time.Now()
-	err = s.stranger(ctx)
-	if err := s.check(ctx, "stranger", err, "spoke TLS and HTTP to the gateway, and was sent away with nothing after %s",
-		brief(time.Since(began))); err != nil {
+	met, err := s.stranger(ctx)
+	if err := s.check(ctx, "stranger", err, "opened the gateway's address like anybody, and met a website: %s",
+		met); err != nil {
 		return err
 	}
 	s.result.OK = true
@@ -325,35 +326,37 @@ func (s *show) visit(ctx context.Context, url string) error {
 	return nil
 }
 
-// stranger does what anybody can who finds the gateway's address: everything but prove itself.
-func (s *show) stranger(ctx context.Context) error {
+// stranger does what anybody can who finds the gateway's address, and says what there was.
+func (s *show) stranger(ctx context.Context) (met string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	before := s.gateway.Status().Strangers
 	// Whoever does not have the access key cannot know what the certificate should be.
-	d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}}
-	conn, err := d.DialContext(ctx, "tcp", s.net.l.Addr().String())
+	browser := &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, DisableKeepAlives: true}}
+	r, err := http.NewRequestWithContext(ctx, "GET", "https://"+s.net.l.Addr().String()+"/", nil)
 	if err != nil {
-		return fmt.Errorf("a stranger could not even speak TLS: %w", err)
+		return "", err
 	}
-	defer conn.Close()
-	deadline, _ := ctx.Deadline()
-	conn.SetDeadline(deadline)
-	const request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: a stranger, who looks around\r\n\r\n"
-	if _, err := io.WriteString(conn, request); err != nil {
-		return err
+	resp, err := browser.Do(r)
+	if err != nil {
+		return "", fmt.Errorf("a stranger met no website: %w", err)
 	}
-	got, err := io.ReadAll(io.LimitReader(conn, 1<<20))
-	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("a stranger was left waiting")
-	case len(got) > 0:
-		return fmt.Errorf("a stranger got %d bytes", len(got))
-	case s.gateway.Status().Strangers == before:
-		return errors.New("the gateway did not take a stranger for one")
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return "", err
 	}
-	return nil
+	if strings.Contains(strings.ToLower(string(text)), "godwit") {
+		return "", errors.New("the website says what it hides")
+	}
+	what := resp.Status
+	if m := title.FindSubmatch(text); m != nil {
+		what = fmt.Sprintf("%q", html.UnescapeString(string(m[1])))
+	}
+	return fmt.Sprintf("%s, over %s", what, resp.Proto), nil
 }
+
+var title = regexp.MustCompile(`(?i)<title>([^<]*)</title>`)
 
 // hold leaves all of it to be tried.
 func (s *show) hold(ctx context.Context) {

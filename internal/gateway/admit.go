@@ -14,20 +14,14 @@ import (
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
-// visit takes one connection from the door to the session it belongs to.
+// visit takes one connection from behind the door to the session it belongs to.
 func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
-	began := time.Now()
-	conn.SetDeadline(began.Add(transport.HandshakeTimeout))
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	visitor, err := link.Accept(conn, name, g.cfg.DoorSecret)
-	if !stop() || err != nil {
-		if errors.Is(err, link.ErrStranger) {
-			g.count.strangers.Add(1)
-		}
+	conn.SetDeadline(time.Now().Add(transport.HandshakeTimeout))
+	visitor, err := link.Accept(conn, name)
+	if err != nil {
 		conn.Close()
 		return
 	}
-	rtt := time.Since(began) // the door was sent when the handshake ended there: about one round trip
 	v, cert, cause := g.admit(ctx, visitor)
 	if cause != 0 {
 		g.count.refused.Add(1)
@@ -45,7 +39,16 @@ func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
 	}
 	conn.SetDeadline(time.Time{})
 	g.count.admitted.Add(1)
-	v.session.Attach(conn, session.LinkOptions{Transport: name, RTT: rtt, Confirmed: true, PeerNext: visitor.Hello.Next})
+	v.session.Attach(conn, session.LinkOptions{Transport: name, RTT: roundTrip(conn), Confirmed: true,
+		PeerNext: visitor.Hello.Next})
+}
+
+// roundTrip is what the kernel knows of the connection's path, if it tells.
+func roundTrip(conn transport.Conn) time.Duration {
+	if t, ok := conn.(transport.Tuned); ok {
+		return t.Measure().RTT
+	}
+	return 0
 }
 
 func (g *Gateway) sleep() time.Duration {

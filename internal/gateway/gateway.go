@@ -45,11 +45,9 @@ type Config struct {
 	// Listeners are where links come in, by their transport's name. The gateway owns them once it runs.
 	Listeners map[string][]transport.Listener
 	Control   *control.Service
-	// DoorSecret derives an access key's door secret from its id.
-	DoorSecret func(keyID [8]byte) [16]byte
-	Network    [8]byte
-	Egress     flow.Egress
-	Logger     *slog.Logger
+	Network   [8]byte
+	Egress    flow.Egress
+	Logger    *slog.Logger
 
 	Memory int64         // of all sessions, bytes; 0 means DefaultMemory
 	Grace  time.Duration // as in session.Config
@@ -71,7 +69,7 @@ type Gateway struct {
 	draining bool
 
 	count struct {
-		strangers, refused, admitted, enrolled atomic.Uint64
+		refused, admitted, enrolled atomic.Uint64
 	}
 }
 

@@ -109,15 +109,13 @@ func (v *visitor) knock(session wire.SessionID, flags uint16) link.Knock {
 // open opens a link and returns the gateway's answer.
 func (v *visitor) open(t *testing.T, k link.Knock) (net.Conn, wire.Welcome, error) {
 	t.Helper()
-	conn, err := (&https.Dialer{}).Dial(t.Context(), transport.Endpoint{Addr: v.w.key.Endpoints[0].Addr(), Pins: v.w.key.Pins()})
+	conn, err := (&https.Dialer{}).Dial(t.Context(), transport.Endpoint{Addr: v.w.key.Endpoints[0].Addr(), Pins: v.w.key.Pins(),
+		Opener: k})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if err := link.Open(conn, k); err != nil {
-		t.Fatal(err)
-	}
 	typ, body, err := wire.ReadFrame(conn, wire.MaxFrame)
 	if err != nil {
 		return conn, wire.Welcome{}, err

@@ -20,7 +20,6 @@ type Status struct {
 	MemoryMax  int64     `json:"memory_limit_bytes"`
 	Admitted   uint64    `json:"links_admitted"`
 	Refused    uint64    `json:"links_refused"`
-	Strangers  uint64    `json:"strangers"`
 	Enrolled   uint64    `json:"devices_enrolled"`
 	Congestion []string  `json:"congestion_control"` // in use on links that are up
 }
@@ -31,7 +30,7 @@ func (g *Gateway) Status() Status {
 	st := Status{
 		Since: g.began, Sessions: len(guests), Memory: g.pool.Used(), MemoryMax: g.pool.Limit(),
 		Admitted: g.count.admitted.Load(), Refused: g.count.refused.Load(),
-		Strangers: g.count.strangers.Load(), Enrolled: g.count.enrolled.Load(),
+		Enrolled:   g.count.enrolled.Load(),
 		Congestion: []string{},
 	}
 	devices := make(map[any]bool)

@@ -1,14 +1,17 @@
 package gatewaydir
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/netip"
 
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
+	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
@@ -45,7 +48,13 @@ func (d *Dir) Gateway(log *slog.Logger) (*gateway.Gateway, *egress.Sockets, erro
 			return nil, nil, fmt.Errorf("field listen: %w", err)
 		}
 		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
-		l, err := https.Listen(tcp, https.ListenConfig{Certificate: cert, Congestion: s.Congestion, Logger: log})
+		l, err := https.Listen(tcp, https.ListenConfig{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
+			Key:            d.TLS.Pin,
+			Door:           link.Door{Secret: d.Secrets.DoorSecret},
+			Website:        http.NotFoundHandler(),
+			Congestion:     s.Congestion,
+		})
 		if err != nil {
 			tcp.Close()
 			closeAll()
@@ -59,13 +68,12 @@ func (d *Dir) Gateway(log *slog.Logger) (*gateway.Gateway, *egress.Sockets, erro
 		return nil, nil, err
 	}
 	return gateway.New(gateway.Config{
-		Listeners:  map[string][]transport.Listener{https.Name: listeners},
-		Control:    d.Control,
-		DoorSecret: d.Secrets.DoorSecret,
-		Network:    d.Secrets.Network(),
-		Egress:     out,
-		Logger:     log,
-		Memory:     s.MemoryMiB << 20,
+		Listeners: map[string][]transport.Listener{https.Name: listeners},
+		Control:   d.Control,
+		Network:   d.Secrets.Network(),
+		Egress:    out,
+		Logger:    log,
+		Memory:    s.MemoryMiB << 20,
 	}), out, nil
 }
 

@@ -60,7 +60,7 @@ var rules = []rule{
 		"internal/transport internal/transports internal/udpport internal/wire"},
 	{"internal/gateway", "internal/control internal/egress internal/flow internal/link internal/session " +
 		"internal/transport internal/transports internal/wire"},
-	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/store " +
+	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/store " +
 		"internal/transport internal/transports"},
 	{"internal/keyinput", ""},
 	{"internal/demo", "client internal/control internal/flow internal/gateway internal/gatewaydir internal/store " +

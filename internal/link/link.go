@@ -1,17 +1,18 @@
 // Package link opens links, once for every transport: the door, which tells a user from a stranger, and the proof,
-// which tells the gateway which device it is. Both are bound to the one TLS connection they come on.
+// which tells the gateway which device it is. Both are bound to the one TLS connection they come on, and both come in
+// the knock that the transport hides in its first request.
 //
 //	client                                             gateway
 //	  TLS 1.3, the gateway's key checked against the pin
-//	  DOOR   key id (64) | MAC (256)            ──>    anything else: a stranger
-//	  HELLO  signed by the device key           ──>    who is it, may it in
+//	  KNOCK  key id (64) | MAC (256) | HELLO    ──>    the MAC is wrong: a stranger
+//	         signed by the device key                  who is it, may it in
 //	  frames …                                  ──>
 //	                                            <──    WELCOME, or REFUSED with a cause
 //
-// The client does not wait for the answer: its frames follow at once.
+// The client does not wait for the answer: its frames follow at once. What follows HELLO in the knock is ignored.
 //
 // The MAC is HMAC-SHA256 under the access key's door secret over "godwit door v1", a zero byte, and 32 bytes of keying
-// material exported under the label EXPORTER-godwit-door. Server randomness is in those, so that a recorded door is
+// material exported under the label EXPORTER-godwit-door. Server randomness is in those, so that a recorded knock is
 // worth nothing. A gateway derives the door secret from its door key and the key id and stores nothing per user.
 //
 // The signature is Ed25519 over "godwit link proof v1", a zero byte, and
@@ -29,7 +30,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -48,17 +48,15 @@ const (
 	proofText  = "godwit link proof v1\x00"
 )
 
-// ErrStranger is returned by Accept for whoever does not pass the door.
-var ErrStranger = errors.New("the door does not open")
-
 // Signer is a device's key.
 type Signer interface {
 	Public() ed25519.PublicKey
 	Sign(message []byte) []byte
 }
 
-// Knock is what a client shows to open a link.
+// Knock is what a client shows to open a link. It implements transport.Opener.
 type Knock struct {
+	Filler
 	Transport string   // the transport's name
 	KeyID     [8]byte  // the access key's id
 	Secret    [16]byte // its door secret
@@ -69,23 +67,28 @@ type Knock struct {
 	Next      uint64
 }
 
-// Open writes the door and HELLO to conn. The answer comes as the first frame: give it to ParseAnswer.
-func Open(conn transport.Conn, k Knock) error {
+// Knock implements transport.Opener. The answer comes as the first frame: give it to ParseAnswer.
+func (k Knock) Knock(conn transport.Secured) ([]byte, error) {
 	mac, err := doorMAC(conn, k.Secret)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h := wire.Hello{Version: wire.Version, Flags: k.Flags, Session: k.Session, Next: k.Next, Cert: k.Cert}
 	copy(h.DeviceKey[:], k.Device.Public())
 	proof, err := proofMessage(conn, k.Transport, h)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	copy(h.Signature[:], k.Device.Sign(proof))
 	b := append(append([]byte(nil), k.KeyID[:]...), mac...)
-	_, err = conn.Write(wire.AppendHello(b, h))
-	return err
+	return wire.AppendHello(b, h), nil
 }
+
+// Filler implements transport.Filler with PADDING.
+type Filler struct{}
+
+// AppendFiller implements transport.Filler.
+func (Filler) AppendFiller(b []byte, n int) []byte { return wire.AppendPadding(b, n) }
 
 // Refusal is a gateway's no, with its cause.
 type Refusal struct {
@@ -143,24 +146,36 @@ type Visitor struct {
 	Proven bool
 }
 
-// Accept reads the door and HELLO from conn, which has a deadline. secret derives an access key's door secret. It reads
-// not one byte more than those. ErrStranger means that the door did not open, and that nothing was answered.
-func Accept(conn transport.Conn, name string, secret func(keyID [8]byte) [16]byte) (*Visitor, error) {
-	var door [DoorLen]byte
-	if _, err := io.ReadFull(conn, door[:]); err != nil {
-		return nil, ErrStranger
+// Door implements transport.Door.
+type Door struct {
+	Filler
+	// Secret derives an access key's door secret from its id.
+	Secret func(keyID [8]byte) [16]byte
+}
+
+// Opens implements transport.Door.
+func (d Door) Opens(conn transport.Secured, knock []byte) bool {
+	if len(knock) < DoorLen {
+		return false
 	}
-	v := &Visitor{KeyID: [8]byte(door[:8])}
-	mac, err := doorMAC(conn, secret(v.KeyID))
-	if err != nil || !hmac.Equal(mac, door[8:]) {
-		return nil, ErrStranger
+	mac, err := doorMAC(conn, d.Secret([8]byte(knock)))
+	return err == nil && hmac.Equal(mac, knock[8:DoorLen])
+}
+
+// Accept reads who came from the knock of conn, which has opened the door.
+func Accept(conn transport.Conn, name string) (*Visitor, error) {
+	r := bytes.NewReader(conn.Knock())
+	v := new(Visitor)
+	if _, err := io.ReadFull(r, v.KeyID[:]); err != nil {
+		return nil, fmt.Errorf("reading the knock: %w", err)
 	}
-	t, body, err := wire.ReadFrame(conn, wire.MaxHello)
+	r.Seek(DoorLen, io.SeekStart)
+	t, body, err := wire.ReadFrame(r, wire.MaxHello)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading HELLO: %w", err)
 	case t != wire.TypeHello:
-		return nil, fmt.Errorf("%w: the first frame is not a HELLO", wire.ErrMalformed)
+		return nil, fmt.Errorf("%w: the knock holds no HELLO", wire.ErrMalformed)
 	}
 	if v.Hello, err = wire.ParseHello(body); err != nil {
 		return nil, err
@@ -187,7 +202,7 @@ func Welcome(conn transport.Conn, w wire.Welcome) error {
 	return err
 }
 
-func doorMAC(conn transport.Conn, secret [16]byte) ([]byte, error) {
+func doorMAC(conn transport.Secured, secret [16]byte) ([]byte, error) {
 	ekm, err := conn.Export(doorLabel, nil, 32)
 	if err != nil {
 		return nil, fmt.Errorf("exporting keying material: %w", err)
@@ -198,7 +213,7 @@ func doorMAC(conn transport.Conn, secret [16]byte) ([]byte, error) {
 	return m.Sum(nil), nil
 }
 
-func proofMessage(conn transport.Conn, name string, h wire.Hello) ([]byte, error) {
+func proofMessage(conn transport.Secured, name string, h wire.Hello) ([]byte, error) {
 	ekm, err := conn.Export(proofLabel, nil, 32)
 	if err != nil {
 		return nil, fmt.Errorf("exporting keying material: %w", err)

@@ -5,11 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"io"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -19,7 +19,10 @@ type conn struct {
 	net.Conn
 	secret    [32]byte
 	serverKey [32]byte
+	knock     []byte
 }
+
+func (c *conn) Knock() []byte { return c.knock }
 
 func (c *conn) Export(label string, _ []byte, n int) ([]byte, error) {
 	h := sha256.Sum256(append(c.secret[:], label...))
@@ -59,65 +62,61 @@ func secretOf(id [8]byte) (s [16]byte) {
 	return s
 }
 
-// record is what a client writes to open a link.
-func record(t *testing.T, c transport.Conn, k Knock) []byte {
-	rec := &recorder{Conn: c}
-	if err := Open(rec, k); err != nil {
+var door = Door{Secret: secretOf}
+
+func mustKnock(t *testing.T, c transport.Conn, k Knock) []byte {
+	t.Helper()
+	b, err := k.Knock(c)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return rec.got
+	return b
 }
-
-type recorder struct {
-	transport.Conn
-	got []byte
-}
-
-func (r *recorder) Write(p []byte) (int, error) { r.got = append(r.got, p...); return len(p), nil }
 
 func TestOpenAccept(t *testing.T) {
 	client, gateway := connect(t)
 	k := newKnock(t)
-	first := record(t, client, k)
-	go client.Write(append(first, "what follows"...))
-	v, err := Accept(gateway, "https", secretOf)
+	k.Cert = make([]byte, device.CertificateSize)
+	knock := mustKnock(t, client, k)
+	if len(knock) > transport.MaxKnock {
+		t.Errorf("a knock of %d bytes, %d are allowed", len(knock), transport.MaxKnock)
+	}
+	gateway.knock = append(knock, "what the transport added"...)
+	if !door.Opens(gateway, gateway.knock) {
+		t.Fatal("the door does not open")
+	}
+	v, err := Accept(gateway, "https")
 	if err != nil || !v.Proven || v.KeyID != k.KeyID || v.Hello.Session != k.Session || v.Hello.Next != 42 {
 		t.Fatalf("got %+v, %v", v, err)
-	}
-	rest := make([]byte, len("what follows"))
-	if _, err := io.ReadFull(gateway, rest); err != nil || string(rest) != "what follows" {
-		t.Errorf("the frames behind HELLO read %q, %v", rest, err)
 	}
 }
 
 // Every bit of what a client shows matters: with one of them changed it is a stranger, or unproven, or malformed.
 func TestEveryBitMatters(t *testing.T) {
 	k := newKnock(t)
-	client, _ := connect(t)
-	first := record(t, client, k)
-	for i := range len(first) * 8 {
-		bent := append([]byte(nil), first...)
-		bent[i/8] ^= 1 << (i % 8)
-		a, b := net.Pipe()
-		b.SetDeadline(time.Now().Add(50 * time.Millisecond))
-		go func() { a.Write(bent); a.Close() }()
-		v, err := Accept(&conn{Conn: b, secret: client.secret, serverKey: client.serverKey}, "https", secretOf)
-		b.Close()
-		switch {
-		case i < DoorLen*8:
-			if !errors.Is(err, ErrStranger) {
-				t.Fatalf("bit %d of the door changed: %v", i, err)
-			}
-		case err == nil && v.Proven:
-			t.Fatalf("bit %d of %d changed and nobody noticed", i, len(first)*8)
+	client, gateway := connect(t)
+	knock := mustKnock(t, client, k)
+	for i := range len(knock) * 8 {
+		gateway.knock = append([]byte(nil), knock...)
+		gateway.knock[i/8] ^= 1 << (i % 8)
+		if opens := door.Opens(gateway, gateway.knock); opens != (i >= DoorLen*8) {
+			t.Fatalf("bit %d of the door changed: it opens: %v", i, opens)
+		}
+		if v, err := Accept(gateway, "https"); i >= DoorLen*8 && err == nil && v.Proven {
+			t.Fatalf("bit %d of %d changed and nobody noticed", i, len(knock)*8)
+		}
+	}
+	for n := range DoorLen {
+		if door.Opens(gateway, knock[:n]) {
+			t.Fatalf("%d bytes of a knock open the door", n)
 		}
 	}
 }
 
 func TestContextIsBound(t *testing.T) {
 	k := newKnock(t)
-	client, gateway := connect(t)
-	first := record(t, client, k)
+	client, _ := connect(t)
+	knock := mustKnock(t, client, k)
 	tests := map[string]struct {
 		conn      conn
 		transport string
@@ -127,16 +126,14 @@ func TestContextIsBound(t *testing.T) {
 		"another gateway":    {conn{secret: client.secret, serverKey: [32]byte{1}}, "https", false},
 		"another transport":  {conn{secret: client.secret, serverKey: client.serverKey}, "quic", false},
 	}
-	_ = gateway
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			a, b := net.Pipe()
-			defer b.Close()
-			go func() { a.Write(first); a.Close() }()
-			test.conn.Conn = b
-			v, err := Accept(&test.conn, test.transport, secretOf)
-			if test.stranger != errors.Is(err, ErrStranger) || err == nil && v.Proven {
-				t.Errorf("a hello recorded elsewhere: %+v, %v", v, err)
+			test.conn.knock = knock
+			if door.Opens(&test.conn, knock) == test.stranger {
+				t.Error("the door is wrong about it")
+			}
+			if v, err := Accept(&test.conn, test.transport); err == nil && v.Proven {
+				t.Errorf("a knock recorded elsewhere proves %+v", v)
 			}
 		})
 	}
@@ -173,18 +170,16 @@ func FuzzAccept(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
 	f.Add(make([]byte, DoorLen+300))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		a, c := net.Pipe()
-		defer c.Close()
-		go func() { a.Write(b); a.Close() }()
+		g := &conn{knock: b}
 		// With the MAC right, so that the fuzzer gets past the door.
-		g := &conn{Conn: c}
-		var id [8]byte
 		if len(b) >= DoorLen {
-			copy(id[:], b)
-			mac, _ := doorMAC(g, secretOf(id))
+			mac, _ := doorMAC(g, secretOf([8]byte(b)))
 			copy(b[8:], mac)
+			if !door.Opens(g, b) {
+				t.Error("the door does not open")
+			}
 		}
-		if v, err := Accept(g, "https", secretOf); err == nil && v.Proven {
+		if v, err := Accept(g, "https"); err == nil && v.Proven {
 			t.Error("a made-up HELLO was taken for proven")
 		}
 	})

@@ -237,6 +237,7 @@ func (c *simConn) SetDeadline(time.Time) error      { return nil }
 func (c *simConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *simConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *simConn) ServerKey() [32]byte              { return [32]byte{} }
+func (c *simConn) Knock() []byte                    { return nil }
 func (c *simConn) Export(string, []byte, int) ([]byte, error) {
 	return nil, errors.New("not a TLS connection")
 }

@@ -3,26 +3,39 @@ package session_test
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/big"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // These tests and benchmarks run a session over the real https transport, between real sockets.
+
+// A door that opens to whoever has an access key of this network, and a knock that does.
+var (
+	door  = link.Door{Secret: func([8]byte) (secret [16]byte) { return secret }}
+	knock = link.Knock{Transport: https.Name, Device: deviceKey{ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}}
+)
+
+type deviceKey struct{ ed25519.PrivateKey }
+
+func (k deviceKey) Public() ed25519.PublicKey  { return k.PrivateKey.Public().(ed25519.PublicKey) }
+func (k deviceKey) Sign(message []byte) []byte { return ed25519.Sign(k.PrivateKey, message) }
 
 // tlsWorld is a session whose links are TLS connections on the loopback.
 type tlsWorld struct {
@@ -49,13 +62,17 @@ func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsW
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l, err := https.Listen(tcp, https.ListenConfig{Certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
-		Logger: slog.New(slog.DiscardHandler)})
+	l, err := https.Listen(tcp, https.ListenConfig{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+		},
+		Key: https.KeyHash(leaf), Door: door, Website: http.NotFoundHandler()})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	w := &tlsWorld{tb: tb, listener: l, pool: session.NewPool(1 << 30),
-		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)}}}
+		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)},
+			Opener: knock}}
 	id := [16]byte{7}
 	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool})
 	w.gateway = session.New(session.Config{Role: session.Gateway, ID: id, Pool: w.pool, Accept: accept})

@@ -1,5 +1,6 @@
 // Package transport is the contract every way across answers to. A transport gets bytes to a gateway and back inside
-// TLS 1.3 whose server key it has checked against the pin; it knows nothing of doors, devices or sessions.
+// TLS 1.3 whose server key it has checked against the pin. It hides a knock in what it sends first and, at the gateway,
+// hands on only the connections whose knock a Door takes; what either means it does not know.
 //
 // transporttest is the suite an implementation must pass.
 package transport
@@ -11,19 +12,52 @@ import (
 	"time"
 )
 
-// Conn is one established connection of a transport: ordered bytes both ways inside TLS 1.3.
-//
-// Close unblocks Read and Write, which then fail with an error that matches net.ErrClosed. One Read and one Write may
-// run at once. Write hands its bytes to the network before it returns, in as few system calls as it can, and does not
-// keep the slice.
-type Conn interface {
-	net.Conn
+// Secured is what a TLS handshake leaves behind.
+type Secured interface {
 	// Export returns n bytes of keying material that only the two ends of this very connection can compute
 	// (RFC 8446 §7.5). It may be called at any time after the handshake.
 	Export(label string, context []byte, n int) ([]byte, error)
 	// ServerKey is the SHA-256 of the SubjectPublicKeyInfo that the server end showed, the same at both ends.
 	ServerKey() [32]byte
 }
+
+// Conn is one established connection of a transport: ordered bytes both ways inside TLS 1.3, behind the knock.
+//
+// Close unblocks Read and Write, which then fail with an error that matches net.ErrClosed. One Read and one Write may
+// run at once. Write hands its bytes to the network before it returns, in as few system calls as it can, and does not
+// keep the slice.
+type Conn interface {
+	net.Conn
+	Secured
+	// Knock is what the client knocked with, the same at both ends but for what the transport added behind it.
+	Knock() []byte
+}
+
+// MaxKnock is how long a knock can be, in bytes: what fits into a cookie of ordinary size.
+const MaxKnock = 357
+
+// Opener is what a client gives a transport to open a connection with.
+type Opener interface {
+	// Knock makes the knock for a connection whose handshake is complete and whose pin has matched.
+	Knock(s Secured) ([]byte, error)
+	Filler
+}
+
+// Door tells users from strangers. Safe for concurrent use.
+type Door interface {
+	// Opens reports whether a knock opens the door. It takes as long for a wrong one as for a right one.
+	Opens(s Secured, knock []byte) bool
+	Filler
+}
+
+// Filler makes bytes that mean nothing behind the door, for a transport to give its first records an ordinary length.
+type Filler interface {
+	// AppendFiller appends n bytes, at least LeastFiller.
+	AppendFiller(b []byte, n int) []byte
+}
+
+// LeastFiller is how short a filler can be, in bytes.
+const LeastFiller = 4
 
 // NonBlocking is a Conn whose writes need never wait for the network, so that nobody is stuck in a connection that a
 // firewall has frozen. Found by assertion.
@@ -61,17 +95,21 @@ type Endpoint struct {
 	Name string
 	// Pins are the SHA-256 hashes of the acceptable SubjectPublicKeyInfos: the current and perhaps the next one.
 	Pins [][32]byte
+	// Opener knocks.
+	Opener Opener
 }
 
 // Dialer opens connections of one transport. Safe for concurrent use.
 type Dialer interface {
 	// Transport is the transport's name as in access keys, status and logs.
 	Transport() string
-	// Dial returns only when the handshake is complete and the pin has matched. Its errors are *DialError.
+	// Dial returns when the handshake is complete, the pin has matched, and the knock is on its way: it does not wait
+	// for the answer, and what is written next follows the knock at once. If the door does not open, Read fails with an
+	// error that matches ErrDoor. Dial's errors are *DialError.
 	Dial(ctx context.Context, ep Endpoint) (Conn, error)
 }
 
-// Listener accepts connections of one transport whose handshake is complete. Close unblocks Accept, which then fails
+// Listener accepts connections of one transport whose knock has opened the door. Close unblocks Accept, which then fails
 // with an error that matches net.ErrClosed.
 type Listener interface {
 	Accept() (Conn, error)
@@ -93,6 +131,9 @@ const (
 
 // ErrPin is matched when whoever answered holds another key than the gateway's. Nothing of ours was sent to it.
 var ErrPin = errors.New("the server's key is not the gateway's")
+
+// ErrDoor is matched when the gateway took the client for a stranger.
+var ErrDoor = errors.New("the door did not open")
 
 // DialError says where a dial stopped.
 type DialError struct {

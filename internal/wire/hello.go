@@ -7,7 +7,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
-// HELLO is the client's first frame on a link, right behind the door.
+// HELLO is what a knock says behind the door.
 //
 //	+--------------+-----------+---------------+---------------+-----------+-----------------+----------------+
 //	| version (16) | flags (16)| features (64) | session (128) | next (64) | device key (256)| signature (512)|

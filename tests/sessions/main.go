@@ -208,15 +208,13 @@ func session(key accesskey.Key, source string) (transport.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ep := key.Endpoints[0]
-	conn, err := (&https.Dialer{}).Dial(context.Background(), transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: key.Pins()})
-	if err != nil {
-		return nil, err
-	}
 	k := link.Knock{Transport: https.Name, KeyID: key.ID, Secret: key.Secret.Reveal(), Device: dev,
 		Flags: wire.HelloNew | wire.HelloEnrol}
 	rand.Read(k.Session[:])
-	if err := link.Open(conn, k); err != nil {
+	ep := key.Endpoints[0]
+	conn, err := (&https.Dialer{}).Dial(context.Background(), transport.Endpoint{Addr: ep.Addr(), Name: ep.Name,
+		Pins: key.Pins(), Opener: k})
+	if err != nil {
 		return nil, err
 	}
 	if *sleeping {

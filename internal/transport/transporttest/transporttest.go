@@ -20,7 +20,7 @@ import (
 type World struct {
 	Dialer   transport.Dialer
 	Listener transport.Listener
-	Endpoint transport.Endpoint // with the right pin
+	Endpoint transport.Endpoint // with the right pin, and a Key that opens the Listener's Lock
 }
 
 // Run runs the suite. start makes a fresh World and registers its clean-up with t.
@@ -37,6 +37,9 @@ func Run(t *testing.T, start func(t *testing.T) World) {
 		"NonBlocking":        nonBlocking,
 		"ListenerCloses":     listenerCloses,
 		"StrangersDoNotStop": strangersDoNotStop,
+		"WrongKnock":         wrongKnock,
+		"KnockCrosses":       knockCrosses,
+		"BeginsAtOnce":       beginsAtOnce,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -46,8 +49,14 @@ func Run(t *testing.T, start func(t *testing.T) World) {
 	}
 }
 
-// connect makes one connection and returns both ends.
+// connect makes one connection and returns both ends, without filler.
 func connect(t *testing.T, w World) (client, server transport.Conn) {
+	t.Helper()
+	client, server = connectBare(t, w)
+	return &framed{Conn: client}, &framed{Conn: server}
+}
+
+func connectBare(t *testing.T, w World) (client, server transport.Conn) {
 	t.Helper()
 	type result struct {
 		c   transport.Conn
@@ -199,7 +208,7 @@ func closeUnblocks(t *testing.T, w World) {
 // nonBlocking fills a connection whose far end does not read: writing must return, and go on once it does.
 func nonBlocking(t *testing.T, w World) {
 	client, server := connect(t, w)
-	nb, ok := client.(transport.NonBlocking)
+	nb, ok := client.(*framed).Conn.(transport.NonBlocking)
 	if !ok {
 		t.Skip("this transport's writes wait")
 	}
@@ -251,4 +260,44 @@ func strangersDoNotStop(t *testing.T, w World) {
 		}
 	}
 	connect(t, w)
+}
+
+// A wrong knock gets nobody in, and the client is told.
+func wrongKnock(t *testing.T, w World) {
+	w.Endpoint.Opener = Key{Wrong: true}
+	accepted := make(chan bool, 1) // the listener is closed without anybody having looked
+	go func() {
+		_, err := w.Listener.Accept()
+		accepted <- err == nil
+	}()
+	c, err := w.Dialer.Dial(t.Context(), w.Endpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, transport.ErrDoor) {
+		t.Errorf("reading behind a door that did not open gave %v", err)
+	}
+	w.Listener.Close()
+	if <-accepted {
+		t.Error("a wrong knock was let in")
+	}
+}
+
+func knockCrosses(t *testing.T, w World) {
+	client, server := connect(t, w)
+	if !bytes.Equal(client.Knock(), server.Knock()) || !bytes.HasPrefix(server.Knock(), client.(*framed).key(t)) {
+		t.Error("the ends do not agree on the knock")
+	}
+}
+
+// What the client writes behind its knock arrives although the gateway has not said a word.
+func beginsAtOnce(t *testing.T, w World) {
+	client, server := connect(t, w)
+	client.Write([]byte("early"))
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(server, b); err != nil || string(b) != "early" {
+		t.Errorf("read %q, %v", b, err)
+	}
 }

@@ -2,7 +2,6 @@ package https
 
 import (
 	"crypto/sha256"
-	"crypto/tls"
 	"net"
 	"sync"
 
@@ -11,11 +10,21 @@ import (
 
 // conn is one TLS connection of ours. It implements transport.Conn, BatchWriter, NonBlocking and Tuned.
 type conn struct {
-	*tls.Conn
+	net.Conn  // TLS
 	pipe      *pipe
 	startup   startup
+	export    func(label string, context []byte, n int) ([]byte, error)
 	serverKey [sha256.Size]byte
+	knock     []byte
+	closed    chan struct{}
 	once      sync.Once
+
+	// How it begins. The reader's:
+	entry  *entry // at the client, until it is through the door
+	unread []byte // at the gateway: what came with the request
+
+	mu    sync.Mutex // one batch at a time
+	reply *reply     // at the gateway, until the first batch
 }
 
 var (
@@ -27,15 +36,44 @@ var (
 
 // Export implements transport.Conn.
 func (c *conn) Export(label string, context []byte, n int) ([]byte, error) {
-	state := c.ConnectionState()
-	return state.ExportKeyingMaterial(label, context, n)
+	return c.export(label, context, n)
 }
+
+func (c *conn) marker() ([]byte, error) { return c.export(markerLabel, nil, markerLen) }
 
 // ServerKey implements transport.Conn.
 func (c *conn) ServerKey() [sha256.Size]byte { return c.serverKey }
 
+// Knock implements transport.Conn.
+func (c *conn) Knock() []byte { return c.knock }
+
+// Read implements net.Conn.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.entry != nil {
+		if err := c.pass(); err != nil {
+			return 0, err
+		}
+		c.entry = nil
+	}
+	if len(c.unread) > 0 {
+		n := copy(b, c.unread)
+		c.unread = c.unread[n:]
+		return n, nil
+	}
+	return c.Conn.Read(b)
+}
+
 // WriteBatch implements transport.BatchWriter: records are sealed one after another and leave in one system call.
 func (c *conn) WriteBatch(bufs [][]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reply != nil {
+		marker, err := c.marker()
+		if err != nil {
+			return err
+		}
+		bufs, c.reply = c.reply.writes(marker, bufs), nil
+	}
 	c.pipe.hold()
 	var err error
 	for _, b := range bufs {
@@ -79,9 +117,9 @@ func (c *conn) Congestion() string { return congestion(c.pipe.Conn) }
 // would tell, that all bytes came, the session knows better.
 func (c *conn) Close() error {
 	var err error
-	c.once.Do(func() { err = c.pipe.Close() })
+	c.once.Do(func() {
+		err = c.pipe.Close()
+		close(c.closed)
+	})
 	return err
 }
-
-// NetConn is not for callers of a link.
-func (c *conn) NetConn() net.Conn { return c.pipe.Conn }

@@ -7,14 +7,16 @@ import (
 	"github.com/godwit-vpn/godwit/internal/rawio"
 )
 
-// pipe stands between TLS and TCP. It gathers the records of a batch into one write, takes what TCP offers in large
-// reads without keeping a buffer while it waits, and, once told to, never waits in Write.
+// pipe stands between TLS and TCP. Once it carries a link it gathers the records of a batch into one write, takes what
+// TCP offers in large reads without keeping a buffer while it waits, and, once told to, never waits in Write. Until then
+// it does nothing: how much a server has read when it closes is something that a prober can see.
 //
 //	tls ── Write ──> held records ── release ──> TCP
 //	                                   └── what does not fit ──> kept ── drain ──> TCP, then drained()
 type pipe struct {
 	net.Conn
-	raw *rawio.Conn // nil where the system has none
+	linked bool        // set while nobody reads or writes
+	raw    *rawio.Conn // nil where the system has none
 
 	mu      sync.Mutex
 	held    *[]byte // records of the batch under way; nil outside
@@ -41,16 +43,16 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-func newPipe(c net.Conn) *pipe {
-	p := &pipe{Conn: c}
-	p.raw = rawio.New(c, func() []byte {
+// link makes the pipe work for a link from now on. Nobody may be reading or writing.
+func (p *pipe) link() {
+	p.linked = true
+	p.raw = rawio.New(p.Conn, func() []byte {
 		p.readIn = buffers.Get().(*[]byte)
 		return (*p.readIn)[:cap(*p.readIn)]
 	}, func() {
 		putBuffer(p.readIn)
 		p.readIn = nil
 	})
-	return p
 }
 
 func (p *pipe) onDrained(f func()) {
@@ -97,6 +99,9 @@ func (p *pipe) release() error {
 
 // Write implements net.Conn for TLS. It is also called by TLS's reader, to answer a key update.
 func (p *pipe) Write(b []byte) (int, error) {
+	if !p.linked {
+		return p.Conn.Write(b)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err != nil {

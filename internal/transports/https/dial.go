@@ -1,0 +1,184 @@
+package https
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"syscall"
+
+	"golang.org/x/net/http2"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
+
+// Dialer dials gateways. It implements transport.Dialer.
+type Dialer struct {
+	// Congestion names the congestion control to ask for; empty prefers BBR, SystemCongestion asks for none.
+	Congestion string
+	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
+	Control func(network, address string, c syscall.RawConn) error
+}
+
+// Transport implements transport.Dialer.
+func (d *Dialer) Transport() string { return Name }
+
+// Dial implements transport.Dialer.
+func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
+	defer cancel()
+	// The system's keep-alives are off: the session probes its links itself, and not by the clock.
+	nd := net.Dialer{KeepAlive: -1, Control: d.Control}
+	tcp, err := nd.DialContext(ctx, "tcp", ep.Addr)
+	if err != nil {
+		stage := transport.StageConnect
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			stage = transport.StageLookup
+		}
+		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
+	}
+	tune(tcp, d.Congestion)
+	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
+	c.pipe.link()
+	if err := c.handshake(ctx, ep); err != nil {
+		tcp.Close()
+		stage := transport.StageHandshake
+		if errors.Is(err, transport.ErrPin) {
+			stage = transport.StagePin
+		}
+		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
+	}
+	if err := c.open(ep); err != nil {
+		tcp.Close()
+		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
+	}
+	return c, nil
+}
+
+// handshake does TLS's, as the client.
+func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
+	t := tls.Client(c.pipe, clientConfig(ep, &c.serverKey))
+	if err := t.HandshakeContext(ctx); err != nil {
+		return err
+	}
+	state := t.ConnectionState()
+	c.Conn, c.export = t, state.ExportKeyingMaterial
+	return nil
+}
+
+func clientConfig(ep transport.Endpoint, serverKey *[sha256.Size]byte) *tls.Config {
+	return &tls.Config{
+		ServerName:                  ep.Name,
+		NextProtos:                  []string{"h2", "http/1.1"},
+		MinVersion:                  tls.VersionTLS13,
+		CurvePreferences:            []tls.CurveID{tls.X25519MLKEM768},
+		DynamicRecordSizingDisabled: true,
+		SessionTicketsDisabled:      true,
+		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return transport.ErrPin
+			}
+			*serverKey = KeyHash(s.PeerCertificates[0])
+			if !slices.Contains(ep.Pins, *serverKey) {
+				return transport.ErrPin
+			}
+			return nil
+		},
+	}
+}
+
+// open sends the request that knocks.
+func (c *conn) open(ep transport.Endpoint) error {
+	knock, err := ep.Opener.Knock(c)
+	if err != nil {
+		return err
+	}
+	name, length := cookieFor(c.serverKey)
+	c.knock = make([]byte, base64.RawURLEncoding.DecodedLen(length))
+	if n := copy(c.knock, knock); n < len(knock) {
+		return fmt.Errorf("a knock of %d bytes: there is room for %d", len(knock), len(c.knock))
+	}
+	rand.Read(c.knock[len(knock):])
+	marker, err := c.marker()
+	if err != nil {
+		return err
+	}
+	c.entry = &entry{marker: marker, filler: ep.Opener}
+	return c.WriteBatch(opening(authority(ep), name+"="+base64.RawURLEncoding.EncodeToString(c.knock)))
+}
+
+// authority is what a browser would name the website.
+func authority(ep transport.Endpoint) string {
+	host, port, err := net.SplitHostPort(ep.Addr)
+	if err != nil {
+		return ep.Addr
+	}
+	if ep.Name != "" {
+		host = ep.Name
+	}
+	if port == "443" {
+		if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
+			return "[" + host + "]"
+		}
+		return host
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// entry is a client on its way through the door: what the website's server says comes first, then the marker.
+type entry struct {
+	marker []byte
+	filler transport.Filler
+	acked  bool
+}
+
+// maxSkipped is how much may come ahead of the marker: the server's SETTINGS, its WINDOW_UPDATE, its SETTINGS ACK.
+const maxSkipped = 4 << 10
+
+// pass reads up to the marker and the rest of its frame.
+func (c *conn) pass() error {
+	var head [headLen]byte
+	for skipped := 0; skipped < maxSkipped; {
+		if _, err := io.ReadFull(c.Conn, head[:]); err != nil {
+			return err
+		}
+		length := int(binary.BigEndian.Uint32(head[:]) >> 8)
+		kind, flags, stream := http2.FrameType(head[3]), http2.Flags(head[4]), binary.BigEndian.Uint32(head[5:])
+		if length > 16<<10 {
+			return errDoor
+		}
+		body := make([]byte, length)
+		if _, err := io.ReadFull(c.Conn, body); err != nil {
+			return err
+		}
+		skipped += headLen + length
+		switch {
+		case kind == http2.FrameHeaders && stream == 1:
+			if length < markerLen || subtle.ConstantTimeCompare(body[:markerLen], c.entry.marker) == 0 {
+				return errDoor
+			}
+			return nil
+		case kind == http2.FrameSettings && !flags.Has(http2.FlagSettingsAck) && !c.entry.acked:
+			// A browser acknowledges now, in a record of its own. Behind the door that would mean nothing.
+			c.entry.acked = true
+			c.WriteBatch([][]byte{c.entry.filler.AppendFiller(nil, headLen)})
+		case kind == http2.FrameSettings, kind == http2.FrameWindowUpdate:
+		default:
+			return errDoor
+		}
+	}
+	return errDoor
+}
+
+var errDoor = &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: transport.ErrDoor}

@@ -1,0 +1,212 @@
+package https
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
+
+// The website's patience, as that of many a server on the internet. Handshakes have headerTimeout, too.
+const (
+	headerTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute
+)
+
+// ListenConfig is what Listen needs.
+type ListenConfig struct {
+	// GetCertificate is as in tls.Config. All certificates have the one key that access keys pin.
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Key is that key's KeyHash.
+	Key  [sha256.Size]byte
+	Door transport.Door
+	// Website answers strangers.
+	Website    http.Handler
+	Congestion string // as in Dialer
+}
+
+// Listener is a website that accepts links. It implements transport.Listener.
+type Listener struct {
+	tcp    *sockets
+	cfg    ListenConfig
+	server *http.Server
+	shapes *shapes
+	cookie int // how long the value of the cookie is that hides a knock
+
+	conns  chan transport.Conn
+	closed chan struct{}
+	once   sync.Once
+	served chan struct{}
+}
+
+// Listen makes a Listener of tcp, which it owns from then on.
+func Listen(tcp net.Listener, cfg ListenConfig) (*Listener, error) {
+	l := &Listener{
+		cfg: cfg, conns: make(chan transport.Conn), closed: make(chan struct{}), served: make(chan struct{}),
+	}
+	l.tcp = &sockets{Listener: tcp, congestion: cfg.Congestion, open: make(map[*socket]struct{})}
+	l.server = NewServer(cfg.Website)
+	l.server.TLSNextProto["h2"] = l.serveHTTP2
+	var name string
+	name, l.cookie = cookieFor(cfg.Key)
+	l.shapes = &shapes{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", l.cookie)}
+	l.shapes.look()
+	config := &tls.Config{GetCertificate: cfg.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
+	go func() {
+		defer close(l.served)
+		l.server.Serve(tls.NewListener(l.tcp, config))
+	}()
+	return l, nil
+}
+
+// NewServer is the website's HTTP server, without a door: Go's own, with x/net's HTTP/2, as Caddy has it. It must be
+// given connections of TLS (tls.NewListener) whose NextProtos are h2 and http/1.1.
+func NewServer(website http.Handler) *http.Server {
+	return &http.Server{
+		Handler: website, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: log.New(io.Discard, "", 0), // it would name visitors' addresses
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
+			"h2": func(s *http.Server, c *tls.Conn, h http.Handler) { serveHTTP2(s, c, h) },
+		},
+	}
+}
+
+// serveHTTP2 does with a connection what http2.ConfigureServer would have the server do.
+func serveHTTP2(s *http.Server, c net.Conn, h http.Handler) {
+	ctx := context.Background()
+	if b, ok := h.(interface{ BaseContext() context.Context }); ok {
+		ctx = b.BaseContext()
+	}
+	new(http2.Server).ServeConn(c, &http2.ServeConnOpts{Context: ctx, Handler: h, BaseConfig: s})
+}
+
+// serveHTTP2 serves a connection, and hands it on if its first request opens the door.
+func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
+	state := c.ConnectionState()
+	if state.Version != tls.VersionTLS13 || state.CurveID != tls.X25519MLKEM768 {
+		serveHTTP2(s, c, h) // no link is made of such
+		return
+	}
+	link := &conn{Conn: c, export: state.ExportKeyingMaterial, serverKey: l.cfg.Key}
+	t := newTap(c, l.cookie, func(knock []byte) bool { return l.cfg.Door.Opens(link, knock) })
+	serveHTTP2(s, t, h)
+	if t.knock == nil {
+		return
+	}
+	sock := c.NetConn().(*socket)
+	link.pipe, link.knock, link.unread = sock.pipe, t.knock, t.rest
+	link.closed = make(chan struct{})
+	if !l.tcp.give(sock) {
+		return
+	}
+	c.SetDeadline(time.Time{})
+	if tcp, ok := sock.pipe.Conn.(*net.TCPConn); ok {
+		tcp.SetKeepAlive(false) // the session probes its links itself, and not by the clock
+	}
+	sock.pipe.link()
+	link.reply = &reply{shape: l.shapes.pick(), filler: l.cfg.Door}
+	select {
+	case l.conns <- link:
+		// When this returns the HTTP server closes the connection.
+		<-link.closed
+	case <-l.closed:
+		link.Close()
+	}
+}
+
+// Accept implements transport.Listener.
+func (l *Listener) Accept() (transport.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Addr implements transport.Listener.
+func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
+
+// Close implements transport.Listener. Strangers' connections end with it.
+func (l *Listener) Close() error {
+	var err error
+	l.once.Do(func() {
+		close(l.closed)
+		err = l.tcp.Close()
+	})
+	<-l.served
+	return err
+}
+
+// sockets are the website's connections, as the HTTP server sees them.
+type sockets struct {
+	net.Listener
+	congestion string
+
+	mu     sync.Mutex
+	closed bool
+	open   map[*socket]struct{} // but for those that carry links
+}
+
+// socket is one of them.
+type socket struct {
+	*pipe
+	all *sockets
+}
+
+// Accept implements net.Listener.
+func (s *sockets) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tune(c, s.congestion)
+	sock := &socket{pipe: &pipe{Conn: c}, all: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.Close()
+		return nil, net.ErrClosed
+	}
+	s.open[sock] = struct{}{}
+	return sock, nil
+}
+
+// Close implements net.Listener, and closes the connections.
+func (s *sockets) Close() error {
+	err := s.Listener.Close()
+	s.mu.Lock()
+	s.closed = true
+	all := s.open
+	s.open = nil
+	s.mu.Unlock()
+	for sock := range all {
+		sock.pipe.Close()
+	}
+	return err
+}
+
+// give takes a connection out of the website's: it is a link's from now on.
+func (s *sockets) give(sock *socket) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, there := s.open[sock]
+	delete(s.open, sock)
+	return there
+}
+
+// Close implements net.Conn.
+func (s *socket) Close() error {
+	s.all.give(s)
+	return s.pipe.Close()
+}

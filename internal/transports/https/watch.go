@@ -1,0 +1,142 @@
+package https
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"strings"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// watch follows what an HTTP/2 server reads until the first request is complete, and looks for a knock in its cookies.
+//
+//	preface (24 bytes) | SETTINGS, WINDOW_UPDATE in any number | HEADERS of stream 1, END_HEADERS | …
+//
+// Whatever else comes, or comes late, or is longer than a browser's first request: it was a visitor of the website, and
+// the watch is over. It is not safe for concurrent use.
+type watch struct {
+	knockLen int // of the cookie's value in characters
+
+	state watchState
+	seen  int // bytes
+	head  [headLen]byte
+	n     int // bytes of head, or of the preface
+	left  int // bytes of the frame that are still to come
+	block []byte
+}
+
+type watchState uint8
+
+const (
+	inPreface watchState = iota
+	inHead
+	inBody
+	inHeaders
+	watchOver
+)
+
+const (
+	// maxWatched is how much may come until the first request is complete, and maxBlock how long its header block may
+	// be: with that a stranger costs at most these 3 KiB more than the website's own.
+	maxWatched = 6 << 10
+	maxBlock   = 3 << 10
+)
+
+func newWatch(knockLen int) *watch { return &watch{knockLen: knockLen} }
+
+// feed takes the next bytes that the server reads. It returns a candidate when they complete a first request that has
+// one, and how many of the bytes that took. done says that nothing more is looked for.
+func (w *watch) feed(p []byte) (knock []byte, used int, done bool) {
+	total := len(p)
+	if w.seen += total; w.seen > maxWatched {
+		// What matters may be at the beginning of p, but a browser's first flight is not that long.
+		w.stop()
+	}
+	for len(p) > 0 && w.state != watchOver {
+		switch w.state {
+		case inPreface:
+			n := min(len(p), len(http2.ClientPreface)-w.n)
+			if string(p[:n]) != http2.ClientPreface[w.n:w.n+n] {
+				w.stop()
+				break
+			}
+			if w.n, p = w.n+n, p[n:]; w.n == len(http2.ClientPreface) {
+				w.state, w.n = inHead, 0
+			}
+		case inHead:
+			n := copy(w.head[w.n:], p)
+			if w.n, p = w.n+n, p[n:]; w.n == headLen {
+				w.n = 0
+				w.begin()
+			}
+		case inBody:
+			n := min(len(p), w.left)
+			if w.left, p = w.left-n, p[n:]; w.left == 0 {
+				w.state = inHead
+			}
+		case inHeaders:
+			n := min(len(p), w.left)
+			w.block = append(w.block, p[:n]...)
+			if w.left, p = w.left-n, p[n:]; w.left == 0 {
+				knock = w.find()
+				w.stop()
+			}
+		}
+	}
+	return knock, total - len(p), w.state == watchOver
+}
+
+func (w *watch) stop() { w.state, w.block = watchOver, nil }
+
+// begin decides what the frame is whose header is complete.
+func (w *watch) begin() {
+	length := int(w.head[0])<<16 | int(w.head[1])<<8 | int(w.head[2])
+	kind, flags := http2.FrameType(w.head[3]), http2.Flags(w.head[4])
+	stream := binary.BigEndian.Uint32(w.head[5:]) & (1<<31 - 1)
+	switch {
+	case (kind == http2.FrameSettings || kind == http2.FrameWindowUpdate) && stream == 0 && length < maxWatched:
+		if w.left, w.state = length, inBody; length == 0 {
+			w.state = inHead
+		}
+	case kind == http2.FrameHeaders && stream == 1 && flags.Has(http2.FlagHeadersEndHeaders) &&
+		!flags.Has(http2.FlagHeadersPadded) && length >= w.knockLen*5/8 && length <= maxBlock:
+		w.left, w.state, w.block = length, inHeaders, make([]byte, 0, length)
+	default: // a header block that is too short for a knock is not even decoded
+		w.stop()
+	}
+}
+
+// find decodes the header block and returns the first cookie that is as long as a knock and spelt as one.
+func (w *watch) find() (knock []byte) {
+	block := w.block
+	if http2.Flags(w.head[4]).Has(http2.FlagHeadersPriority) {
+		if len(block) < 5 {
+			return nil
+		}
+		block = block[5:]
+	}
+	d := hpack.NewDecoder(4096, func(f hpack.HeaderField) {
+		if f.Name != "cookie" || knock != nil {
+			return
+		}
+		for pair := range strings.SplitSeq(f.Value, "; ") {
+			_, value, _ := strings.Cut(pair, "=")
+			if len(value) != w.knockLen {
+				continue
+			}
+			if b, err := base64.RawURLEncoding.Strict().DecodeString(value); err == nil {
+				knock = b
+				return
+			}
+		}
+	})
+	d.SetMaxStringLength(maxBlock)
+	if _, err := d.Write(block); err != nil {
+		return nil
+	}
+	if d.Close() != nil {
+		return nil
+	}
+	return knock
+}
