@@ -140,9 +140,19 @@ func exporter(t *testing.T, w World) {
 	}
 }
 
+// AcceptOne accepts a connection and closes it when the far end does.
+func AcceptOne(l transport.Listener) {
+	c, err := l.Accept()
+	if err != nil {
+		return
+	}
+	io.Copy(io.Discard, c)
+	c.Close()
+}
+
 func wrongPin(t *testing.T, w World) {
 	w.Endpoint.Pins = [][32]byte{{1, 2, 3}}
-	go w.Listener.Accept()
+	go AcceptOne(w.Listener)
 	_, err := w.Dialer.Dial(t.Context(), w.Endpoint)
 	var de *transport.DialError
 	if !errors.Is(err, transport.ErrPin) || !errors.As(err, &de) || de.Stage != transport.StagePin {
@@ -152,7 +162,7 @@ func wrongPin(t *testing.T, w World) {
 
 func nextPin(t *testing.T, w World) {
 	w.Endpoint.Pins = append([][32]byte{{1, 2, 3}}, w.Endpoint.Pins...)
-	go w.Listener.Accept()
+	go AcceptOne(w.Listener)
 	c, err := w.Dialer.Dial(t.Context(), w.Endpoint)
 	if err != nil {
 		t.Fatalf("dialling with the right pin in the second place: %v", err)

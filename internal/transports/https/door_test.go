@@ -37,8 +37,13 @@ func export(t *testing.T, c *tls.Conn) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(b, make([]byte, 3)...)
+	return pad(b)
 }
+
+// pad makes a knock as long as the cookie that hides it.
+func pad(knock []byte) []byte { return append(knock, make([]byte, 360-len(knock))...) }
+
+func text(knock []byte) string { return base64.RawURLEncoding.EncodeToString(knock) }
 
 type exporter func(string, []byte, int) ([]byte, error)
 
@@ -130,7 +135,7 @@ func request(url string, knock []byte) *http.Request {
 		panic(err)
 	}
 	if knock != nil {
-		r.AddCookie(&http.Cookie{Name: "session", Value: base64.RawURLEncoding.EncodeToString(knock)})
+		r.AddCookie(&http.Cookie{Name: "session", Value: text(knock)})
 	}
 	return r
 }

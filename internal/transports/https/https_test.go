@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -27,6 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func start(t *testing.T) transporttest.World {
 	t.Helper()
+	cert, _ := certificate(t)
+	return startWith(t, cert)
+}
+
+// certificate makes one for the website.
+func certificate(t *testing.T) (tls.Certificate, *x509.Certificate) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -40,13 +48,19 @@ func start(t *testing.T) transporttest.World {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, leaf
+}
+
+// startWith runs a gateway's website with a door.
+func startWith(t *testing.T, cert tls.Certificate) transporttest.World {
+	t.Helper()
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	leaf := cert.Leaf
 	l, err := https.Listen(tcp, https.ListenConfig{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return cert, nil },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		Key:            https.KeyHash(leaf),
 		Door:           transporttest.Lock{},
 		Website:        website,
@@ -62,6 +76,8 @@ func start(t *testing.T) transporttest.World {
 			Opener: transporttest.Key{}},
 	}
 }
+
+var quiet = log.New(io.Discard, "", 0)
 
 var website = http.FileServerFS(fstest.MapFS{
 	"index.html": {Data: []byte("<!doctype html><title>A site</title>" + strings.Repeat("<p>Words.</p>", 100))},
@@ -91,7 +107,7 @@ func TestPostQuantumOrNothing(t *testing.T) {
 // Congestion control is what the kernel says, not what was asked for.
 func TestCongestionIsReadBack(t *testing.T) {
 	w := start(t)
-	go w.Listener.Accept()
+	go transporttest.AcceptOne(w.Listener)
 	w.Dialer = &https.Dialer{Congestion: "no-such-thing"}
 	c, err := w.Dialer.Dial(t.Context(), w.Endpoint)
 	if err != nil {

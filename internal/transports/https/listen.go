@@ -37,7 +37,7 @@ type ListenConfig struct {
 
 // Listener is a website that accepts links. It implements transport.Listener.
 type Listener struct {
-	tcp    *sockets
+	tcp    *visitors
 	cfg    ListenConfig
 	server *http.Server
 	shapes *shapes
@@ -54,7 +54,7 @@ func Listen(tcp net.Listener, cfg ListenConfig) (*Listener, error) {
 	l := &Listener{
 		cfg: cfg, conns: make(chan transport.Conn), closed: make(chan struct{}), served: make(chan struct{}),
 	}
-	l.tcp = &sockets{Listener: tcp, congestion: cfg.Congestion, open: make(map[*socket]struct{})}
+	l.tcp = newVisitors(tcp, cfg.Congestion, cfg.Key)
 	l.server = NewServer(cfg.Website)
 	l.server.TLSNextProto["h2"] = l.serveHTTP2
 	var name string
@@ -103,10 +103,10 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	if t.knock == nil {
 		return
 	}
-	sock := c.NetConn().(*socket)
+	sock := c.NetConn().(*visitor)
 	link.pipe, link.knock, link.unread = sock.pipe, t.knock, t.rest
 	link.closed = make(chan struct{})
-	if !l.tcp.give(sock) {
+	if !l.tcp.leave(sock) {
 		return
 	}
 	c.SetDeadline(time.Time{})
@@ -146,67 +146,4 @@ func (l *Listener) Close() error {
 	})
 	<-l.served
 	return err
-}
-
-// sockets are the website's connections, as the HTTP server sees them.
-type sockets struct {
-	net.Listener
-	congestion string
-
-	mu     sync.Mutex
-	closed bool
-	open   map[*socket]struct{} // but for those that carry links
-}
-
-// socket is one of them.
-type socket struct {
-	*pipe
-	all *sockets
-}
-
-// Accept implements net.Listener.
-func (s *sockets) Accept() (net.Conn, error) {
-	c, err := s.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	tune(c, s.congestion)
-	sock := &socket{pipe: &pipe{Conn: c}, all: s}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		c.Close()
-		return nil, net.ErrClosed
-	}
-	s.open[sock] = struct{}{}
-	return sock, nil
-}
-
-// Close implements net.Listener, and closes the connections.
-func (s *sockets) Close() error {
-	err := s.Listener.Close()
-	s.mu.Lock()
-	s.closed = true
-	all := s.open
-	s.open = nil
-	s.mu.Unlock()
-	for sock := range all {
-		sock.pipe.Close()
-	}
-	return err
-}
-
-// give takes a connection out of the website's: it is a link's from now on.
-func (s *sockets) give(sock *socket) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, there := s.open[sock]
-	delete(s.open, sock)
-	return there
-}
-
-// Close implements net.Conn.
-func (s *socket) Close() error {
-	s.all.give(s)
-	return s.pipe.Close()
 }
