@@ -9,6 +9,7 @@ toolchain go1.26.11
 require (
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
 	github.com/pelletier/go-toml/v2 v2.4.3 // reads settings, and says in which line they are wrong
+	github.com/refraction-networking/utls v1.8.2 // TLS whose first message is the one that we say, not Go's
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
 	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
 	golang.org/x/sync v0.24.0 // errgroup: Run owns its goroutines
@@ -27,13 +28,16 @@ require (
 )
 
 require (
+	github.com/andybalholm/brotli v1.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/klauspost/compress v1.20.4 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	golang.org/x/xerrors v0.0.0-20200804184101-5ec99f83aff1 // indirect

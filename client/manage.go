@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -374,17 +373,14 @@ func redact(err error) string {
 		return err.Error()
 	}
 	what := flow.CodeOf(de.Err).String()
-	var notTLS tls.RecordHeaderError
-	var alert tls.AlertError
+	var reason transport.Reason
 	switch {
 	case errors.Is(de.Err, transport.ErrPin):
 		what = transport.ErrPin.Error()
 	case errors.Is(de.Err, errNoAnswer):
 		what = errNoAnswer.Error()
-	case errors.As(de.Err, &notTLS):
-		what = "whoever answered does not speak TLS"
-	case errors.As(de.Err, &alert):
-		what = alert.Error()
+	case errors.As(de.Err, &reason):
+		what = string(reason)
 	case errors.Is(de.Err, io.EOF), errors.Is(de.Err, io.ErrUnexpectedEOF):
 		what = "closed without an answer"
 	}

@@ -135,6 +135,11 @@ var ErrPin = errors.New("the server's key is not the gateway's")
 // ErrDoor is matched when the gateway took the client for a stranger.
 var ErrDoor = errors.New("the door did not open")
 
+// Reason is an error whose text names no address, so that it can be shown and logged.
+type Reason string
+
+func (r Reason) Error() string { return string(r) }
+
 // DialError says where a dial stopped.
 type DialError struct {
 	Transport string

@@ -3,9 +3,7 @@ package https
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"crypto/tls"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -15,9 +13,11 @@ import (
 	"slices"
 	"syscall"
 
+	tls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // Dialer dials gateways. It implements transport.Dialer.
@@ -66,36 +66,42 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 
 // handshake does TLS's, as the client.
 func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
-	t := tls.Client(c.pipe, clientConfig(ep, &c.serverKey))
-	if err := t.HandshakeContext(ctx); err != nil {
-		return err
-	}
-	state := t.ConnectionState()
-	c.Conn, c.export = t, state.ExportKeyingMaterial
-	return nil
-}
-
-func clientConfig(ep transport.Endpoint, serverKey *[sha256.Size]byte) *tls.Config {
-	return &tls.Config{
-		ServerName:                  ep.Name,
-		NextProtos:                  []string{"h2", "http/1.1"},
-		MinVersion:                  tls.VersionTLS13,
-		CurvePreferences:            []tls.CurveID{tls.X25519MLKEM768},
-		DynamicRecordSizingDisabled: true,
-		SessionTicketsDisabled:      true,
+	t, err := chrome.Client(c.pipe, &tls.Config{
+		ServerName: ep.Name,
 		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(s tls.ConnectionState) error {
 			if len(s.PeerCertificates) == 0 {
 				return transport.ErrPin
 			}
-			*serverKey = KeyHash(s.PeerCertificates[0])
-			if !slices.Contains(ep.Pins, *serverKey) {
+			c.serverKey = KeyHash(s.PeerCertificates[0])
+			if !slices.Contains(ep.Pins, c.serverKey) {
 				return transport.ErrPin
 			}
 			return nil
 		},
+	})
+	if err != nil {
+		return err
 	}
+	var notTLS tls.RecordHeaderError
+	var alert tls.AlertError
+	switch err := t.HandshakeContext(ctx); {
+	case errors.As(err, &notTLS):
+		return transport.Reason("whoever answered does not speak TLS")
+	case errors.As(err, &alert):
+		return transport.Reason(alert.Error())
+	case err != nil:
+		return err
+	case chrome.Group(t) != tls.X25519MLKEM768:
+		return transport.Reason("whoever answered knows no post-quantum key exchange")
+	}
+	state := t.ConnectionState()
+	if state.NegotiatedProtocol != http2.NextProtoTLS {
+		return transport.Reason("whoever answered does not speak HTTP/2")
+	}
+	c.Conn, c.export = t, state.ExportKeyingMaterial
+	return nil
 }
 
 // open sends the request that knocks.
@@ -115,7 +121,12 @@ func (c *conn) open(ep transport.Endpoint) error {
 		return err
 	}
 	c.entry = &entry{marker: marker, filler: ep.Opener}
-	return c.WriteBatch(opening(authority(ep), name+"="+base64.RawURLEncoding.EncodeToString(c.knock)))
+	for _, record := range chrome.Opening(authority(ep), name+"="+base64.RawURLEncoding.EncodeToString(c.knock)) {
+		if _, err := c.Write(record); err != nil { // each in a segment of its own, as a browser's are
+			return err
+		}
+	}
+	return nil
 }
 
 // authority is what a browser would name the website.
@@ -172,7 +183,7 @@ func (c *conn) pass() error {
 		case kind == http2.FrameSettings && !flags.Has(http2.FlagSettingsAck) && !c.entry.acked:
 			// A browser acknowledges now, in a record of its own. Behind the door that would mean nothing.
 			c.entry.acked = true
-			c.WriteBatch([][]byte{c.entry.filler.AppendFiller(nil, headLen)})
+			c.WriteBatch([][]byte{c.entry.filler.AppendFiller(nil, chrome.SettingsAckLen)})
 		case kind == http2.FrameSettings, kind == http2.FrameWindowUpdate:
 		default:
 			return errDoor

@@ -551,7 +551,7 @@ func TestProbes(t *testing.T) {
 	}
 	gateway, all, hello := servers(t)
 	// As many at once as a website would have visitors, and the gateway allows from one place.
-	slots := make(chan struct{}, 8)
+	slots := make(chan struct{}, 16)
 	type seen [3]map[string]int
 	results := make([]seen, len(probes))
 	took := make([]time.Duration, len(probes))
@@ -580,12 +580,13 @@ func TestProbes(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	for range max(2, *probeRounds/12) { // the slow ones, all at once
+	for range max(1, *probeRounds/24) { // the slow ones, all at once
 		for i, pr := range probes {
 			if !pr.slow {
 				continue
 			}
-			for s := range 3 {
+			for s := range 6 {
+				s := s % 3
 				wg.Go(func() {
 					got := pr.run(&prober{w: all[s], grown: gateway, hello: hello})
 					mu.Lock()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // shape is how many bytes the website puts into each write when it answers a browser's first request: a link begins
@@ -77,7 +78,7 @@ func shapeOf(website http.Handler, cookie string) shape {
 	go new(http2.Server).ServeConn(far, &http2.ServeConnOpts{Context: ctx, Handler: website,
 		BaseConfig: NewServer(website)})
 	go func() {
-		for _, record := range opening("localhost", cookie) {
+		for _, record := range chrome.Opening("localhost", cookie) {
 			near.Write(record)
 		}
 	}()

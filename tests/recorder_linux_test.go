@@ -1,0 +1,201 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// A recorder is a web site that notes what its visitors look like: the TLS records of every connection as they pass, and
+// what is in them. It answers everything with one small page and its cookies, over HTTP/2.
+type recorder struct {
+	cookies []string // the Set-Cookies of every answer
+	config  *tls.Config
+	tcp     net.Listener
+
+	mu    sync.Mutex
+	conns []*recorded // in the order of their coming
+	wg    sync.WaitGroup
+}
+
+// recorded is one connection.
+type recorded struct {
+	hello   []byte   // the record that the ClientHello came in, with its header
+	records []record // both ways, in the order in which they were read and written here
+	plain   [][]byte // what the client's application records had in them, record by record
+	end     string   // how the client ended it
+}
+
+// A record is one TLS record.
+type record struct {
+	up   bool // from the client
+	kind byte // 20 change_cipher_spec, 21 alert, 22 handshake, 23 all that is encrypted
+	size int  // without the five bytes of its header
+}
+
+// newRecorder starts a recorder. The listener is the recorder's from now on.
+func newRecorder(t *testing.T, tcp net.Listener, cert tls.Certificate, cookies ...string) *recorder {
+	t.Helper()
+	r := &recorder{cookies: cookies, tcp: tcp, config: &tls.Config{
+		Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
+		SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true,
+	}}
+	r.wg.Go(func() {
+		for {
+			c, err := tcp.Accept()
+			if err != nil {
+				return
+			}
+			rec := &recorded{}
+			r.mu.Lock()
+			r.conns = append(r.conns, rec)
+			r.mu.Unlock()
+			r.wg.Go(func() { r.serve(c, rec) })
+		}
+	})
+	t.Cleanup(func() { r.finish() })
+	return r
+}
+
+// finish waits for the end of every connection and returns what was recorded.
+func (r *recorder) finish() []*recorded {
+	_ = r.tcp.Close()
+	r.wg.Wait()
+	return r.conns
+}
+
+func (r *recorder) serve(c net.Conn, rec *recorded) {
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(time.Minute)) // whoever hangs must not hang the test
+	t := &tee{Conn: c, rec: rec, up: splitter{up: true}}
+	conn := tls.Server(t, r.config)
+	if err := conn.Handshake(); err != nil {
+		rec.end = fmt.Sprintf("no handshake: %v", err)
+		return
+	}
+	if err := http2.NewFramer(conn, nil).WriteSettings(); err != nil {
+		return
+	}
+	var all []byte
+	greeted := false
+	buf := make([]byte, 1<<15) // more than a record: each Read returns one whole record's content
+	for {
+		n, err := conn.Read(buf)
+		if err != nil {
+			rec.end = t.end
+			return
+		}
+		rec.plain = append(rec.plain, bytes.Clone(buf[:n]))
+		all = append(all, buf[:n]...)
+		rest := all
+		if !greeted {
+			if len(rest) < len(http2.ClientPreface) {
+				continue
+			}
+			rest, greeted = rest[len(http2.ClientPreface):], true
+		}
+		for len(rest) >= frameHeader && len(rest) >= frameHeader+frameSize(rest) {
+			if http2.FrameType(rest[3]) == http2.FrameHeaders {
+				if err := r.answer(conn, binary.BigEndian.Uint32(rest[5:])); err != nil {
+					rec.end = err.Error()
+					return
+				}
+			}
+			rest = rest[frameHeader+frameSize(rest):]
+		}
+		all = rest
+	}
+}
+
+const (
+	frameHeader  = 9
+	recordedPage = "<!doctype html><title>recorded</title>recorded"
+)
+
+func frameSize(frame []byte) int { return int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2]) }
+
+// answer sends the page.
+func (r *recorder) answer(w io.Writer, stream uint32) error {
+	var head bytes.Buffer
+	enc := hpack.NewEncoder(&head)
+	fields := []hpack.HeaderField{
+		{Name: ":status", Value: "200"}, {Name: "content-type", Value: "text/html; charset=utf-8"},
+		{Name: "cache-control", Value: "no-store"},
+	}
+	for _, c := range r.cookies {
+		fields = append(fields, hpack.HeaderField{Name: "set-cookie", Value: c})
+	}
+	for _, f := range fields {
+		if err := enc.WriteField(f); err != nil {
+			return err
+		}
+	}
+	framer := http2.NewFramer(w, nil)
+	err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head.Bytes(), EndHeaders: true})
+	return errors.Join(err, framer.WriteData(stream, true, []byte(recordedPage)))
+}
+
+// A tee is a connection whose records are noted.
+type tee struct {
+	net.Conn
+	rec      *recorded
+	up, down splitter
+	end      string
+	mu       sync.Mutex
+}
+
+func (t *tee) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.up.add(t.rec, b[:n])
+	switch {
+	case err == nil:
+	case errors.Is(err, io.EOF):
+		t.end = "FIN"
+	case errors.Is(err, syscall.ECONNRESET):
+		t.end = "RST"
+	default:
+		t.end = err.Error()
+	}
+	return n, err
+}
+
+func (t *tee) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	t.down.add(t.rec, b)
+	t.mu.Unlock()
+	return t.Conn.Write(b)
+}
+
+// A splitter finds records in one direction's bytes.
+type splitter struct {
+	up   bool
+	rest []byte
+}
+
+func (s *splitter) add(rec *recorded, b []byte) {
+	s.rest = append(s.rest, b...)
+	for len(s.rest) >= 5 {
+		size := 5 + int(binary.BigEndian.Uint16(s.rest[3:]))
+		if len(s.rest) < size {
+			return
+		}
+		if s.up && rec.hello == nil {
+			rec.hello = bytes.Clone(s.rest[:size])
+		}
+		rec.records = append(rec.records, record{s.up, s.rest[0], size - 5})
+		s.rest = s.rest[size:]
+	}
+}
