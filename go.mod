@@ -8,6 +8,8 @@ toolchain go1.26.11
 // What the program is made of. Each is a person we trust at night.
 require (
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
+	github.com/mholt/acmez/v3 v3.1.7 // asks CAs for certificates: certmagic's client, without its listeners and its key files
+	github.com/miekg/dns v1.1.73 // DNS updates, for CAs that look there
 	github.com/pelletier/go-toml/v2 v2.4.3 // reads settings, and says in which line they are wrong
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
 	golang.org/x/sync v0.24.0 // errgroup: Run owns its goroutines
@@ -21,6 +23,7 @@ require (
 // What only tests use.
 require (
 	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
+	github.com/letsencrypt/pebble/v2 v2.10.1 // a CA that really validates (MPL 2.0, never linked into the program)
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read
 	go.uber.org/goleak v1.3.0 // a goroutine that outlives its test fails it
 	golang.org/x/net v0.62.0 // SOCKS and DNS as others speak them
@@ -28,12 +31,15 @@ require (
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	golang.org/x/xerrors v0.0.0-20200804184101-5ec99f83aff1 // indirect
