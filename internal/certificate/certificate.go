@@ -100,8 +100,8 @@ func New(cfg Config) (*Manager, error) {
 		return nil, errors.New("a certificate needs at least one name")
 	}
 	for _, n := range cfg.Names {
-		if !validName(n) {
-			return nil, fmt.Errorf("certificate: %q is neither a name in ASCII (xn--…) nor an address", n)
+		if !ValidName(n) {
+			return nil, fmt.Errorf("certificate: %q is neither a name in ASCII and lower case (xn--…) nor an address", n)
 		}
 	}
 	spki, err := x509.MarshalPKIXPublicKey(cfg.Key.Public())
@@ -151,8 +151,8 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// validName reports whether a name can stand in a certificate, and be a file's name.
-func validName(n string) bool {
+// ValidName reports whether a name can stand in a certificate, and be a file's name.
+func ValidName(n string) bool {
 	if a, err := netip.ParseAddr(n); err == nil {
 		return a.Zone() == ""
 	}
