@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -13,8 +14,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/rand"
 )
 
 func selfConfig(t *testing.T, dir string, names ...string) Config {
@@ -185,7 +184,8 @@ func TestFiles(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"", "../x", "gw example", "gw/x", "гв.example", "GW.example", ".", "fe80::1%eth0", `a\b`} {
+	for _, bad := range []string{"", "../x", "gw example", "gw/x", "гв.example", "GW.example", ".", "fe80::1%eth0",
+		`a\b`} {
 		if _, err := New(selfConfig(t, t.TempDir(), bad)); err == nil {
 			t.Errorf("%q passed", bad)
 		}

@@ -52,7 +52,6 @@ type world struct {
 	issuers   *x509.CertPool // of those it gives
 	down      atomic.Bool    // the CA does not answer
 	orders    atomic.Int64
-	replaced  atomic.Int64 // orders that name a predecessor
 	requests  atomic.Int64
 
 	http, tls net.Listener
