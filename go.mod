@@ -8,6 +8,8 @@ toolchain go1.26.11
 // What the program is made of. Each is a person we trust at night.
 require (
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
+	github.com/mholt/acmez/v3 v3.1.7 // asks CAs for certificates: certmagic's client, without its listeners and its key files
+	github.com/miekg/dns v1.1.73 // DNS updates, for CAs that look there
 	github.com/pelletier/go-toml/v2 v2.4.3 // reads settings, and says in which line they are wrong
 	github.com/refraction-networking/utls v1.8.2 // TLS whose first message is the one that we say, not Go's
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
@@ -23,6 +25,7 @@ require (
 // What only tests use.
 require (
 	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
+	github.com/letsencrypt/pebble/v2 v2.10.1 // a CA that really validates (MPL 2.0, never linked into the program)
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read
 	go.uber.org/goleak v1.3.0 // a goroutine that outlives its test fails it
 )
@@ -30,9 +33,11 @@ require (
 require (
 	github.com/andybalholm/brotli v1.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
+	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/klauspost/compress v1.20.4 // indirect
+	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect

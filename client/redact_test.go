@@ -1,7 +1,6 @@
 package client
 
 import (
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -27,7 +26,8 @@ func TestRedact(t *testing.T) {
 		{transport.StageLookup, &net.DNSError{Name: "gw.example", Err: "no such host", IsNotFound: true},
 			"https: lookup: no such name"},
 		{transport.StagePin, fmt.Errorf("tls: %w", transport.ErrPin), "https: pin: the server's key is not the gateway's"},
-		{transport.StageHandshake, tls.RecordHeaderError{Msg: "x"}, "https: handshake: whoever answered does not speak TLS"},
+		{transport.StageHandshake, transport.Reason("whoever answered does not speak TLS"),
+			"https: handshake: whoever answered does not speak TLS"},
 		{transport.StageHandshake, fmt.Errorf("reading from 192.0.2.9: %w", io.EOF),
 			"https: handshake: closed without an answer"},
 	} {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,8 @@ import (
 )
 
 func (a *app) gatewayCmd() *cobra.Command {
-	return group("gateway", "make, run and watch a gateway", a.gatewayInitCmd(), a.gatewayRunCmd(), a.gatewayStatusCmd())
+	return group("gateway", "make, run and watch a gateway", a.gatewayInitCmd(), a.gatewayRunCmd(), a.gatewayStatusCmd(),
+		a.gatewayCSRCmd(), a.gatewayRotateKeyCmd())
 }
 
 // gatewayFlags are what every command that works on a gateway's files takes.
@@ -62,6 +64,9 @@ func (a *app) gatewayInitCmd() *cobra.Command {
 access key, which it prints. Asks nothing. Run again it changes nothing, except
 the endpoints if any are given, and prints the same.
 
+If an endpoint is a public name on port 443 the settings say that the gateway gets
+its certificate from Let's Encrypt, when it first runs.
+
 As root on Linux it also loads BBR and lets programs use it, the congestion
 control that holds up on lossy paths, and lets connections hold as much as long
 paths do.`,
@@ -88,7 +93,7 @@ paths do.`,
 			defer d.Close()
 			doc := initDoc{Schema: "godwit.gateway.init/1", Created: made, StateDir: paths.State,
 				Settings: paths.SettingsFile(), Endpoints: d.Settings.Endpoints, BBR: allowBBR(cmd.Context(), a.kernel),
-				SendBuffer: allowSendBuffer(a.kernel)}
+				SendBuffer: allowSendBuffer(a.kernel), Certificate: cmp.Or(d.Settings.Certificate.Mode, "self")}
 			k, err := d.Control.KeyByName(cmd.Context(), gatewaydir.FirstKey)
 			switch {
 			case err == nil && !k.Revoked:
@@ -120,6 +125,8 @@ type initDoc struct {
 	StateDir  string   `json:"state_dir"`
 	Settings  string   `json:"settings"`
 	Endpoints []string `json:"endpoints"`
+	// Certificate is where certificates come from: "self", "acme" or "files".
+	Certificate string `json:"certificate"`
 	// Key is the first access key's text; empty if it has been revoked.
 	Key        string     `json:"key,omitempty"`
 	BBR        bbr        `json:"bbr"`
@@ -138,6 +145,7 @@ func (a *app) printInit(doc initDoc, f gatewayFlags) error {
 	for i, e := range doc.Endpoints {
 		out.field([]string{"endpoint", ""}[min(i, 1)], "%s", e)
 	}
+	sayCertificate(out, doc)
 	mark := func(ok bool) string {
 		if ok {
 			return out.paint(good, "✓")
@@ -166,4 +174,19 @@ func (a *app) printInit(doc initDoc, f gatewayFlags) error {
 	fmt.Fprintf(out, "\nNext:\n  here          godwit gateway run%s\n  on a laptop   godwit up 'godwit://…'\n"+
 		"  for others    godwit key add NAME%s\n", dir, dir)
 	return nil
+}
+
+// sayCertificate says what strangers will see of the gateway, and what that lets others know. Users go by the key.
+func sayCertificate(out *screen, doc initDoc) {
+	switch doc.Certificate {
+	case "acme":
+		out.field("certificate", "from a CA, when the gateway runs; by default Let's Encrypt, whose terms that accepts")
+		out.field("", "the name must lead to this machine; CAs publish the names they certify")
+	case "files":
+		out.field("certificate", "yours, as certificate.chain in the settings says")
+	default:
+		out.field("certificate", "signed by itself, %s", out.paint(alert, "which is unusual at a hoster and draws looks"))
+		out.field("", "better is a name that leads here: godwit gateway init --endpoint NAME:443")
+		out.field("", "or certificate.address = true with mode = \"acme\": rare too, and public (docs/certificates.md)")
+	}
 }

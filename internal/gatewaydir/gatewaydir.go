@@ -4,8 +4,10 @@
 //	godwit.db         access keys and devices
 //	keys/             0700; every file 0600
 //	  network, door.key, control.key, directory.key   the network's secrets (package control)
-//	  tls.key         the gateway's TLS key: access keys pin it, so it is kept for good
+//	  tls.key         the gateway's TLS key: access keys pin it, so certificates change and it does not
 //	  tls-next.key    the one that will take its place, pinned ahead
+//	  acme.key        the account at the CA, if one is asked
+//	acme/, self-signed/   0700; certificates for tls.key (package certificate)
 //
 // Losing keys/ means new access keys for everyone; the rest can be made again.
 package gatewaydir
@@ -23,6 +25,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/certificate"
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/store"
 )
@@ -67,7 +70,8 @@ func (p Paths) SettingsFile() string {
 }
 
 // Init makes a gateway's state directory, or opens the one that is there: it changes nothing that exists, except the
-// endpoints if any are given. made says whether there was none.
+// endpoints if any are given, and with them where certificates come from if that was not chosen. made says whether there
+// was none.
 func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
 	return Paths{State: path}.Init(ctx, endpoints, log)
 }
@@ -99,6 +103,9 @@ func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (
 			s.Endpoints, s.Listen = endpoints, listenFor(endpoints)
 		default:
 			s.Endpoints = endpoints
+		}
+		if s.Certificate.Mode == "" && s.publicWebServer() {
+			s.Certificate.Mode = certificate.ACME
 		}
 		if err := s.Validate(); err != nil {
 			return nil, false, err
