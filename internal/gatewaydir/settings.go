@@ -28,7 +28,8 @@ type Settings struct {
 	// MemoryMiB bounds what all sessions retain and reassemble together; 0 means 1024.
 	MemoryMiB int64 `toml:"memory_mib,omitempty"`
 
-	Egress EgressSettings `toml:"egress"`
+	Egress  EgressSettings  `toml:"egress"`
+	Website WebsiteSettings `toml:"website"`
 }
 
 // EgressSettings say how traffic leaves.
@@ -115,6 +116,7 @@ func (s Settings) Validate() error {
 			fail(field, "%q is not an address", a)
 		}
 	}
+	s.validateWebsite(fail)
 	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
 		fail("memory_mib", "%d is too little: 64 is the least", s.MemoryMiB)
 	}
@@ -142,6 +144,8 @@ func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
 const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
 # Also: congestion, memory_mib, and under [egress]: allow, source4, source6, upstream, closed_ports.
+# And what strangers see, under [website]: kind ("site", "empty", "directory" or "proxy"), directory, upstream,
+# forwarded_for. A site of your own is best: docs/website.md.
 
 `
 
