@@ -64,7 +64,7 @@ func newWorld(t *testing.T) *world {
 // run starts the gateway and returns a function that stops it.
 func (w *world) run(t *testing.T) (stop func()) {
 	t.Helper()
-	g, out, err := w.dir.Gateway(logger(t))
+	g, err := w.dir.Service(logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func (w *world) run(t *testing.T) (stop func()) {
 		if err := <-done; err != nil {
 			t.Errorf("the gateway ended with %v", err)
 		}
-		out.Close()
+		g.Close()
 	}
 	t.Cleanup(stop)
 	return stop

@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/godwit-vpn/godwit/internal/egress"
+	"github.com/godwit-vpn/godwit/internal/certificate"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
@@ -86,17 +86,17 @@ func (a *app) runGateway(ctx context.Context, d *gatewaydir.Dir, setting string,
 		return err
 	}
 	defer inst.Close()
-	g, out, err := d.Gateway(log)
+	g, err := d.Service(log)
 	if err != nil {
 		return portError(setting, err)
 	}
-	defer out.Close()
+	defer g.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g, out), Stop: stop})
+	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g), Stop: stop})
 
 	var at []string
-	for _, addr := range g.Addrs() {
+	for _, addr := range g.Gateway.Addrs() {
 		at = append(at, addr.String())
 	}
 	fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
@@ -145,24 +145,25 @@ type gatewayDoc struct {
 	Exit6     string   `json:"exit6,omitempty"`
 	// ExitIsEntry says whether users' traffic leaves from an address that they come in at; null if that cannot be known,
 	// as behind a router that translates addresses.
-	ExitIsEntry   *bool  `json:"exit_is_entry"`
-	ProcessMemory uint64 `json:"process_memory_bytes"`
+	ExitIsEntry   *bool              `json:"exit_is_entry"`
+	ProcessMemory uint64             `json:"process_memory_bytes"`
+	Certificate   certificate.Status `json:"certificate"`
 	gateway.Status
 }
 
 // gatewayStatus makes the function that answers for the gateway.
-func (a *app) gatewayStatus(d *gatewaydir.Dir, g *gateway.Gateway, out *egress.Sockets) func() any {
+func (a *app) gatewayStatus(d *gatewaydir.Dir, g *gatewaydir.Service) func() any {
 	var at []string
-	for _, addr := range g.Addrs() {
+	for _, addr := range g.Gateway.Addrs() {
 		at = append(at, addr.String())
 	}
 	return func() any {
-		v4, v6 := out.ExitAddrs()
+		v4, v6 := g.Egress.ExitAddrs()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		doc := gatewayDoc{Schema: "godwit.gateway.status/1", Version: a.version, PID: os.Getpid(), StateDir: d.Path,
 			Listening: at, Endpoints: d.Settings.Endpoints, ExitIsEntry: exitIsEntry(d.Settings.Endpoints, v4, v6),
-			ProcessMemory: m.Sys - m.HeapReleased, Status: g.Status()}
+			ProcessMemory: m.Sys - m.HeapReleased, Status: g.Gateway.Status(), Certificate: g.Certificates.Status()}
 		if v4.IsValid() {
 			doc.Exit4 = v4.String()
 		}
@@ -257,6 +258,20 @@ func printGateway(out *screen, doc gatewayDoc) {
 	out.field("congestion", "%s", cc)
 	out.field("memory", "%s of %s held for sessions; the process has %s", size(doc.Memory), size(doc.MemoryMax),
 		size(doc.ProcessMemory))
+	for i, c := range doc.Certificate.Certificates {
+		out.field([]string{"certificate", ""}[min(i, 1)], "for %s, by %s, until %s", strings.Join(c.Names, ", "), issuer(c),
+			c.NotAfter.Format(time.DateOnly))
+	}
+	if doc.Certificate.Alarm != "" {
+		out.field("", "%s", out.paint(alert, doc.Certificate.Alarm))
+	}
 	out.field("door", "%s let in, %d refused, %s", plural(doc.Admitted, "link"), doc.Refused,
 		plural(doc.Enrolled, "enrolment"))
+}
+
+func issuer(c certificate.Served) string {
+	if c.SelfSigned {
+		return "itself"
+	}
+	return c.Issuer
 }

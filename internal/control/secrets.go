@@ -20,7 +20,7 @@ import (
 // Secrets is what makes a network this network and no other. It lives in four files of the state directory:
 //
 //	keys/network        8 bytes: the network's id, no secret, but written last: its presence says the others were
-//	keys/door.key       32 bytes: every access key's door secret follows from it
+//	keys/door.key       32 bytes: every access key's door secret follows from it, and the website
 //	keys/control.key    Ed25519: signs device certificates
 //	keys/directory.key  Ed25519: signs the directory of gateways
 //
@@ -136,6 +136,16 @@ func (s *Secrets) DoorSecret(keyID [8]byte) [DoorSecretSize]byte {
 		panic(err) // only for a length beyond 255 hashes
 	}
 	return [DoorSecretSize]byte(secret)
+}
+
+// WebsiteSeed is what the website that strangers see is made from: HKDF-SHA256 of the door key, without salt, with
+// "godwit website seed v1" as info. Whoever learns it learns nothing of the door key.
+func (s *Secrets) WebsiteSeed() [32]byte {
+	seed, err := hkdf.Key(sha256.New, s.door[:], nil, "godwit website seed v1", 32)
+	if err != nil {
+		panic(err) // only for a length beyond 255 hashes
+	}
+	return [32]byte(seed)
 }
 
 // ControlKey is the public half of the key that signs device certificates.

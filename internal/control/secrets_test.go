@@ -200,6 +200,11 @@ func TestDoorSecretVector(t *testing.T) {
 	if other := s.DoorSecret([8]byte{1, 2, 3, 4, 5, 6, 7, 9}); other == got {
 		t.Error("two access keys have the same door secret")
 	}
+	// The same with keylen 32 and the info "godwit website seed v1".
+	const website = "13138e0a014f167924139f3602f7ad47045e2e71ebd6744a0dad2c7cf727c0fd"
+	if seed := s.WebsiteSeed(); hex.EncodeToString(seed[:]) != website {
+		t.Errorf("website seed is %x, want %s", seed, website)
+	}
 }
 
 func TestDirectorySigner(t *testing.T) {

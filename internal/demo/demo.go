@@ -30,7 +30,6 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/client"
 	"github.com/godwit-vpn/godwit/internal/flow"
-	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 )
 
@@ -100,7 +99,7 @@ type show struct {
 
 	net     *network
 	sites   *sites
-	gateway *gateway.Gateway
+	gateway *gatewaydir.Service
 	client  *client.Client
 	key     accesskey.Key
 	proxy   string
@@ -180,14 +179,14 @@ func (s *show) withWorld(ctx context.Context, dir string, do func(context.Contex
 	defer gw.Close()
 	gw.Settings.Listen = []string{"127.0.0.1:0"}
 	gw.Settings.Egress.Allow = []string{"127.0.0.0/8", "::1/128"}
-	g, out, err := gw.Gateway(s.cfg.Logger)
+	g, err := gw.Service(s.cfg.Logger)
 	if err != nil {
 		return fmt.Errorf("making the gateway: %w", err)
 	}
-	defer out.Close()
-	s.gateway, s.net.to = g, g.Addrs()[0].String()
+	defer g.Close()
+	s.gateway, s.net.to = g, g.Gateway.Addrs()[0].String()
 	host := "127.0.0.1"
-	if f := out.Families(); f.Has(flow.IPv6) && !f.Has(flow.IPv4) {
+	if f := g.Egress.Families(); f.Has(flow.IPv6) && !f.Has(flow.IPv4) {
 		host = "::1" // the gateway of a machine without IPv4 offers none
 	}
 	if s.sites, err = newSites(host, s.cfg.Size, s.cfg.Lasting); err != nil {

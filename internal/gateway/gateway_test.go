@@ -55,7 +55,7 @@ func newWorld(t *testing.T) *world {
 	l.Close()
 	dir.Settings.Listen = []string{addr.String()}
 	dir.Settings.Egress.Allow = []string{"127.0.0.0/8"}
-	g, out, err := dir.Gateway(slog.New(slog.DiscardHandler))
+	g, err := dir.Service(slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{dir: dir, g: g}
+	w := &world{dir: dir, g: g.Gateway}
 	if w.key, err = dir.AccessKey(k); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func newWorld(t *testing.T) *world {
 		if err := <-done; err != nil {
 			t.Errorf("the gateway ended with %v", err)
 		}
-		out.Close()
+		g.Close()
 		dir.Close()
 	})
 	t.Cleanup(w.stop)

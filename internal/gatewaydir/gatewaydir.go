@@ -51,6 +51,8 @@ type Dir struct {
 	Store    *store.SQLite
 	Control  *control.Service
 	TLS      TLSKeys
+
+	log *slog.Logger
 }
 
 // Paths are where a gateway's files are.
@@ -149,7 +151,7 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Dir, error) {
 // Open is the function Open for these paths.
 func (p Paths) Open(ctx context.Context, log *slog.Logger) (*Dir, error) {
 	path := p.State
-	d := &Dir{Path: path}
+	d := &Dir{Path: path, log: log}
 	var err error
 	if d.Settings, err = ReadSettings(p.SettingsFile()); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {

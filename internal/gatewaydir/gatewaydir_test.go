@@ -132,6 +132,8 @@ func TestSettingsErrors(t *testing.T) {
 		{"listen = [':443']\nendpoints = ['gw.example']\n", "field endpoints"},
 		{good + "[egress]\nallow = ['10.0.0.1']\n", "field egress.allow"},
 		{good + "[egress]\nsource4 = 'eth0'\n", "field egress.source4"},
+		{good + "[website]\nkind = 'shop'\n", "field website.kind"},
+		{good + "[website]\nkynd = 'site'\n", "kynd"},
 	} {
 		_, err := ParseSettings([]byte(tt.text))
 		if !errors.Is(err, ErrSettings) || !strings.Contains(err.Error(), tt.want) {

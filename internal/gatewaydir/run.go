@@ -1,83 +1,161 @@
 package gatewaydir
 
 import (
-	"crypto/tls"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"strconv"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/godwit-vpn/godwit/internal/certificate"
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/egress"
-	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
-// Gateway makes a gateway of the directory's settings, with its listeners open. Close the egress when Run has returned.
-func (d *Dir) Gateway(log *slog.Logger) (*gateway.Gateway, *egress.Sockets, error) {
+// Service is a gateway and all that its settings put around it.
+type Service struct {
+	Gateway      *gateway.Gateway
+	Egress       *egress.Sockets
+	Certificates *certificate.Manager
+
+	website   []*https.Listener
+	redirects []redirect
+}
+
+// redirect sends plain HTTP on to the website.
+type redirect struct {
+	l      net.Listener
+	server *http.Server
+}
+
+// Service makes the gateway and opens its ports. Run it, or Close it.
+func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	s := d.Settings
 	if err := s.Validate(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var names []string
-	for _, e := range s.Endpoints {
-		if t, err := flow.ParseTarget(e); err == nil {
-			if _, isAddr := t.Addr(); !isAddr {
-				names = append(names, t.Host)
-			}
+	g := new(Service)
+	defer func() {
+		if err != nil {
+			g.Close()
 		}
-	}
-	cert, err := d.TLS.Certificate(names)
+	}()
+	website, err := d.Website()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
+	}
+	if g.Certificates, err = d.Certificates(log); err != nil {
+		return nil, err
 	}
 	var listeners []transport.Listener
-	closeAll := func() {
-		for _, l := range listeners {
-			l.Close()
-		}
-	}
 	var own []netip.AddrPort
 	for _, a := range s.Listen {
 		tcp, err := net.Listen("tcp", a)
 		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("field listen: %w", err)
+			return nil, fmt.Errorf("field listen: %w", err)
 		}
 		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
-		l, err := https.Listen(tcp, https.ListenConfig{
-			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
+		l := https.Listen(tcp, https.ListenConfig{
+			GetCertificate: g.Certificates.GetCertificate,
+			Challenge:      g.Certificates.ConfigForChallenge,
 			Key:            d.TLS.Pin,
 			Door:           link.Door{Secret: d.Secrets.DoorSecret},
-			Website:        http.NotFoundHandler(),
+			Website:        website,
 			Congestion:     s.Congestion,
 		})
-		if err != nil {
-			tcp.Close()
-			closeAll()
-			return nil, nil, err
-		}
+		g.website = append(g.website, l)
 		listeners = append(listeners, l)
 	}
-	out, err := egress.New(s.Egress.config(own, log))
-	if err != nil {
-		closeAll()
-		return nil, nil, err
+	for _, a := range s.redirects() {
+		tcp, err := net.Listen("tcp", a)
+		if err != nil {
+			return nil, fmt.Errorf("field website.redirect: %w", err)
+		}
+		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
+		handler := g.Certificates.HTTPHandler(decoy.Redirect(s.websitePort()))
+		g.redirects = append(g.redirects, redirect{https.Bounded(tcp, d.TLS.Pin), https.NewServer(handler)})
 	}
-	return gateway.New(gateway.Config{
+	if g.Egress, err = egress.New(s.Egress.config(own, log)); err != nil {
+		return nil, err
+	}
+	g.Gateway = gateway.New(gateway.Config{
 		Listeners: map[string][]transport.Listener{https.Name: listeners},
 		Control:   d.Control,
 		Network:   d.Secrets.Network(),
-		Egress:    out,
+		Egress:    g.Egress,
 		Logger:    log,
 		Memory:    s.MemoryMiB << 20,
-	}), out, nil
+	})
+	return g, nil
 }
 
-// config is what the egress is told. The settings have been validated.
+// Run serves until ctx is done; then it tells the clients, ends everything and returns nil.
+func (g *Service) Run(ctx context.Context) error {
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return g.Gateway.Run(gctx) })
+	group.Go(func() error {
+		g.Certificates.Run(gctx) // it ends with the context, and what else goes wrong its status tells
+		return nil
+	})
+	for _, r := range g.redirects {
+		group.Go(func() error {
+			if err := r.server.Serve(r.l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("answering plain HTTP: %w", err)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		<-gctx.Done()
+		g.closePorts()
+		return nil
+	})
+	err := group.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// Close closes all there is. It may be called more than once.
+func (g *Service) Close() {
+	g.closePorts()
+	if g.Egress != nil {
+		g.Egress.Close()
+	}
+}
+
+func (g *Service) closePorts() {
+	for _, r := range g.redirects {
+		r.server.Close()
+		r.l.Close()
+	}
+	for _, l := range g.website {
+		l.Close()
+	}
+}
+
+// websitePort is the port that visitors are sent on to.
+func (s Settings) websitePort() uint16 {
+	for _, l := range s.Listen {
+		if _, port, err := net.SplitHostPort(l); err == nil {
+			if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+				return uint16(n)
+			}
+		}
+	}
+	return 443
+}
+
 func (s EgressSettings) config(own []netip.AddrPort, log *slog.Logger) egress.Config {
 	c := egress.Config{Log: log, Own: own, Upstream: s.Upstream, ClosedPorts: s.ClosedPorts}
 	for _, p := range s.Allow {

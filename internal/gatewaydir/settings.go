@@ -30,6 +30,7 @@ type Settings struct {
 
 	Certificate CertificateSettings `toml:"certificate"`
 	Egress      EgressSettings      `toml:"egress"`
+	Website     WebsiteSettings     `toml:"website"`
 }
 
 // EgressSettings say how traffic leaves.
@@ -117,6 +118,7 @@ func (s Settings) Validate() error {
 		}
 	}
 	s.validateCertificate(fail)
+	s.validateWebsite(fail)
 	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
 		fail("memory_mib", "%d is too little: 64 is the least", s.MemoryMiB)
 	}
@@ -146,6 +148,8 @@ const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when i
 # Also: congestion, memory_mib, and under [egress]: allow, source4, source6, upstream, closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
 # docs/certificates.md.
+# And what strangers see, under [website]: kind ("site", "empty", "directory" or "proxy"), directory, upstream,
+# forwarded_for, redirect. A site of your own is best: docs/website.md.
 
 `
 

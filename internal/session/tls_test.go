@@ -62,14 +62,11 @@ func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsW
 	if err != nil {
 		tb.Fatal(err)
 	}
-	l, err := https.Listen(tcp, https.ListenConfig{
+	l := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 		},
 		Key: https.KeyHash(leaf), Door: door, Website: http.NotFoundHandler()})
-	if err != nil {
-		tb.Fatal(err)
-	}
 	w := &tlsWorld{tb: tb, listener: l, pool: session.NewPool(1 << 30),
 		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)},
 			Opener: knock}}

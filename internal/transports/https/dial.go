@@ -16,6 +16,7 @@ import (
 	tls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
 
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
@@ -110,7 +111,7 @@ func (c *conn) open(ep transport.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	name, length := cookieFor(c.serverKey)
+	name, length := decoy.CookieFor(c.serverKey)
 	c.knock = make([]byte, base64.RawURLEncoding.DecodedLen(length))
 	if n := copy(c.knock, knock); n < len(knock) {
 		return fmt.Errorf("a knock of %d bytes: there is room for %d", len(knock), len(c.knock))

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 )
@@ -30,18 +31,25 @@ func browse(t *testing.T, w transporttest.World, proto string) *tls.Conn {
 }
 
 // export is what a knock on c would be.
-func export(t *testing.T, c *tls.Conn) []byte {
+func export(t *testing.T, w transporttest.World, c *tls.Conn) []byte {
 	t.Helper()
 	state := c.ConnectionState()
 	b, err := transporttest.Key{}.Knock(exporter(state.ExportKeyingMaterial))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pad(b)
+	return pad(w, b)
 }
 
 // pad makes a knock as long as the cookie that hides it.
-func pad(knock []byte) []byte { return append(knock, make([]byte, 360-len(knock))...) }
+func pad(w transporttest.World, knock []byte) []byte {
+	return append(knock, make([]byte, knockLen(w)-len(knock))...)
+}
+
+func knockLen(w transporttest.World) int {
+	_, n := decoy.CookieFor(w.Endpoint.Pins[0])
+	return base64.RawURLEncoding.DecodedLen(n)
+}
 
 func text(knock []byte) string { return base64.RawURLEncoding.EncodeToString(knock) }
 
@@ -65,7 +73,7 @@ func TestStrangers(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	earlier := export(t, browse(t, w, "h2"))
+	earlier := export(t, w, browse(t, w, "h2"))
 	for name, knock := range map[string]func(own []byte) []byte{
 		"wrong":     func(own []byte) []byte { own[0] ^= 1; return own },
 		"replayed":  func([]byte) []byte { return earlier },
@@ -75,18 +83,18 @@ func TestStrangers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := browse(t, w, "h2")
-			get(t, http2Client(t, c), knock(export(t, c)))
+			get(t, http2Client(t, c), knock(export(t, w, c)))
 		})
 	}
 	t.Run("late", func(t *testing.T) {
 		c := browse(t, w, "h2")
 		h := http2Client(t, c)
 		get(t, h, nil)
-		get(t, h, export(t, c))
+		get(t, h, export(t, w, c))
 	})
 	t.Run("over HTTP/1.1", func(t *testing.T) {
 		c := browse(t, w, "http/1.1")
-		get(t, http1Client(c), export(t, c))
+		get(t, http1Client(c), export(t, w, c))
 	})
 	select {
 	case <-accepted:
@@ -106,7 +114,7 @@ func TestDoorOpensByHand(t *testing.T) {
 		}
 	}()
 	c := browse(t, w, "h2")
-	r := request("https://site.example/", export(t, c))
+	r := request("https://site.example/", export(t, w, c))
 	go http2Client(t, c).RoundTrip(r) // it will not like the marker
 	select {
 	case link := <-accepted:

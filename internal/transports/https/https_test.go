@@ -59,15 +59,12 @@ func startWith(t *testing.T, cert tls.Certificate) transporttest.World {
 		t.Fatal(err)
 	}
 	leaf := cert.Leaf
-	l, err := https.Listen(tcp, https.ListenConfig{
+	l := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		Key:            https.KeyHash(leaf),
 		Door:           transporttest.Lock{},
 		Website:        website,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { l.Close() })
 	return transporttest.World{
 		Dialer:   &https.Dialer{},
@@ -99,7 +96,7 @@ func TestPostQuantumOrNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			get(t, http2Client(t, c), export(t, c))
+			get(t, http2Client(t, c), export(t, w, c))
 		})
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
@@ -27,6 +28,8 @@ const (
 type ListenConfig struct {
 	// GetCertificate is as in tls.Config. All certificates have the one key that access keys pin.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Challenge, if not nil, returns the configuration for a handshake in which a CA validates a name, or nil.
+	Challenge func(*tls.ClientHelloInfo) *tls.Config
 	// Key is that key's KeyHash.
 	Key  [sha256.Size]byte
 	Door transport.Door
@@ -50,7 +53,7 @@ type Listener struct {
 }
 
 // Listen makes a Listener of tcp, which it owns from then on.
-func Listen(tcp net.Listener, cfg ListenConfig) (*Listener, error) {
+func Listen(tcp net.Listener, cfg ListenConfig) *Listener {
 	l := &Listener{
 		cfg: cfg, conns: make(chan transport.Conn), closed: make(chan struct{}), served: make(chan struct{}),
 	}
@@ -58,19 +61,22 @@ func Listen(tcp net.Listener, cfg ListenConfig) (*Listener, error) {
 	l.server = NewServer(cfg.Website)
 	l.server.TLSNextProto["h2"] = l.serveHTTP2
 	var name string
-	name, l.cookie = cookieFor(cfg.Key)
+	name, l.cookie = decoy.CookieFor(cfg.Key)
 	l.shapes = &shapes{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", l.cookie)}
 	l.shapes.look()
 	config := &tls.Config{GetCertificate: cfg.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
+	if cfg.Challenge != nil {
+		config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { return cfg.Challenge(h), nil }
+	}
 	go func() {
 		defer close(l.served)
 		l.server.Serve(tls.NewListener(l.tcp, config))
 	}()
-	return l, nil
+	return l
 }
 
 // NewServer is the website's HTTP server, without a door: Go's own, with x/net's HTTP/2, as Caddy has it. It must be
-// given connections of TLS (tls.NewListener) whose NextProtos are h2 and http/1.1.
+// given connections of TLS (tls.NewListener) whose NextProtos are h2 and http/1.1, or plain ones.
 func NewServer(website http.Handler) *http.Server {
 	return &http.Server{
 		Handler: website, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // These tests probe the gateway's website as a censor would (B2, B3 and B11 of what has been measured of them), beside two
@@ -315,14 +316,14 @@ func knocking(knock func(p *prober, c *tls.Conn) []byte) func(*prober, *tls.Conn
 func own(p *prober, c *tls.Conn) []byte {
 	state := c.ConnectionState()
 	b, _ := transporttest.Key{}.Knock(exporter(state.ExportKeyingMaterial))
-	return pad(b)
+	return pad(p.w, b)
 }
 
 // elsewhere is a knock that is good on another connection, to the gateway, at this moment.
 func elsewhere(p *prober, _ *tls.Conn) []byte {
 	c, err := tls.Dial("tcp", p.grown.Endpoint.Addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if err != nil {
-		return pad(nil)
+		return pad(p.w, nil)
 	}
 	defer c.Close()
 	return own(p, c)
@@ -469,7 +470,7 @@ var probes = []probe{
 	{"HTTP/2, slow", false, over(h2Only, true, say(preface, settings, get2(1), goAway))},
 
 	// Knocks.
-	{"a random knock", false, over(h2Only, true, knocking(func(p *prober, _ *tls.Conn) []byte { return random(360) }))},
+	{"a random knock", false, over(h2Only, true, knocking(func(p *prober, _ *tls.Conn) []byte { return random(knockLen(p.w)) }))},
 	{"a knock with one bit changed", false, over(h2Only, true, knocking(func(p *prober, c *tls.Conn) []byte {
 		b := own(p, c)
 		b[mrand.IntN(300)] ^= 1
@@ -514,6 +515,7 @@ func plain(t *testing.T, cert tls.Certificate) transporttest.World {
 	t.Cleanup(func() { server.Close() })
 	w := transporttest.World{}
 	w.Endpoint.Addr, w.Endpoint.Name = tcp.Addr().String(), "site.example"
+	w.Endpoint.Pins = [][32]byte{https.KeyHash(cert.Leaf)}
 	return w
 }
 

@@ -39,6 +39,11 @@ const (
 	visitorsSpread = 32
 )
 
+// Bounded bounds a listener's connections as the website's are.
+func Bounded(l net.Listener, key [sha256.Size]byte) net.Listener {
+	return newVisitors(l, SystemCongestion, key)
+}
+
 // newVisitors makes the numbers a little different at every gateway: where exactly a server begins to close
 // connections would be something that only gateways share.
 func newVisitors(l net.Listener, congestion string, key [sha256.Size]byte) *visitors {
