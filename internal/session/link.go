@@ -260,8 +260,18 @@ func (l *Link) progressLocked(now time.Time) {
 	}
 }
 
-// awaitsLocked reports whether the link waits for the far side to acknowledge or answer something.
-func (l *Link) awaitsLocked() bool { return l.frames > 0 || l.pinging || !l.confirmed }
+// awaitsLocked reports whether the link waits for the far side: to acknowledge or answer something, or to take what was
+// written. The last alone is left of a link whose frames were acknowledged on others after it got stuck.
+func (l *Link) awaitsLocked() bool { return l.frames > 0 || l.pinging || !l.confirmed || l.waiting }
+
+// waitLocked notes that the link takes no more for now.
+func (l *Link) waitLocked() {
+	if !l.awaitsLocked() {
+		l.lastAck = time.Now()
+		l.s.armLocked(l.lastAck.Add(l.patience()))
+	}
+	l.waiting = true
+}
 
 // patience is how long acknowledgements may make no progress before the link is suspected: a round trip with its
 // variation, and one tail-loss probe of two round trips (RFC 8985 §7.2) during which TCP may yet repair it.
