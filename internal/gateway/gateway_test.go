@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/device/secretfile"
 	"github.com/godwit-vpn/godwit/internal/flow"
@@ -177,7 +178,7 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 	t.Run("another access key's door", func(t *testing.T) {
-		k, err := w.dir.Control.AddKey(t.Context(), "other", 1, time.Time{})
+		k, err := w.dir.Control.AddKey(t.Context(), control.AccessKey{Name: "other", MaxDevices: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
