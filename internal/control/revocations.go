@@ -131,8 +131,8 @@ func (s *Service) OnRevoked(listener func(devices []device.ID, keys [][8]byte)) 
 	s.listeners = append(s.listeners, listener)
 }
 
-// Run keeps the revocations fresh and forgets long-expired devices and old months, until ctx is done; it returns ctx's error. While
-// the store cannot be read, what was known stays in force.
+// Run keeps the revocations fresh and forgets long-expired devices and old months, until ctx is done; it returns ctx's
+// error. While the store cannot be read, what was known stays in force.
 func (s *Service) Run(ctx context.Context) error {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
@@ -259,7 +259,8 @@ func load(ctx context.Context, store Store, month Month) (*revocations, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &revocations{devices: map[device.ID]struct{}{}, keys: map[[8]byte]AccessKey{}, month: month, carried: byKey(traffic)}
+	r := &revocations{devices: map[device.ID]struct{}{}, keys: map[[8]byte]AccessKey{},
+		month: month, carried: byKey(traffic)}
 	for _, k := range keys {
 		if k.Revoked || !k.Expires.IsZero() || k.Limit > 0 {
 			r.keys[k.ID] = k

@@ -212,9 +212,10 @@ func TestRefusals(t *testing.T) {
 		if _, _, err := v.open(t, v.knock(wire.SessionID{1}, 0)); cause(err) != wire.CauseKeyRevoked {
 			t.Errorf("got %v", err)
 		}
-		for deadline := time.Now().Add(time.Second); w.g.Status().Sessions > 0; time.Sleep(10 * time.Millisecond) {
+		// CLOSE waits a second for an acknowledgement that this visitor never sends: a busy machine may add to that.
+		for deadline := time.Now().Add(10 * time.Second); w.g.Status().Sessions > 0; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("a second after the revocation: %+v", w.g.Status())
+				t.Fatalf("long after the revocation: %+v", w.g.Status())
 			}
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/godwit-vpn/godwit/internal/device"
 )
 
-// countEvery is how often what was carried is added to control's totals, give or take a fifth, so that the gateways of a
-// fleet do not write at once. What an access key can carry beyond its limit is what flows meanwhile.
+// countEvery is how often what was carried is added to control's totals, give or take a fifth, so that the gateways of
+// a fleet do not write at once. What an access key can carry beyond its limit is what flows meanwhile.
 const countEvery = 5 * time.Second
 
 // lastCountTime bounds how long the gateway's end waits for a database that another process keeps locked.
@@ -73,8 +73,8 @@ func (u *usage) giveBack(due []control.Traffic) {
 	}
 }
 
-// addUsage adds what was carried to control's totals, for all devices in one transaction, or keeps it. Control then says
-// by way of revoked which access keys have reached their limits.
+// addUsage adds what was carried to control's totals, for all devices in one transaction, or keeps it. Control then
+// says by way of revoked which access keys have reached their limits.
 func (g *Gateway) addUsage(ctx context.Context) {
 	for _, v := range g.guests(func(*guest) bool { return true }) {
 		g.usage.take(v)
@@ -120,8 +120,8 @@ func (g *Gateway) countLast(ctx context.Context) {
 	g.addUsage(ctx)
 }
 
-// untilNextMonth is when a key that is used up can be used again, at least a second from now, and at most a day: clients
-// then ask again, in case the operator had mercy.
+// untilNextMonth is when a key that is used up can be used again, at least a second from now, and at most a day, after
+// which clients ask again: a clock may have been wrong.
 func untilNextMonth(now time.Time) time.Duration {
 	left := control.MonthOf(now).End().Sub(now)
 	return min(left.Truncate(time.Second)+time.Second, 24*time.Hour)

@@ -340,7 +340,7 @@ func TestForgottenIsGone(t *testing.T) {
 	}
 }
 
-// Totals of a minute ago would tell, together with those of now, who was there meanwhile: only the last ones are on disk.
+// Totals of a minute ago would tell, together with those of now, who was there meanwhile: only the last are on disk.
 func TestNoPastTotals(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "godwit.db")

@@ -65,8 +65,8 @@ func TestPragmasAreInForce(t *testing.T) {
 	}
 }
 
-// A row holds what the operator typed, random ids, a day, a month and its sum of bytes, and flags. A new column is a new
-// answer to "what does a raided gateway tell?": think, then add it here.
+// A row holds what the operator typed, random ids, a day, a month and its sum of bytes, and flags. A new column is a
+// new answer to "what does a raided gateway tell?": think, then add it here.
 func TestWhatIsKept(t *testing.T) {
 	t.Parallel()
 	s := openTemp(t)

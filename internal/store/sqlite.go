@@ -228,8 +228,8 @@ func (s *SQLite) transact(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn 
 	return nil
 }
 
-// scrub moves the WAL into the database and empties it, because deleted rows, and old states of others, live on in it. Best effort: a reader may
-// be in the way, and then the next one does it.
+// scrub moves the WAL into the database and empties it, because deleted rows, and old states of others, live on in it.
+// Best effort: a reader may be in the way, and then the next one does it.
 func (s *SQLite) scrub(ctx context.Context) {
 	var busy, log, moved int
 	_ = s.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)

@@ -42,7 +42,8 @@ func testTraffic(t *testing.T, db Database) {
 	putDevices(t, s, control.Device{ID: a, KeyID: keyID(1), Expires: someDay},
 		control.Device{ID: b, KeyID: keyID(1), Expires: someDay})
 	same(t, "traffic in an empty month", traffic(t, s, march), nil)
-	addTraffic(t, s, march, control.Traffic{KeyID: keyID(1), Device: a, Bytes: 10}, control.Traffic{KeyID: keyID(1), Device: b})
+	addTraffic(t, s, march, control.Traffic{KeyID: keyID(1), Device: a, Bytes: 10},
+		control.Traffic{KeyID: keyID(1), Device: b})
 	addTraffic(t, s, march, control.Traffic{KeyID: keyID(1), Device: a, Bytes: 1 << 40},
 		control.Traffic{KeyID: keyID(2), Device: a, Bytes: 5}, // it came in with another key
 		control.Traffic{KeyID: keyID(1), Device: deviceID(9, 9), Bytes: 3},
@@ -86,8 +87,10 @@ func testTrafficOfForgotten(t *testing.T, db Database) {
 		control.Device{ID: moved, KeyID: keyID(2), Expires: old},
 		control.Device{ID: here, KeyID: keyID(1), Expires: someDay})
 	addTraffic(t, s, march, control.Traffic{KeyID: keyID(1), Device: gone, Bytes: 10},
-		control.Traffic{KeyID: keyID(1), Device: goneToo, Bytes: 20}, control.Traffic{KeyID: keyID(1), Device: moved, Bytes: 30},
-		control.Traffic{KeyID: keyID(2), Device: moved, Bytes: 40}, control.Traffic{KeyID: keyID(1), Device: here, Bytes: 50})
+		control.Traffic{KeyID: keyID(1), Device: goneToo, Bytes: 20},
+		control.Traffic{KeyID: keyID(1), Device: moved, Bytes: 30},
+		control.Traffic{KeyID: keyID(2), Device: moved, Bytes: 40},
+		control.Traffic{KeyID: keyID(1), Device: here, Bytes: 50})
 	addTraffic(t, s, april, control.Traffic{KeyID: keyID(1), Device: gone, Bytes: 60})
 	forget := func(before time.Time) {
 		t.Helper()
