@@ -52,8 +52,8 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 
 var sizeText = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([kmgtp])(i?)b$`)
 
-// parseLimit reads a number of bytes a month: "500MB" and "1.5TB" by thousands, "100GiB" by 1024s. Empty and "none" are 0,
-// which is no limit. A unit is a must, as nobody means bytes.
+// parseLimit reads a number of bytes a month: "500MB" and "1.5TB" by thousands, "100GiB" by 1024s. Empty and "none" are
+// 0, which is no limit. A unit is a must, as nobody means bytes.
 func parseLimit(s string) (int64, error) {
 	if s == "" || s == "none" {
 		return 0, nil
