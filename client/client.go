@@ -28,6 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/udpport"
+	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
 const (
@@ -102,7 +103,8 @@ type Client struct {
 	load load // only Run uses it
 }
 
-// ErrRefused is matched by errors of Run that no retry with this access key mends.
+// ErrRefused is matched by errors of Run that no retry with this access key mends, and by those of Ready that none will
+// mend soon.
 var ErrRefused = errors.New("refused by the gateway")
 
 // New makes a Client; Run brings it to life.
@@ -168,9 +170,19 @@ func (c *Client) Run(ctx context.Context) error {
 // l and returns when every connection is gone.
 func (c *Client) ServeProxy(ctx context.Context, l net.Listener) error { return c.proxy.Serve(ctx, l) }
 
-// Ready waits until data has flowed to the gateway and back in the present session.
+// Ready waits until data has flowed to the gateway and back in the present session. Its error matches ErrRefused if the
+// gateway said meanwhile that the access key's data for this month is used up.
 func (c *Client) Ready(ctx context.Context) error {
 	_, err := c.await(ctx, func() chan struct{} { return c.ready })
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var r *link.Refusal
+	if errors.As(c.lastErr, &r) && r.Cause == wire.CauseQuota {
+		return &refusedError{r}
+	}
 	return err
 }
 

@@ -25,6 +25,8 @@ const (
 	dialSpacing = 450 * time.Millisecond
 	// maxBackoff bounds the wait between dials that fail.
 	maxBackoff = time.Minute
+	// quotaSpread is how long after the moment that a gateway named a client whose quota was used up asks again, at most.
+	quotaSpread = 10 * time.Minute
 	// lookEvery is how often the clock is looked at for a sleep of the machine.
 	lookEvery = 20 * time.Second
 	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
@@ -308,6 +310,8 @@ func (c *Client) takeRefusal() error {
 	case wire.CauseCertExpired:
 		c.identity.forget() // enrolling again finds the device's place
 	case wire.CauseBusy, wire.CauseNoControl:
+	case wire.CauseQuota:
+		wait += mrand.N(quotaSpread) // when the month begins, everyone it hit comes back
 	case wire.CauseClock:
 		c.mu.Lock()
 		c.lastErr = fmt.Errorf("%w: this machine's clock is %v off the gateway's: set it", r, r.ClockSkew(time.Now()))
@@ -343,7 +347,9 @@ func (c *Client) failedLocked(err error) {
 // spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
 func (c *Client) spaceLocked() {
 	wait := min(dialSpacing<<min(c.attempts, 10), maxBackoff)
-	c.nextDial = time.Now().Add(wait + mrand.N(wait/4))
+	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
+		c.nextDial = next
+	}
 }
 
 // errNoAnswer is how a link ended on which the gateway never answered.
@@ -352,14 +358,14 @@ var errNoAnswer = errors.New("the gateway did not answer behind the handshake")
 // noticeOpeningLocked counts as failures the links that ended, or became suspected, before the gateway answered on
 // them: a firewall that lets the handshake pass and swallows what follows must not see a storm of them.
 func (c *Client) noticeOpeningLocked(st session.Status) {
-	for id := range c.opening {
+	for id, l := range c.opening {
 		i := slices.IndexFunc(st.Links, func(l session.LinkStatus) bool { return l.ID == id })
 		switch {
 		case i >= 0 && st.Links[i].Confirmed:
 			delete(c.opening, id)
 		case i < 0 || st.Links[i].Suspected:
 			delete(c.opening, id)
-			if c.refusal == nil { // a refusal is an answer, and counted already
+			if refusal := (*link.Refusal)(nil); !errors.As(l.Cause(), &refusal) { // which is an answer, and counted already
 				c.failedLocked(&transport.DialError{Transport: c.dialer.Transport(), Stage: transport.StageDoor, Err: errNoAnswer})
 			}
 		}

@@ -131,6 +131,7 @@ func causeOf(err error) wire.Cause {
 		{control.ErrKeyExpired, wire.CauseKeyExpired},
 		{control.ErrTooManyDevices, wire.CauseTooManyDevices},
 		{control.ErrDeviceRevoked, wire.CauseDeviceRevoked},
+		{control.ErrQuota, wire.CauseQuota},
 		{control.ErrOtherNetwork, wire.CauseProof},
 		{device.ErrExpired, wire.CauseCertExpired},
 		{device.ErrNotYetValid, wire.CauseClock},
@@ -154,6 +155,8 @@ func retryAfter(c wire.Cause) time.Duration {
 		return time.Second // at once, in another way
 	case wire.CauseClock:
 		return time.Minute
+	case wire.CauseQuota:
+		return untilNextMonth(time.Now())
 	}
 	return 0
 }

@@ -68,6 +68,7 @@ type Gateway struct {
 	turns    map[device.ID]*turn
 	draining bool
 
+	usage usage
 	count struct {
 		refused, admitted, enrolled atomic.Uint64
 	}
@@ -128,12 +129,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		g.countUsage(gctx)
+		return nil
+	})
+	group.Go(func() error {
 		<-gctx.Done()
 		g.stop()
 		return nil
 	})
 	err := group.Wait()
 	conns.Wait()
+	g.countLast(ctx)
 	if ctx.Err() != nil {
 		return nil
 	}

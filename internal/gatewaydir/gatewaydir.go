@@ -22,7 +22,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/certificate"
@@ -131,7 +130,7 @@ func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (
 	}
 	keys, err := d.Control.Keys(ctx)
 	if err == nil && len(keys) == 0 {
-		_, err = d.Control.AddKey(ctx, FirstKey, firstKeyDevices, time.Time{})
+		_, err = d.Control.AddKey(ctx, control.AccessKey{Name: FirstKey, MaxDevices: firstKeyDevices})
 		if errors.Is(err, control.ErrNameTaken) { // another init at the same moment
 			err = nil
 		}

@@ -67,6 +67,13 @@ func (s *Session) Status() Status {
 	return st
 }
 
+// Carried is how many bytes links have carried so far, in both directions, as Status counts them.
+func (s *Session) Carried() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count.sent + s.count.received
+}
+
 // Cause is why the link died, nil while it lives.
 func (l *Link) Cause() error {
 	l.s.mu.Lock()
