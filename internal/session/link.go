@@ -128,7 +128,11 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.armLocked(now.Add(minSuspicion))
 	s.changedLocked()
 	s.mu.Unlock()
-	go l.read()
+	if h, ok := conn.(transport.Hosted); ok {
+		h.Host(l.read)
+	} else {
+		go l.read()
+	}
 	return l, nil
 }
 

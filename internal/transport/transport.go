@@ -70,6 +70,12 @@ type NonBlocking interface {
 	Backlog() bool
 }
 
+// Hosted is a Conn that has a goroutine to lend, whose stack would otherwise lie idle. Found by assertion.
+type Hosted interface {
+	// Host runs f on that goroutine and returns at once. It may be called once.
+	Host(f func())
+}
+
 // Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
 type Tuned interface {
 	// Measure tells what the kernel knows of the connection's path; the zero Path is "nothing". Called every now and then

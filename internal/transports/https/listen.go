@@ -111,7 +111,7 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	}
 	sock := c.NetConn().(*visitor)
 	link.pipe, link.knock, link.unread = sock.pipe, t.knock, t.rest
-	link.closed = make(chan struct{})
+	link.closed, link.hosted = make(chan struct{}), make(chan func(), 1) // one, so that Host does not wait
 	if !l.tcp.leave(sock) {
 		return
 	}
@@ -122,9 +122,8 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	sock.pipe.link()
 	link.reply = &reply{shape: l.shapes.pick(), filler: l.cfg.Door}
 	select {
-	case l.conns <- link:
-		// When this returns the HTTP server closes the connection.
-		<-link.closed
+	case l.conns <- hostedConn{link}:
+		link.serve() // when this returns the HTTP server closes the connection
 	case <-l.closed:
 		link.Close()
 	}
