@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,9 @@ type Dir struct {
 	Store    *store.SQLite
 	Control  *control.Service
 	TLS      TLSKeys
+
+	// Listen opens what Gateway listens on; nil means net.Listen. Whoever hands sockets from process to process sets it.
+	Listen func(network, address string) (net.Listener, error)
 }
 
 // Paths are where a gateway's files are.

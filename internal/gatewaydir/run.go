@@ -42,7 +42,7 @@ func (d *Dir) Gateway(log *slog.Logger) (*gateway.Gateway, *egress.Sockets, erro
 	}
 	var own []netip.AddrPort
 	for _, a := range s.Listen {
-		tcp, err := net.Listen("tcp", a)
+		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			closeAll()
 			return nil, nil, fmt.Errorf("field listen: %w", err)
@@ -75,6 +75,14 @@ func (d *Dir) Gateway(log *slog.Logger) (*gateway.Gateway, *egress.Sockets, erro
 		Logger:    log,
 		Memory:    s.MemoryMiB << 20,
 	}), out, nil
+}
+
+// listen opens a socket, or finds the one that was handed over.
+func (d *Dir) listen(network, address string) (net.Listener, error) {
+	if d.Listen == nil {
+		return net.Listen(network, address)
+	}
+	return d.Listen(network, address)
 }
 
 // config is what the egress is told. The settings have been validated.
