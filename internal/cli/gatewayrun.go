@@ -117,7 +117,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	u := &upgrade{self: self, inst: inst, drain: func() { g.Drain(d.Settings.Drain()) }, stop: stop, log: log,
+	u := &upgrade{ctx: ctx, self: self, inst: inst, drain: func() { g.Drain(d.Settings.Drain()) }, stop: stop, log: log,
 		managed:  a.env("NOTIFY_SOCKET") != "",
 		stopping: context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })}
 	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g, out), Stop: stop, Upgrade: u.do})

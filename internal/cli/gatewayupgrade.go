@@ -52,6 +52,7 @@ SIGHUP does the same, unless the gateway runs in a terminal.`,
 
 // upgrade has another process take this one's place, once.
 type upgrade struct {
+	ctx   context.Context // ends when this process is to: a successor that is not ready then must not stay
 	self  *handover.Process
 	inst  *local.Instance
 	drain func()
@@ -75,7 +76,7 @@ func (u *upgrade) do() (pid int, err error) {
 	if u.done {
 		return 0, errReplaced
 	}
-	s, err := u.self.Successor(context.Background(), u.inst.Lock())
+	s, err := u.self.Successor(u.ctx, u.inst.Lock())
 	if err != nil {
 		u.log.Error("the upgrade failed", "err", err)
 		return 0, err
@@ -98,6 +99,7 @@ func (u *upgrade) do() (pid int, err error) {
 	return s.PID, nil
 }
 
+// failed waits for an upgrade that is under way, and returns why this process ended early, if it did.
 func (u *upgrade) failed() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
