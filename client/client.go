@@ -37,6 +37,8 @@ const (
 	DefaultLinks = 2
 	// MaxLinks is the most it keeps: a firewall counts connections.
 	MaxLinks = 3
+	// maxLeaving is how many sessions may be left at once, each for the next: a gateway is not upgraded that often.
+	maxLeaving = 3
 	// DefaultMemory bounds what a client retains and reassembles, in bytes.
 	DefaultMemory = 256 << 20
 )
@@ -81,9 +83,10 @@ type Client struct {
 	mu       sync.Mutex
 	running  bool
 	session  *session.Session
-	welcomed bool          // the session has been welcomed once
-	ready    chan struct{} // closed while welcomed, replaced with a new session
-	usable   chan struct{} // closed once the session has a link, be it not answered yet; replaced likewise
+	leaving  []*session.Session // earlier ones that carry their last streams, oldest first
+	welcomed bool               // the session has been welcomed once
+	ready    chan struct{}      // closed while welcomed, replaced with a new session
+	usable   chan struct{}      // closed once the session has a link, be it not answered yet; replaced likewise
 	identity *identity
 	links    map[uint64]*session.Link // of this session, as last seen
 	// opening are those that the gateway has not answered on.
@@ -156,12 +159,11 @@ func (c *Client) Run(ctx context.Context) error {
 	c.running = true
 	c.mu.Unlock()
 	err := c.manage(ctx)
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
-	if s != nil {
-		s.Close(flow.CodeLocalShutdown)
+	var closing sync.WaitGroup
+	for _, s := range c.sessions() {
+		closing.Go(func() { s.Close(flow.CodeLocalShutdown) })
 	}
+	closing.Wait()
 	c.udp.Close()
 	return err
 }
@@ -200,10 +202,10 @@ func (c *Client) await(ctx context.Context, gate func() chan struct{}) (*session
 		c.mu.Unlock()
 		select {
 		case <-open:
-			if s != nil && s.Err() == nil {
+			if s != nil && s.Err() == nil && !s.Leaving() {
 				return s, nil
 			}
-			// It has ended and Run has not yet made another.
+			// It has ended, or takes nothing new, and Run has not yet made another.
 			select {
 			case <-time.After(10 * time.Millisecond):
 			case <-ctx.Done():
@@ -252,10 +254,9 @@ func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 // NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once.
 func (c *Client) NetworkChanged() {
 	c.mu.Lock()
-	s := c.session
 	c.nextDial, c.attempts = time.Time{}, 0
 	c.mu.Unlock()
-	if s != nil {
+	for _, s := range c.sessions() {
 		s.Probe()
 	}
 	c.tell(c.poke)

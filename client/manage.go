@@ -32,6 +32,8 @@ const (
 	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
 	// (RFC 8446 §5.5: 2^24.5 full records).
 	linkBytes = 128 << 30
+	// leaveUnasked is for how long a session is left that the gateway does not know any more, if nobody says.
+	leaveUnasked = time.Hour
 )
 
 type tunnelAddrs struct{ v4, v6 netip.Addr }
@@ -85,7 +87,9 @@ func (c *Client) manage(ctx context.Context) error {
 		now := time.Now()
 		if slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono); slept > 5*time.Second {
 			c.log.Info("the machine has slept", "for", slept.Round(time.Second))
-			s.Probe()
+			for _, s := range c.sessions() {
+				s.Probe()
+			}
 			c.mu.Lock()
 			c.nextDial, c.attempts = time.Time{}, 0
 			c.mu.Unlock()
@@ -94,16 +98,46 @@ func (c *Client) manage(ctx context.Context) error {
 	}
 }
 
-// sessionNow returns the session, beginning a new one if it has ended.
+// sessions are the present one and those that are being left.
+func (c *Client) sessions() []*session.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.leaving)
+	if c.session != nil {
+		all = append(all, c.session)
+	}
+	return all
+}
+
+// leaveLocked puts the present session beside the one that is to follow: it has no more links than it has, and ends by
+// itself.
+func (c *Client) leaveLocked() {
+	c.leaving = append(c.leaving, c.session)
+	if n := len(c.leaving) - maxLeaving; n > 0 {
+		for _, s := range c.leaving[:n] {
+			s.Leave(0)
+		}
+	}
+}
+
+// sessionNow returns the session, beginning a new one if it has ended or takes nothing new.
 func (c *Client) sessionNow() *session.Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session != nil && c.session.Err() == nil {
-		return c.session
+	c.leaving = slices.DeleteFunc(c.leaving, func(s *session.Session) bool { return s.Err() != nil })
+	if s := c.session; s != nil {
+		err := s.Err()
+		switch {
+		case err != nil:
+			c.log.Info("the session ended: beginning another", "cause", err)
+		case s.Leaving():
+			c.log.Info("the gateway takes nothing new in this session: beginning another beside it")
+			c.leaveLocked()
+		default:
+			return s
+		}
 	}
-	if c.session != nil {
-		c.log.Info("the session ended: beginning another", "cause", c.session.Err())
-	}
+	c.load = load{}
 	var id wire.SessionID
 	rand.Read(id[:])
 	c.session = session.New(session.Config{
@@ -205,7 +239,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
-	if !c.welcomed {
+	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew
 	}
 	c.mu.Unlock()
@@ -261,11 +295,13 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	if err != nil {
 		var refusal *link.Refusal
 		c.mu.Lock()
-		c.lastErr = err
-		c.attempts++
-		if errors.As(err, &refusal) {
-			c.refusal = refusal
-			c.refusedBy = s
+		if c.session == s { // otherwise it is one more link for a session that is being left, which needs none
+			c.lastErr = err
+			c.attempts++
+			if errors.As(err, &refusal) {
+				c.refusal = refusal
+				c.refusedBy = s
+			}
 		}
 		c.mu.Unlock()
 		c.tell(c.changed)
@@ -280,7 +316,7 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session != s {
-		return 0, errors.New("the session has ended meanwhile")
+		return w.Next, nil // it is being left, or has ended
 	}
 	c.families = w.Families
 	c.attempts, c.lastErr = 0, nil
@@ -306,7 +342,13 @@ func (c *Client) takeRefusal() error {
 	wait := max(time.Duration(r.Retry)*time.Second, dialSpacing)
 	switch r.Cause {
 	case wire.CauseSessionUnknown:
-		s.Close(flow.CodeSessionLost) // sessionNow begins another
+		// Either way sessionNow begins another. If links work the gateway is being replaced: the old process still carries
+		// our streams, and its GOAWAY is on its way.
+		if slices.ContainsFunc(s.Status().Links, func(l session.LinkStatus) bool { return l.Confirmed && !l.Suspected }) {
+			s.Leave(leaveUnasked)
+		} else {
+			s.Close(flow.CodeSessionLost)
+		}
 	case wire.CauseCertExpired:
 		c.identity.forget() // enrolling again finds the device's place
 	case wire.CauseBusy, wire.CauseNoControl:

@@ -41,6 +41,9 @@ func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
 	g.count.admitted.Add(1)
 	v.session.Attach(conn, session.LinkOptions{Transport: name, RTT: roundTrip(conn), Confirmed: true,
 		PeerNext: visitor.Hello.Next})
+	if by, yes := g.draining(); yes { // it was on its way when the others were asked to leave
+		v.session.Drain(time.Until(by))
+	}
 }
 
 // roundTrip is what the kernel knows of the connection's path, if it tells.

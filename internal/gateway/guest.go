@@ -70,7 +70,7 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	key := sessionKey{grant.Device, h.Session}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.draining {
+	if g.stopping {
 		return nil, false, wire.CauseBusy
 	}
 	if v := g.sessions[key]; v != nil {

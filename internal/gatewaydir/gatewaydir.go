@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -50,6 +51,9 @@ type Dir struct {
 	Store    *store.SQLite
 	Control  *control.Service
 	TLS      TLSKeys
+
+	// Listen opens what Service listens on; nil means net.Listen. Whoever hands sockets from process to process sets it.
+	Listen func(network, address string) (net.Listener, error)
 
 	log *slog.Logger
 }

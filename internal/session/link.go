@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -25,7 +26,7 @@ const (
 // Link is one connection of a transport that carries the session's frames.
 //
 //	Attach ──> healthy <──> suspected ──> dead (closed by either end, or by an error)
-//	              └──> draining (GOAWAY sent or received: takes nothing new) ──┘
+//	              └──> draining (retired by either end: takes nothing new) ────┘
 //
 // Its reader goroutine lives from Attach until the link is dead; a writer exists only while there is something to
 // write.
@@ -160,19 +161,6 @@ func (l *Link) retireLocked(why wire.Reason, within time.Duration) {
 	l.s.armLocked(l.drainBy)
 }
 
-// Drain sends GOAWAY on every link: the gateway is about to stop.
-func (s *Session) Drain(within time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.links {
-		if !l.dead {
-			l.outbox = wire.AppendGoAway(l.outbox,
-				wire.GoAway{Reason: wire.GoAwayDraining, Within: uint32(within / time.Millisecond)})
-			l.kickLocked()
-		}
-	}
-}
-
 // fail makes the link dead because of err.
 func (l *Link) fail(err error) {
 	l.s.mu.Lock()
@@ -201,6 +189,10 @@ func (l *Link) failLocked(err error) {
 	if len(s.links) == 0 {
 		if s.closing {
 			s.farewellLocked()
+		}
+		if s.leaving {
+			s.endLocked(&flow.Error{Code: flow.CodeSessionLost})
+			return
 		}
 		s.detached = now
 		s.armLocked(now.Add(min(s.cfg.Grace, s.cfg.Sleep)))

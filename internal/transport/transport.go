@@ -123,6 +123,13 @@ type Listener interface {
 	Close() error
 }
 
+// Drainer is a Listener that can stop taking connections without breaking those that have come. Found by assertion.
+type Drainer interface {
+	// Drain closes the listening socket at once. Connections that have come go on, and Accept returns those whose knock
+	// opens the door. It waits until none is left but links, or ctx is done. Close is still needed.
+	Drain(ctx context.Context)
+}
+
 // Stage says how far a dial came.
 type Stage string
 

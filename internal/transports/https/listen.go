@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -142,12 +143,25 @@ func (l *Listener) Accept() (transport.Conn, error) {
 // Addr implements transport.Listener.
 func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
 
+// Drain implements transport.Drainer.
+func (l *Listener) Drain(ctx context.Context) {
+	l.tcp.Close()
+	<-l.served // from here on nobody joins
+	select {
+	case <-l.tcp.gone():
+	case <-ctx.Done():
+	case <-l.closed:
+	}
+}
+
 // Close implements transport.Listener. Strangers' connections end with it.
 func (l *Listener) Close() error {
 	var err error
 	l.once.Do(func() {
 		close(l.closed)
-		err = l.tcp.Close()
+		if err = l.tcp.end(); errors.Is(err, net.ErrClosed) {
+			err = nil // it was drained
+		}
 	})
 	<-l.served
 	return err
