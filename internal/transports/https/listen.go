@@ -94,6 +94,7 @@ func serveHTTP2(s *http.Server, c net.Conn, h http.Handler) {
 	if b, ok := h.(interface{ BaseContext() context.Context }); ok {
 		ctx = b.BaseContext()
 	}
+	//lint:ignore SA1019 net/http's own HTTP/2 server cannot be given a connection that is watched
 	new(http2.Server).ServeConn(c, &http2.ServeConnOpts{Context: ctx, Handler: h, BaseConfig: s})
 }
 
