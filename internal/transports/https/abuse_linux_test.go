@@ -259,23 +259,14 @@ func (a abuse) once(addr string, until time.Time) (sent int64) {
 // honest asks for the page on a connection of its own, and returns how long that took.
 func honest(addr string) (time.Duration, error) {
 	began := time.Now()
-	d := &net.Dialer{Timeout: patience}
-	c, err := tls.DialWithDialer(d, "tcp", addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-	if err != nil {
-		return 0, err
-	}
-	defer c.Close()
-	c.SetDeadline(began.Add(patience))
-	h, err := new(http2.Transport).NewClientConn(c)
-	if err != nil {
-		return 0, err
-	}
-	resp, err := h.RoundTrip(request("https://site.example/", nil))
+	browser := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer browser.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: browser, Timeout: patience}).Get("https://" + addr + "/")
 	if err != nil {
 		return 0, err
 	}
 	defer resp.Body.Close()
-	if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte("A site")) {
+	if b, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 || !bytes.Contains(b, []byte("A site")) {
 		return 0, fmt.Errorf("%s, %d bytes, %v", resp.Status, len(b), err)
 	}
 	return time.Since(began), nil
