@@ -38,9 +38,13 @@ const (
 
 const (
 	// maxWatched is how much may come until the first request is complete, and maxBlock how long its header block may
-	// be: with that a stranger costs at most these 3 KiB more than the website's own.
+	// be: with that a stranger costs at most these 2 KiB more than the website's own, and the tap itself. A client's block
+	// has up to 1.1 KiB.
 	maxWatched = 6 << 10
-	maxBlock   = 3 << 10
+	maxBlock   = 2 << 10
+	// maxFields bounds what a header block unfolds to, as RFC 9113 §6.5.2 counts it: a single byte of it can stand for a
+	// cookie of the block's length, a thousand times. A client's fields have up to 2 KiB.
+	maxFields = 4 << 10
 )
 
 func newWatch(knockLen int) *watch { return &watch{knockLen: knockLen} }
@@ -116,7 +120,13 @@ func (w *watch) find() (knock []byte) {
 		}
 		block = block[5:]
 	}
-	d := hpack.NewDecoder(4096, func(f hpack.HeaderField) {
+	var d *hpack.Decoder
+	unfolded := uint32(0)
+	d = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
+		if unfolded += f.Size(); unfolded > maxFields {
+			d.SetEmitEnabled(false)
+			return
+		}
 		if f.Name != "cookie" || knock != nil {
 			return
 		}

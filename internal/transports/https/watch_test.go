@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -41,6 +42,23 @@ func knockText(n int) string {
 }
 
 func cookie(value string) hpack.HeaderField { return hpack.HeaderField{Name: "cookie", Value: value} }
+
+// bomb is a request that names a long field again and again, in a byte each, and knocks at its end.
+func bomb(t testing.TB, knock hpack.HeaderField, times int) []byte {
+	t.Helper()
+	var block bytes.Buffer
+	e := hpack.NewEncoder(&block)
+	for range times {
+		e.WriteField(cookie(strings.Repeat("; ", 400)))
+	}
+	e.WriteField(knock)
+	f := []byte(http2.ClientPreface + "\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+	f = append(f, 0, byte(block.Len()>>8), byte(block.Len()), byte(http2.FrameHeaders), 5, 0, 0, 0, 1)
+	if block.Len() > maxBlock {
+		t.Fatalf("a bomb of %d bytes is not looked into", block.Len())
+	}
+	return append(f, block.Bytes()...)
+}
 
 func TestWatchFinds(t *testing.T) {
 	knock := knockText(testCookie)
@@ -84,6 +102,7 @@ func TestWatchStops(t *testing.T) {
 		"not base64url":          request(t, 1, true, cookie("sid="+knock[:479]+"=")),
 		"on another stream":      request(t, 3, true, cookie("sid="+knock)),
 		"headers that go on":     request(t, 1, false, cookie("sid="+knock)),
+		"a header bomb":          bomb(t, hpack.HeaderField{Name: "cookie", Value: "sid=" + knock}, 600),
 		"a long header block":    request(t, 1, true, cookie("sid="+knock), hpack.HeaderField{Name: "x", Value: knockText(4000)}),
 		"another frame first":    append(append(settings, 0, 0, 8, byte(http2.FramePing), 0, 0, 0, 0, 0), make([]byte, 8)...),
 		"a second request":       append(request(t, 1, true), good[24:]...),
@@ -104,6 +123,7 @@ func TestWatchStops(t *testing.T) {
 
 // Whatever comes, the watch takes no more memory than it says, and finds the same however the bytes are cut.
 func FuzzWatch(f *testing.F) {
+	f.Add(bomb(f, cookie("sid=short"), 900), uint16(8))
 	f.Add(request(f, 1, true, cookie("sid="+knockText(testCookie))), uint16(3))
 	f.Add(request(f, 1, true), uint16(50))
 	f.Add([]byte(http2.ClientPreface+"\x00\x00\x00\x04\x00\x00\x00\x00\x00"), uint16(1))
