@@ -6,10 +6,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
@@ -49,7 +51,14 @@ func (s *shapes) pick() shape {
 	if len(s.all) == 0 {
 		return nil
 	}
-	return s.all[rand.IntN(len(s.all))]
+	picked := slices.Clone(s.all[rand.IntN(len(s.all))])
+	picked[0] += dateLen(time.Now()) - dateLen(s.at)
+	return picked
+}
+
+// dateLen is how long the date is in an answer's HEADERS: HPACK writes some digits in five bits and others in six.
+func dateLen(t time.Time) int {
+	return int(hpack.HuffmanEncodeLength(t.UTC().Format(http.TimeFormat)))
 }
 
 // look asks the website for its first page, as a browser would that has been there before.
