@@ -77,7 +77,8 @@ func (s *shapes) look() {
 	}
 }
 
-// shapeOf has one answer from the website's HTTP/2 server, in memory.
+// shapeOf has one answer from the website's HTTP/2 server, in memory. The request follows the server's greeting, since a
+// link has greeted when it comes to answer: otherwise the server writes the answer's HEADERS together with it, at times.
 func shapeOf(website http.Handler, cookie string) shape {
 	near, far := net.Pipe()
 	defer near.Close()
@@ -86,11 +87,8 @@ func shapeOf(website http.Handler, cookie string) shape {
 	defer cancel()
 	go new(http2.Server).ServeConn(far, &http2.ServeConnOpts{Context: ctx, Handler: website,
 		BaseConfig: NewServer(website)})
-	go func() {
-		for _, record := range chrome.Opening("localhost", cookie) {
-			near.Write(record)
-		}
-	}()
+	opening := chrome.Opening("localhost", cookie)
+	go near.Write(opening[0])
 	var found shape
 	var seen frames
 	greeted, total := false, 0
@@ -101,7 +99,9 @@ func shapeOf(website http.Handler, cookie string) shape {
 			return nil
 		}
 		if !greeted {
-			greeted = seen.feed(b[:n], isGreeted)
+			if greeted = seen.feed(b[:n], isGreeted); greeted {
+				go near.Write(opening[1])
+			}
 			continue
 		}
 		found = append(found, n)
