@@ -28,6 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/udpport"
+	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
 const (
@@ -36,6 +37,8 @@ const (
 	DefaultLinks = 2
 	// MaxLinks is the most it keeps: a firewall counts connections.
 	MaxLinks = 3
+	// maxLeaving is how many sessions may be left at once, each for the next: a gateway is not upgraded that often.
+	maxLeaving = 3
 	// DefaultMemory bounds what a client retains and reassembles, in bytes.
 	DefaultMemory = 256 << 20
 )
@@ -80,9 +83,10 @@ type Client struct {
 	mu       sync.Mutex
 	running  bool
 	session  *session.Session
-	welcomed bool          // the session has been welcomed once
-	ready    chan struct{} // closed while welcomed, replaced with a new session
-	usable   chan struct{} // closed once the session has a link, be it not answered yet; replaced likewise
+	leaving  []*session.Session // earlier ones that carry their last streams, oldest first
+	welcomed bool               // the session has been welcomed once
+	ready    chan struct{}      // closed while welcomed, replaced with a new session
+	usable   chan struct{}      // closed once the session has a link, be it not answered yet; replaced likewise
 	identity *identity
 	links    map[uint64]*session.Link // of this session, as last seen
 	// opening are those that the gateway has not answered on.
@@ -102,7 +106,8 @@ type Client struct {
 	load load // only Run uses it
 }
 
-// ErrRefused is matched by errors of Run that no retry with this access key mends.
+// ErrRefused is matched by errors of Run that no retry with this access key mends, and by those of Ready that none will
+// mend soon.
 var ErrRefused = errors.New("refused by the gateway")
 
 // New makes a Client; Run brings it to life.
@@ -154,12 +159,11 @@ func (c *Client) Run(ctx context.Context) error {
 	c.running = true
 	c.mu.Unlock()
 	err := c.manage(ctx)
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
-	if s != nil {
-		s.Close(flow.CodeLocalShutdown)
+	var closing sync.WaitGroup
+	for _, s := range c.sessions() {
+		closing.Go(func() { s.Close(flow.CodeLocalShutdown) })
 	}
+	closing.Wait()
 	c.udp.Close()
 	return err
 }
@@ -168,9 +172,19 @@ func (c *Client) Run(ctx context.Context) error {
 // l and returns when every connection is gone.
 func (c *Client) ServeProxy(ctx context.Context, l net.Listener) error { return c.proxy.Serve(ctx, l) }
 
-// Ready waits until data has flowed to the gateway and back in the present session.
+// Ready waits until data has flowed to the gateway and back in the present session. Its error matches ErrRefused if the
+// gateway said meanwhile that the access key's data for this month is used up.
 func (c *Client) Ready(ctx context.Context) error {
 	_, err := c.await(ctx, func() chan struct{} { return c.ready })
+	if err == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var r *link.Refusal
+	if errors.As(c.lastErr, &r) && r.Cause == wire.CauseQuota {
+		return &refusedError{r}
+	}
 	return err
 }
 
@@ -188,10 +202,10 @@ func (c *Client) await(ctx context.Context, gate func() chan struct{}) (*session
 		c.mu.Unlock()
 		select {
 		case <-open:
-			if s != nil && s.Err() == nil {
+			if s != nil && s.Err() == nil && !s.Leaving() {
 				return s, nil
 			}
-			// It has ended and Run has not yet made another.
+			// It has ended, or takes nothing new, and Run has not yet made another.
 			select {
 			case <-time.After(10 * time.Millisecond):
 			case <-ctx.Done():
@@ -240,10 +254,9 @@ func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 // NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once.
 func (c *Client) NetworkChanged() {
 	c.mu.Lock()
-	s := c.session
 	c.nextDial, c.attempts = time.Time{}, 0
 	c.mu.Unlock()
-	if s != nil {
+	for _, s := range c.sessions() {
 		s.Probe()
 	}
 	c.tell(c.poke)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 )
 
@@ -246,7 +247,7 @@ func TestRevocation(t *testing.T) {
 // oneDevice makes an access key for a single device.
 func (w *world) oneDevice(t *testing.T) accesskey.Key {
 	t.Helper()
-	k, err := w.dir.Control.AddKey(t.Context(), "one device", 1, time.Time{})
+	k, err := w.dir.Control.AddKey(t.Context(), control.AccessKey{Name: "one device", MaxDevices: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

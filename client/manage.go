@@ -25,11 +25,15 @@ const (
 	dialSpacing = 450 * time.Millisecond
 	// maxBackoff bounds the wait between dials that fail.
 	maxBackoff = time.Minute
+	// quotaSpread is how long after the moment that a gateway named a client whose quota was used up asks again, at most.
+	quotaSpread = 10 * time.Minute
 	// lookEvery is how often the clock is looked at for a sleep of the machine.
 	lookEvery = 20 * time.Second
 	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
 	// (RFC 8446 §5.5: 2^24.5 full records).
 	linkBytes = 128 << 30
+	// leaveUnasked is for how long a session is left that the gateway does not know any more, if nobody says.
+	leaveUnasked = time.Hour
 )
 
 type tunnelAddrs struct{ v4, v6 netip.Addr }
@@ -83,7 +87,9 @@ func (c *Client) manage(ctx context.Context) error {
 		now := time.Now()
 		if slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono); slept > 5*time.Second {
 			c.log.Info("the machine has slept", "for", slept.Round(time.Second))
-			s.Probe()
+			for _, s := range c.sessions() {
+				s.Probe()
+			}
 			c.mu.Lock()
 			c.nextDial, c.attempts = time.Time{}, 0
 			c.mu.Unlock()
@@ -92,16 +98,46 @@ func (c *Client) manage(ctx context.Context) error {
 	}
 }
 
-// sessionNow returns the session, beginning a new one if it has ended.
+// sessions are the present one and those that are being left.
+func (c *Client) sessions() []*session.Session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := slices.Clone(c.leaving)
+	if c.session != nil {
+		all = append(all, c.session)
+	}
+	return all
+}
+
+// leaveLocked puts the present session beside the one that is to follow: it has no more links than it has, and ends by
+// itself.
+func (c *Client) leaveLocked() {
+	c.leaving = append(c.leaving, c.session)
+	if n := len(c.leaving) - maxLeaving; n > 0 {
+		for _, s := range c.leaving[:n] {
+			s.Leave(0)
+		}
+	}
+}
+
+// sessionNow returns the session, beginning a new one if it has ended or takes nothing new.
 func (c *Client) sessionNow() *session.Session {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.session != nil && c.session.Err() == nil {
-		return c.session
+	c.leaving = slices.DeleteFunc(c.leaving, func(s *session.Session) bool { return s.Err() != nil })
+	if s := c.session; s != nil {
+		err := s.Err()
+		switch {
+		case err != nil:
+			c.log.Info("the session ended: beginning another", "cause", err)
+		case s.Leaving():
+			c.log.Info("the gateway takes nothing new in this session: beginning another beside it")
+			c.leaveLocked()
+		default:
+			return s
+		}
 	}
-	if c.session != nil {
-		c.log.Info("the session ended: beginning another", "cause", c.session.Err())
-	}
+	c.load = load{}
 	var id wire.SessionID
 	rand.Read(id[:])
 	c.session = session.New(session.Config{
@@ -203,7 +239,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
-	if !c.welcomed {
+	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew
 	}
 	c.mu.Unlock()
@@ -259,11 +295,13 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	if err != nil {
 		var refusal *link.Refusal
 		c.mu.Lock()
-		c.lastErr = err
-		c.attempts++
-		if errors.As(err, &refusal) {
-			c.refusal = refusal
-			c.refusedBy = s
+		if c.session == s { // otherwise it is one more link for a session that is being left, which needs none
+			c.lastErr = err
+			c.attempts++
+			if errors.As(err, &refusal) {
+				c.refusal = refusal
+				c.refusedBy = s
+			}
 		}
 		c.mu.Unlock()
 		c.tell(c.changed)
@@ -278,7 +316,7 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session != s {
-		return 0, errors.New("the session has ended meanwhile")
+		return w.Next, nil // it is being left, or has ended
 	}
 	c.families = w.Families
 	c.attempts, c.lastErr = 0, nil
@@ -304,10 +342,18 @@ func (c *Client) takeRefusal() error {
 	wait := max(time.Duration(r.Retry)*time.Second, dialSpacing)
 	switch r.Cause {
 	case wire.CauseSessionUnknown:
-		s.Close(flow.CodeSessionLost) // sessionNow begins another
+		// Either way sessionNow begins another. If links work the gateway is being replaced: the old process still carries
+		// our streams, and its GOAWAY is on its way.
+		if slices.ContainsFunc(s.Status().Links, func(l session.LinkStatus) bool { return l.Confirmed && !l.Suspected }) {
+			s.Leave(leaveUnasked)
+		} else {
+			s.Close(flow.CodeSessionLost)
+		}
 	case wire.CauseCertExpired:
 		c.identity.forget() // enrolling again finds the device's place
 	case wire.CauseBusy, wire.CauseNoControl:
+	case wire.CauseQuota:
+		wait += mrand.N(quotaSpread) // when the month begins, everyone it hit comes back
 	case wire.CauseClock:
 		c.mu.Lock()
 		c.lastErr = fmt.Errorf("%w: this machine's clock is %v off the gateway's: set it", r, r.ClockSkew(time.Now()))
@@ -343,7 +389,9 @@ func (c *Client) failedLocked(err error) {
 // spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
 func (c *Client) spaceLocked() {
 	wait := min(dialSpacing<<min(c.attempts, 10), maxBackoff)
-	c.nextDial = time.Now().Add(wait + mrand.N(wait/4))
+	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
+		c.nextDial = next
+	}
 }
 
 // errNoAnswer is how a link ended on which the gateway never answered.
@@ -352,14 +400,14 @@ var errNoAnswer = errors.New("the gateway did not answer behind the handshake")
 // noticeOpeningLocked counts as failures the links that ended, or became suspected, before the gateway answered on
 // them: a firewall that lets the handshake pass and swallows what follows must not see a storm of them.
 func (c *Client) noticeOpeningLocked(st session.Status) {
-	for id := range c.opening {
+	for id, l := range c.opening {
 		i := slices.IndexFunc(st.Links, func(l session.LinkStatus) bool { return l.ID == id })
 		switch {
 		case i >= 0 && st.Links[i].Confirmed:
 			delete(c.opening, id)
 		case i < 0 || st.Links[i].Suspected:
 			delete(c.opening, id)
-			if c.refusal == nil { // a refusal is an answer, and counted already
+			if refusal := (*link.Refusal)(nil); !errors.As(l.Cause(), &refusal) { // which is an answer, and counted already
 				c.failedLocked(&transport.DialError{Transport: c.dialer.Transport(), Stage: transport.StageDoor, Err: errNoAnswer})
 			}
 		}

@@ -2,9 +2,11 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/session"
 )
 
 // A Client is what captures speak to.
@@ -12,14 +14,19 @@ var _ flow.Outside = (*Client)(nil)
 
 // Open implements flow.Opener, for captures; embedders use Dial.
 func (c *Client) Open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
-	s, err := c.current(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := c.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.familyError(t); err != nil {
+			return nil, err
+		}
+		st, err := s.Open(ctx, t, early)
+		if !errors.Is(err, session.ErrLeaving) {
+			return st, err
+		}
 	}
-	if err := c.familyError(t); err != nil {
-		return nil, err
-	}
-	return s.Open(ctx, t, early)
 }
 
 // familyError says at once what the gateway would say a round trip later: that it cannot reach this kind of address.
@@ -42,9 +49,14 @@ func (c *Client) familyError(t flow.Target) error {
 
 // Resolve looks a name up at the gateway. It implements flow.Resolver.
 func (c *Client) Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
-	s, err := c.current(ctx)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := c.current(ctx)
+		if err != nil {
+			return nil, err
+		}
+		addrs, err := s.Resolve(ctx, name)
+		if !errors.Is(err, session.ErrLeaving) {
+			return addrs, err
+		}
 	}
-	return s.Resolve(ctx, name)
 }

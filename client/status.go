@@ -58,12 +58,14 @@ type Status struct {
 	// LastData is when anything last came in from the gateway; zero if never.
 	LastData time.Time `json:"last_data"`
 	Links    []Link    `json:"links"`
-	Streams  int       `json:"streams"`
-	Opened   uint64    `json:"streams_opened"`
-	Sent     uint64    `json:"bytes_sent"` // in this session
-	Received uint64    `json:"bytes_received"`
-	Resent   uint64    `json:"bytes_resent"` // on another link than the first
-	Memory   int64     `json:"memory_bytes"` // retained and reassembled
+	// Leaving are earlier sessions, of a gateway that is being replaced, with streams that have not ended yet.
+	Leaving  []LeavingSession `json:"leaving"`
+	Streams  int              `json:"streams"`
+	Opened   uint64           `json:"streams_opened"`
+	Sent     uint64           `json:"bytes_sent"` // in this session
+	Received uint64           `json:"bytes_received"`
+	Resent   uint64           `json:"bytes_resent"` // on another link than the first
+	Memory   int64            `json:"memory_bytes"` // retained and reassembled
 	// LinksLost counts links that ended; Replacements tells why the last few did.
 	LinksLost    uint64        `json:"links_lost"`
 	Replacements []Replacement `json:"replacements"`
@@ -76,6 +78,13 @@ type Status struct {
 	Error        string        `json:"error,omitempty"`      // of the last dial, while it matters
 	Device       string        `json:"device"`
 	CertUntil    time.Time     `json:"certificate_until"`
+}
+
+// LeavingSession is a session in which nothing new is opened.
+type LeavingSession struct {
+	Streams int       `json:"streams"`
+	Links   int       `json:"links"`
+	Until   time.Time `json:"until"` // when it is closed, whatever is under way
 }
 
 // Link is a link at one moment.
@@ -101,7 +110,7 @@ func (c *Client) Status() Status {
 	s := c.session
 	st := Status{
 		State: Connecting, LinksLost: c.lost, Replacements: slices.Clone(c.replaced), Attempts: c.attempts,
-		Links: []Link{}, Memory: c.pool.Used(), Device: c.identity.key.ID().String(),
+		Links: []Link{}, Leaving: []LeavingSession{}, Memory: c.pool.Used(), Device: c.identity.key.ID().String(),
 	}
 	if st.Replacements == nil {
 		st.Replacements = []Replacement{}
@@ -112,8 +121,13 @@ func (c *Client) Status() Status {
 	if c.lastErr != nil {
 		st.Error = redact(c.lastErr)
 	}
-	welcomed := c.welcomed
+	welcomed, leaving := c.welcomed, slices.Clone(c.leaving)
 	c.mu.Unlock()
+	for _, old := range leaving {
+		if s := old.Status(); len(s.Links) > 0 {
+			st.Leaving = append(st.Leaving, LeavingSession{Streams: s.Streams, Links: len(s.Links), Until: s.LeaveBy})
+		}
+	}
 	c.identity.mu.Lock()
 	st.CertUntil = c.identity.until
 	c.identity.mu.Unlock()

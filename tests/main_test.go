@@ -119,6 +119,8 @@ var packageOf = map[string]string{
 	"ssh":      "openssh-client",
 	"sshd":     "openssh-server",
 	"unbound":  "unbound",
+
+	"systemd-analyze": "systemd",
 }
 
 // need skips the test unless all these programs are there, and names the packages that have them.

@@ -284,12 +284,22 @@ func (w *world) initGateway() {
 // startGateway runs the gateway that initGateway made.
 func (w *world) startGateway() *process {
 	w.t.Helper()
+	return w.startGatewayAs(w.gateway.command(godwit(w.t), w.gatewayArgs()...))
+}
+
+func (w *world) gatewayArgs() []string {
 	args := []string{"gateway", "run", "--state-dir", w.gatewayDir(),
 		"--listen", net.JoinHostPort(gatewayAddr, gatewayPort), "--allow", "192.0.2.0/24"}
 	if w.ipv6 {
 		args = append(args, "--allow", "2001:db8:2::/64")
 	}
-	p := w.start("gateway", w.gateway.command(godwit(w.t), args...))
+	return args
+}
+
+// startGatewayAs runs it with that command.
+func (w *world) startGatewayAs(cmd *exec.Cmd) *process {
+	w.t.Helper()
+	p := w.start("gateway", cmd)
 	w.eventually("gateway listens", p, 30*time.Second, func() error {
 		conn, err := w.gateway.dial(net.JoinHostPort(gatewayAddr, gatewayPort))
 		if err == nil {

@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/godwit-vpn/godwit/internal/coredump"
 )
 
 // app is one run of the program.
@@ -37,6 +39,9 @@ type app struct {
 func Main(version string) int {
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
+	if err := coredump.Off(); err != nil {
+		fmt.Fprintf(os.Stderr, "godwit: core dumps stay on: %v\n", err)
+	}
 	a := &app{
 		version: version, stdin: os.Stdin, env: os.Getenv,
 		stdout: newScreen(os.Stdout, os.Getenv), stderr: newScreen(os.Stderr, os.Getenv), kernel: thisKernel(),

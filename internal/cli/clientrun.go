@@ -110,10 +110,14 @@ func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) er
 		wait, cancel = context.WithTimeout(ctx, timeout)
 		defer cancel()
 	}
-	if err := c.Ready(wait); err != nil && ctx.Err() == nil {
-		return &blockedError{after: timeout, last: c.Status().Error}
+	err := c.Ready(wait)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return nil
+	case errors.Is(err, client.ErrRefused):
+		return err
 	}
-	return nil
+	return &blockedError{after: timeout, last: c.Status().Error}
 }
 
 // proxyOwner says which profile other than the asking one has its proxy on an address; empty if none.

@@ -21,6 +21,8 @@ type deviceDoc struct {
 	KeyID   string    `json:"key_id"`
 	State   string    `json:"state"` // good, expired, revoked
 	Expires time.Time `json:"expires"`
+	// MonthBytes is what it carried this month.
+	MonthBytes int64 `json:"month_bytes"`
 }
 
 func (a *app) deviceListCmd() *cobra.Command {
@@ -31,7 +33,8 @@ func (a *app) deviceListCmd() *cobra.Command {
 		Use: "list", Short: "list the devices that enrolled", Args: noArgs,
 		Long: `Lists the devices that enrolled and were not forgotten. A device renews its
 certificate while it is used; one that has expired can come back as long as its
-access key is good, and is forgotten after a month.`,
+access key is good, and is forgotten after a month. What they carried this
+month (UTC) is both directions added.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d, err := a.open(cmd, f)
 			if err != nil {
@@ -59,6 +62,10 @@ access key is good, and is forgotten after a month.`,
 				return err
 			}
 			now := time.Now()
+			month, err := d.Control.Totals(cmd.Context(), now)
+			if err != nil {
+				return err
+			}
 			docs := []deviceDoc{}
 			for _, v := range devices {
 				k := names[v.KeyID]
@@ -69,7 +76,8 @@ access key is good, and is forgotten after a month.`,
 				case !now.Before(v.Expires) || keyState(k, now) != stateGood:
 					state = stateExpired
 				}
-				docs = append(docs, deviceDoc{v.ID.String(), k.Name, hex.EncodeToString(v.KeyID[:]), state, v.Expires.UTC()})
+				docs = append(docs, deviceDoc{v.ID.String(), k.Name, hex.EncodeToString(v.KeyID[:]), state, v.Expires.UTC(),
+					month.Devices[v.ID]})
 			}
 			if asJSON {
 				return a.printJSON(struct {
@@ -77,9 +85,10 @@ access key is good, and is forgotten after a month.`,
 					Devices []deviceDoc `json:"devices"`
 				}{"godwit.device.list/1", docs})
 			}
-			rows := [][]string{{"DEVICE", "ACCESS KEY", "STATE", "CERTIFICATE UNTIL"}}
+			rows := [][]string{{"DEVICE", "ACCESS KEY", "STATE", "CERTIFICATE UNTIL", "THIS MONTH"}}
 			for _, doc := range docs {
-				rows = append(rows, []string{doc.ID, doc.Key, doc.State, doc.Expires.Format(time.DateOnly)})
+				rows = append(rows, []string{doc.ID, doc.Key, doc.State, doc.Expires.Format(time.DateOnly),
+					size(doc.MonthBytes)})
 			}
 			a.stdout.table(rows)
 			return nil

@@ -191,7 +191,8 @@ func explain(err error) problem {
 	case is(keyinput.ErrNoKey):
 		p.code = exitUsage
 		p.hint = "the key is the text that begins with godwit://, in single quotes"
-	case is(control.ErrBadName, control.ErrBadMaxDevices, control.ErrBadExpiry, control.ErrBadDeviceID):
+	case is(control.ErrBadName, control.ErrBadMaxDevices, control.ErrBadLimit, control.ErrBadExpiry,
+		control.ErrBadDeviceID):
 		p.code = exitUsage
 	case is(gatewaydir.ErrNotInitialised, control.ErrNoSecrets):
 		p.code = exitConfig

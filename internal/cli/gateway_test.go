@@ -69,6 +69,16 @@ func TestKeys(t *testing.T) {
 	if len(list.Keys) != 2 || list.Keys[0].Name != "first" || list.Keys[0].Key != "" || list.Keys[0].Expires != nil {
 		t.Errorf("%+v", list)
 	}
+	if first := list.Keys[0]; first.MonthLimit != nil || first.MonthBytes != 0 {
+		t.Errorf("a key without a limit: %+v", first)
+	}
+	key(0, "key", "add", "capped", "--limit", "100GiB")
+	capped := document[keyDoc](t, key(0, "key", "show", "capped", "--json"), "godwit.key/1")
+	if capped.MonthLimit == nil || *capped.MonthLimit != 100<<30 || capped.MonthBytes != 0 {
+		t.Errorf("a key with a limit: %+v", capped)
+	}
+	key(0, "key", "list").want(t, 0, "THIS MONTH", "0 B of 107 GB")
+	key(2, "key", "add", "y", "--limit", "100").want(t, 2, `--limit: "100"`, "100GB")
 	key(1, "key", "add", "мама").want(t, 1, "another access key has this name")
 	key(2, "key", "add", "").want(t, 2, "not a usable name")
 	key(2, "key", "add", "x\x1b[31m").want(t, 2, "not a usable name")

@@ -18,6 +18,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/handover"
 	"github.com/godwit-vpn/godwit/internal/local"
 )
 
@@ -31,7 +32,8 @@ func (a *app) gatewayRunCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "run", Short: "run the gateway, in the foreground", Args: noArgs,
 		Long: `Runs the gateway that 'godwit gateway init' made, until it is interrupted or asked
-to end; then it tells the clients and ends with 0. Flags go before the settings.`,
+to end; then it tells the clients and ends with 0. Flags go before the settings.
+'godwit gateway upgrade' has it replaced without that.`,
 		Example: "  sudo godwit gateway run\n  godwit gateway run --listen :8443 --allow 192.168.1.0/24",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, l := range listen {
@@ -44,6 +46,11 @@ to end; then it tells the clients and ends with 0. Flags go before the settings.
 					return err
 				}
 			}
+			self, err := handover.This()
+			if err != nil {
+				return err
+			}
+			defer self.Close()
 			paths, err := a.gatewayPaths(f.state, f.settings)
 			if err != nil {
 				return err
@@ -65,7 +72,7 @@ to end; then it tells the clients and ends with 0. Flags go before the settings.
 			if congestion != "" {
 				d.Settings.Congestion = congestion
 			}
-			return a.runGateway(cmd.Context(), d, setting, log)
+			return a.runGateway(cmd.Context(), self, d, setting, log)
 		},
 	}
 	f.add(cmd)
@@ -77,32 +84,58 @@ to end; then it tells the clients and ends with 0. Flags go before the settings.
 	return cmd
 }
 
-func (a *app) runGateway(ctx context.Context, d *gatewaydir.Dir, setting string, log *slog.Logger) error {
-	inst, err := local.Take(d.Path, gatewayProcess)
-	var held *local.HeldError
-	if errors.As(err, &held) {
-		return fmt.Errorf("the gateway in %q runs already: %w", d.Path, held)
-	} else if err != nil {
-		return err
+// runGateway runs the gateway until ctx is done, somebody asks it to stop, or another process has taken its place and
+// the last stream has ended. If this process takes another one's place that one serves until all is ready here.
+func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gatewaydir.Dir, setting string,
+	log *slog.Logger) error {
+	var inst *local.Instance
+	var err error
+	ready, succeeds := "READY=1", self.Succeeds()
+	if !succeeds {
+		inst, err = local.Take(d.Path, gatewayProcess)
+		var held *local.HeldError
+		if errors.As(err, &held) {
+			return fmt.Errorf("the gateway in %q runs already: %w", d.Path, held)
+		} else if err != nil {
+			return err
+		}
+		defer inst.Close()
 	}
-	defer inst.Close()
+	d.Listen = self.Listen
 	g, err := d.Service(log)
 	if err != nil {
 		return portError(setting, err)
 	}
 	defer g.Close()
+	if succeeds {
+		// As late as this: when the other process is not found any more nothing may go wrong here.
+		if inst, err = local.Adopt(d.Path, gatewayProcess, self.Lock()); err != nil {
+			return err
+		}
+		defer inst.Close()
+		ready = fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid())
+	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g), Stop: stop})
+	u := &upgrade{ctx: ctx, self: self, inst: inst, drain: func() { g.Drain(d.Settings.Drain()) }, stop: stop, log: log,
+		managed:  a.env("NOTIFY_SOCKET") != "",
+		stopping: context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })}
+	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g), Stop: stop, Upgrade: u.do})
+	defer u.onHangUp()()
 
 	var at []string
 	for _, addr := range g.Gateway.Addrs() {
 		at = append(at, addr.String())
 	}
 	fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
-	a.notify("READY=1")
-	context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })
-	return g.Run(ctx)
+	a.notify(ready)
+	if err := self.Ready(); err != nil {
+		log.Warn("the process before this one has gone already", "err", err)
+	}
+	if err := g.Run(ctx); err != nil {
+		return err
+	}
+	return u.failed()
 }
 
 // portError makes sense of an error of opening a listener.

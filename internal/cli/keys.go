@@ -30,8 +30,10 @@ type keyDoc struct {
 	State      string     `json:"state"` // good, expired, revoked
 	Devices    int        `json:"devices"`
 	MaxDevices int        `json:"max_devices"`
-	Expires    *time.Time `json:"expires"`       // null: never
-	Key        string     `json:"key,omitempty"` // not in lists, and not of a key that opens nothing
+	Expires    *time.Time `json:"expires"`           // null: never
+	MonthBytes int64      `json:"month_bytes"`       // carried this month
+	MonthLimit *int64     `json:"month_limit_bytes"` // null: none
+	Key        string     `json:"key,omitempty"`     // not in lists, and not of a key that opens nothing
 }
 
 const (
@@ -50,9 +52,13 @@ func keyState(k control.AccessKey, now time.Time) string {
 	return stateGood
 }
 
-// describeKey looks up what is to be told of a key.
-func describeKey(ctx context.Context, d *gatewaydir.Dir, k control.AccessKey) (keyDoc, error) {
-	doc := keyDoc{Name: k.Name, ID: hex.EncodeToString(k.ID[:]), State: keyState(k, time.Now()), MaxDevices: k.MaxDevices}
+// describeKey looks up what is to be told of a key besides the month's totals.
+func describeKey(ctx context.Context, d *gatewaydir.Dir, k control.AccessKey, month control.Totals) (keyDoc, error) {
+	doc := keyDoc{Name: k.Name, ID: hex.EncodeToString(k.ID[:]), State: keyState(k, time.Now()), MaxDevices: k.MaxDevices,
+		MonthBytes: month.Keys[k.ID]}
+	if k.Limit > 0 {
+		doc.MonthLimit = &k.Limit
+	}
 	if !k.Expires.IsZero() {
 		at := k.Expires.UTC()
 		doc.Expires = &at
@@ -69,15 +75,25 @@ func describeKey(ctx context.Context, d *gatewaydir.Dir, k control.AccessKey) (k
 func (a *app) keyAddCmd() *cobra.Command {
 	var f gatewayFlags
 	var devices int
-	var expires string
+	var expires, limit string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "add NAME", Short: "make an access key and print it", Args: oneArg,
 		Long: `Makes an access key and prints it, with a QR code on a terminal. The name is for
-you, to know whose it is. Hand the key out by a way that others cannot read.`,
-		Example: "  godwit key add mother --devices 2\n  godwit key add visitors --devices 20 --expires 30d",
+you, to know whose it is. Hand the key out by a way that others cannot read.
+
+With --limit, the key's devices together may carry so much in a calendar month
+(UTC), both directions added. What they carried is added up every five seconds
+or so; once the limit is reached their sessions are ended, and they are told so
+and let in again next month. What flows until then is not cut: up to seven
+seconds at full speed, 90 MB at 100 Mbit/s, by each gateway that is in use.`,
+		Example: "  godwit key add mother --devices 2\n  godwit key add visitors --devices 20 --expires 30d --limit 100GB",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			until, err := parseExpiry(expires, time.Now())
+			if err != nil {
+				return err
+			}
+			bytes, err := parseLimit(limit)
 			if err != nil {
 				return err
 			}
@@ -86,13 +102,14 @@ you, to know whose it is. Hand the key out by a way that others cannot read.`,
 				return err
 			}
 			defer d.Close()
-			k, err := d.Control.AddKey(cmd.Context(), args[0], devices, until)
+			k, err := d.Control.AddKey(cmd.Context(),
+				control.AccessKey{Name: args[0], MaxDevices: devices, Expires: until, Limit: bytes})
 			if err != nil {
 				return err
 			}
 			return a.showKey(cmd.Context(), d, k, asJSON, func(doc keyDoc) {
-				fmt.Fprintf(a.stderr, "%s Access key %q is made, for %s, %s.\n\n", a.stderr.paint(good, "✓"), doc.Name,
-					plural(doc.MaxDevices, "device"), untilText(doc.Expires))
+				fmt.Fprintf(a.stderr, "%s Access key %q is made, for %s, %s%s.\n\n", a.stderr.paint(good, "✓"), doc.Name,
+					plural(doc.MaxDevices, "device"), untilText(doc.Expires), limitText(doc.MonthLimit))
 			})
 		},
 	}
@@ -100,6 +117,8 @@ you, to know whose it is. Hand the key out by a way that others cannot read.`,
 	cmd.Flags().IntVar(&devices, "devices", 5, "how many devices may use it")
 	cmd.Flags().StringVar(&expires, "expires", "",
 		"when it ends: 12h, 30d, 2w, 1y, or a date such as 2031-12-31 (default never)")
+	cmd.Flags().StringVar(&limit, "limit", "",
+		"what its devices may carry together in a month: 500MB, 100GB, 1TB, 100GiB (default none)")
 	addJSON(cmd, &asJSON)
 	return cmd
 }
@@ -107,7 +126,11 @@ you, to know whose it is. Hand the key out by a way that others cannot read.`,
 // showKey prints a key, and before it what say tells a person.
 func (a *app) showKey(ctx context.Context, d *gatewaydir.Dir, k control.AccessKey, asJSON bool,
 	say func(keyDoc)) error {
-	doc, err := describeKey(ctx, d, k)
+	month, err := d.Control.Totals(ctx, time.Now())
+	if err != nil {
+		return err
+	}
+	doc, err := describeKey(ctx, d, k, month)
 	if err != nil {
 		return err
 	}
@@ -156,6 +179,26 @@ func untilText(expires *time.Time) string {
 	return "until " + expires.Local().Format("2006-01-02 15:04")
 }
 
+// limitText goes on after untilText.
+func limitText(limit *int64) string {
+	if limit == nil {
+		return ""
+	}
+	return ", and " + size(*limit) + " a month"
+}
+
+// monthText is what was carried this month, of how much.
+func monthText(doc keyDoc) string {
+	switch text := size(doc.MonthBytes); {
+	case doc.MonthLimit == nil:
+		return text
+	case doc.MonthBytes >= *doc.MonthLimit:
+		return text + " of " + size(*doc.MonthLimit) + ", used up"
+	default:
+		return text + " of " + size(*doc.MonthLimit)
+	}
+}
+
 func (a *app) keyListCmd() *cobra.Command {
 	var f gatewayFlags
 	var asJSON bool
@@ -171,9 +214,13 @@ func (a *app) keyListCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			month, err := d.Control.Totals(cmd.Context(), time.Now())
+			if err != nil {
+				return err
+			}
 			docs := []keyDoc{}
 			for _, k := range keys {
-				doc, err := describeKey(cmd.Context(), d, k)
+				doc, err := describeKey(cmd.Context(), d, k, month)
 				if err != nil {
 					return err
 				}
@@ -185,14 +232,14 @@ func (a *app) keyListCmd() *cobra.Command {
 					Keys   []keyDoc `json:"keys"`
 				}{"godwit.key.list/1", docs})
 			}
-			rows := [][]string{{"NAME", "STATE", "DEVICES", "EXPIRES", "ID"}}
+			rows := [][]string{{"NAME", "STATE", "DEVICES", "EXPIRES", "THIS MONTH", "ID"}}
 			for _, doc := range docs {
 				expires := "never"
 				if doc.Expires != nil {
 					expires = doc.Expires.Local().Format("2006-01-02 15:04")
 				}
 				rows = append(rows, []string{doc.Name, doc.State, fmt.Sprintf("%d of %d", doc.Devices, doc.MaxDevices), expires,
-					doc.ID})
+					monthText(doc), doc.ID})
 			}
 			a.stdout.table(rows)
 			return nil
@@ -228,8 +275,8 @@ QR code on a terminal. With --png it makes a picture of the QR code instead.`,
 				return a.writePicture(d, k, picture)
 			}
 			return a.showKey(cmd.Context(), d, k, asJSON, func(doc keyDoc) {
-				fmt.Fprintf(a.stderr, "Access key %q: %d of %s, %s.\n\n", doc.Name, doc.Devices,
-					plural(doc.MaxDevices, "device"), untilText(doc.Expires))
+				fmt.Fprintf(a.stderr, "Access key %q: %d of %s, %s; %s this month.\n\n", doc.Name, doc.Devices,
+					plural(doc.MaxDevices, "device"), untilText(doc.Expires), monthText(doc))
 			})
 		},
 	}
@@ -289,7 +336,7 @@ ends their sessions within a second. The name may be used for another key.`,
 			if err != nil {
 				return err
 			}
-			doc, err := describeKey(cmd.Context(), d, k)
+			doc, err := describeKey(cmd.Context(), d, k, control.Totals{})
 			if err != nil {
 				return err
 			}

@@ -463,3 +463,46 @@ func TestBadStateDir(t *testing.T) {
 	}
 	execute(t, base, "up", w.key, "--state-dir", base).want(t, exitPermission, "chmod 700")
 }
+
+// A key that is used up is told apart: the tunnel stays and says why, another up ends with 5, and the operator sees it.
+func TestUsedUp(t *testing.T) {
+	t.Parallel()
+	w := newGateway(t)
+	w.run(t)
+	key := try(t, nil, "key", "add", "small", "--limit", "200kB", "--state-dir", w.state).want(t, 0).stdout
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Write(make([]byte, 300_000))
+	}))
+	defer site.Close()
+	home := t.TempDir()
+	upHere(t, home, strings.TrimSpace(key)).want(t, 0)
+	if n := len(throughProxy(t, status(t, home).Proxy, site.URL)); n != 300_000 {
+		t.Fatalf("%d bytes came through, below the overshoot", n)
+	}
+	const why = "the access key's data for this month is used up"
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(status(t, home).Error, why); {
+		if time.Now().After(deadline) {
+			t.Fatalf("it goes on: %+v", status(t, home))
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	execute(t, home, "status").want(t, 0, why)
+	execute(t, home, "up", "--profile", "other", "--proxy", "127.0.0.1:0", "--timeout", "2s", strings.TrimSpace(key)).
+		want(t, exitRefused, why)
+
+	r := try(t, nil, "key", "list", "--state-dir", w.state, "--json").want(t, 0)
+	list := document[struct{ Keys []keyDoc }](t, r, "godwit.key.list/1")
+	doc := list.Keys[len(list.Keys)-1]
+	if doc.Name != "small" || doc.MonthBytes < 300_000 || doc.MonthLimit == nil || *doc.MonthLimit != 200_000 ||
+		doc.State != stateGood {
+		t.Errorf("%+v", doc)
+	}
+	try(t, nil, "key", "list", "--state-dir", w.state).want(t, 0, "of 200 kB, used up")
+	try(t, nil, "key", "show", "small", "--state-dir", w.state).want(t, 0, strings.TrimSpace(key))
+	r = try(t, nil, "device", "list", "--state-dir", w.state, "--json").want(t, 0)
+	devices := document[struct{ Devices []deviceDoc }](t, r, "godwit.device.list/1").Devices
+	if len(devices) != 1 || devices[0].MonthBytes != doc.MonthBytes {
+		t.Errorf("devices %+v do not have the %d bytes of their key", devices, doc.MonthBytes)
+	}
+	try(t, nil, "device", "list", "--state-dir", w.state).want(t, 0, "THIS MONTH", " kB")
+}

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/control"
 )
 
 // maxExpiry keeps a slip of the finger from making a key that no calendar holds.
@@ -45,6 +48,33 @@ func parseExpiry(s string, now time.Time) (time.Time, error) {
 		return fail()
 	}
 	return at.UTC().Truncate(time.Second), nil
+}
+
+var sizeText = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?) ?([kmgtp])(i?)b$`)
+
+// parseLimit reads a number of bytes a month: "500MB" and "1.5TB" by thousands, "100GiB" by 1024s. Empty and "none" are
+// 0, which is no limit. A unit is a must, as nobody means bytes.
+func parseLimit(s string) (int64, error) {
+	if s == "" || s == "none" {
+		return 0, nil
+	}
+	m := sizeText.FindStringSubmatch(strings.ToLower(s))
+	if m == nil {
+		return 0, usagef("flag --limit: %q is not a size such as 500MB, 100GB, 1TB or 100GiB, nor none", s)
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	step := 1000.0
+	if m[3] != "" {
+		step = 1024
+	}
+	n *= math.Pow(step, float64(1+strings.Index("kmgtp", m[2])))
+	switch n = math.Round(n); {
+	case n < 1:
+		return 0, usagef("flag --limit: %q would shut everyone out: give more, or none for no limit", s)
+	case err != nil || n > control.MaxLimit:
+		return 0, usagef("flag --limit: %q is more than 1000PB: give less, or none for no limit", s)
+	}
+	return int64(n), nil
 }
 
 var profileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$`)

@@ -36,6 +36,27 @@ func TestParseExpiry(t *testing.T) {
 	}
 }
 
+func TestParseLimit(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{
+		"": 0, "none": 0, "500MB": 500e6, "100GB": 100e9, "100 GB": 100e9, "1TB": 1e12, "1.5tb": 1.5e12, "1KB": 1000,
+		"0.1GB": 1e8, "2PB": 2e15, "1000PB": 1e18, "1KiB": 1 << 10, "500MiB": 500 << 20, "100GiB": 100 << 30, "1TiB": 1 << 40,
+		"007GB": 7e9,
+	} {
+		if got, err := parseLimit(text); got != want || err != nil {
+			t.Errorf("%q is %d, %v, want %d", text, got, err, want)
+		}
+	}
+	for _, bad := range []string{"0GB", "0.0000001KB", "100", "100B", "GB", "-1GB", "+1GB", "1,5GB", "1e3GB", ".5GB",
+		"1.GB", "1 GB ", "1  GB", "1GBit", "1Gb/s", "1001PB", "1EB", "999999999999999999999999PB", "1GB1GB", "infGB",
+		"NaNGB", strings.Repeat("9", 400) + "GB", "\x001GB", "１GB"} {
+		if got, err := parseLimit(bad); err == nil || explain(err).code != exitUsage ||
+			!strings.Contains(err.Error(), "--limit") {
+			t.Errorf("%q: %d, %v, want a usage error that names --limit", bad, got, err)
+		}
+	}
+}
+
 func TestParseProxy(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -156,6 +156,10 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field(name, "%d %s, %s, %.0f ms, %s down, %s up%s, for %s", l.ID, l.Transport, state, l.RTT, size(l.Received),
 			size(l.Sent), more, ago(now.Sub(l.Since)))
 	}
+	for _, l := range doc.Leaving {
+		out.field("leaving", "%s on %s to a gateway that is being replaced, until %s at the latest",
+			plural(l.Streams, "stream"), plural(l.Links, "link"), l.Until.Local().Format("15:04"))
+	}
 	if doc.LinksLost > 0 && len(doc.Replacements) > 0 {
 		last := doc.Replacements[len(doc.Replacements)-1]
 		out.field("replaced", "%s; the last one %s ago: %s", plural(doc.LinksLost, "link"), ago(now.Sub(last.Time)),

@@ -13,7 +13,11 @@
 // with another key moves it. Revoking a device thus frees its place, and whoever holds the access key can enrol another
 // device there: to shut out a person, revoke the key.
 //
-// What is on disk: what the operator typed, random ids, and the day on which each certificate ends.
+// An access key may have a monthly limit on what its devices carry. Gateways add up what was carried; a key that has
+// reached its limit is refused like an expired one, until the next month begins in UTC.
+//
+// What is on disk: what the operator typed, random ids, the day on which each certificate ends, and each device's total
+// of bytes in this month and the one before.
 package control
 
 import (
@@ -89,18 +93,22 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	return s, nil
 }
 
-// AddKey makes an access key. A zero expires means never.
-func (s *Service) AddKey(ctx context.Context, name string, maxDevices int, expires time.Time) (AccessKey, error) {
-	if err := checkName(name); err != nil {
+// AddKey makes an access key with the name, number of devices, expiry and limit of key, and returns it with the rest.
+func (s *Service) AddKey(ctx context.Context, key AccessKey) (AccessKey, error) {
+	if err := checkName(key.Name); err != nil {
 		return AccessKey{}, err
 	}
-	if maxDevices < 1 || maxDevices > MaxDevicesLimit {
+	if key.MaxDevices < 1 || key.MaxDevices > MaxDevicesLimit {
 		return AccessKey{}, fmt.Errorf("max devices %d: %w: give one from 1 to %d",
-			maxDevices, ErrBadMaxDevices, MaxDevicesLimit)
+			key.MaxDevices, ErrBadMaxDevices, MaxDevicesLimit)
 	}
-	key := AccessKey{Name: name, MaxDevices: maxDevices}
-	if !expires.IsZero() {
-		key.Expires = expires.UTC().Truncate(time.Second)
+	if key.Limit < 0 || key.Limit > MaxLimit {
+		return AccessKey{}, fmt.Errorf("limit of %d bytes: %w: give one up to %d, or 0 for none",
+			key.Limit, ErrBadLimit, int64(MaxLimit))
+	}
+	key.ID, key.Revoked = [8]byte{}, false
+	if !key.Expires.IsZero() {
+		key.Expires = key.Expires.UTC().Truncate(time.Second)
 		if now := time.Now(); !now.Before(key.Expires) {
 			return AccessKey{}, fmt.Errorf("expires %s: %w: it is %s already, give a later one",
 				key.Expires.Format(time.RFC3339), ErrBadExpiry, now.UTC().Format(time.RFC3339))
@@ -115,7 +123,7 @@ func (s *Service) AddKey(ctx context.Context, name string, maxDevices int, expir
 	}
 	err := s.store.Update(ctx, func(w Writer) error { return w.InsertKey(ctx, key) })
 	if err != nil {
-		return AccessKey{}, fmt.Errorf("add access key %q: %w", name, err)
+		return AccessKey{}, fmt.Errorf("add access key %q: %w", key.Name, err)
 	}
 	return key, nil
 }
@@ -240,6 +248,10 @@ func (s *Service) Renew(ctx context.Context, certificate []byte) ([]byte, error)
 // admit is the rule of enrolment and renewal alike: count and write in one transaction, then sign.
 func (s *Service) admit(ctx context.Context, keyID [8]byte, public [ed25519.PublicKeySize]byte) ([]byte, error) {
 	id := device.IDOf(public[:])
+	// Known without asking the store, as gateways do: a key that is used up brings no new devices either.
+	if err := s.revoked.Load().refusal(keyID, time.Now()); errors.Is(err, ErrQuota) {
+		return nil, err
+	}
 	var c device.Certificate
 	err := s.store.Update(ctx, func(w Writer) error {
 		now := time.Now()

@@ -30,7 +30,7 @@ func TestAddKey(t *testing.T) {
 	if k.ID == other.ID {
 		t.Error("two keys have the same id")
 	}
-	_, err = c.AddKey(t.Context(), k.Name, 1, time.Time{})
+	_, err = c.AddKey(t.Context(), control.AccessKey{Name: k.Name, MaxDevices: 1})
 	wantError(t, "the same name", err, control.ErrNameTaken)
 	_, err = c.KeyByName(t.Context(), "father")
 	wantError(t, "unknown name", err, control.ErrKeyUnknown)
@@ -71,7 +71,7 @@ func TestAddKeyRefuses(t *testing.T) {
 		"already expired": {"anna", 1, past, control.ErrBadExpiry, "later"},
 		"year 10000":      {"anna", 1, time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), control.ErrBadExpiry, "10000"},
 	} {
-		_, err := c.AddKey(t.Context(), tc.name, tc.maxDevices, tc.expires)
+		_, err := c.AddKey(t.Context(), control.AccessKey{Name: tc.name, MaxDevices: tc.maxDevices, Expires: tc.expires})
 		wantError(t, what, err, tc.want)
 		if err != nil && !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: error %q does not say %q", what, err, tc.says)
@@ -81,7 +81,7 @@ func TestAddKeyRefuses(t *testing.T) {
 		t.Errorf("keys are %v, %v; want none", keys, err)
 	}
 	for _, name := range []string{"a", strings.Repeat("é", 64), "妈妈的手机", "کلید مادر", "🦆 duck", "a-b_c.d (2)"} {
-		if _, err := c.AddKey(t.Context(), name, 1, never); err != nil {
+		if _, err := c.AddKey(t.Context(), control.AccessKey{Name: name, MaxDevices: 1}); err != nil {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

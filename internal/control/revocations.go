@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/device"
@@ -31,15 +32,18 @@ type Grant struct {
 // revocations is everything that needs to be known to refuse a device offline. Immutable.
 type revocations struct {
 	devices map[device.ID]struct{}
-	// keys has those that are revoked or expire one day.
+	// keys has those that are revoked, expire one day, or have a limit.
 	keys map[[8]byte]AccessKey
+	// carried is what counts against limits: each key's total of one month.
+	month   Month
+	carried map[[8]byte]int64
 }
 
 // dead is who is refused at one moment.
 type dead struct {
 	devices map[device.ID]struct{}
 	keys    map[[8]byte]struct{}
-	// next is when the next key expires; zero means none will.
+	// next is when this changes by itself: the next key expires, or a new month begins. Zero means never.
 	next time.Time
 }
 
@@ -73,16 +77,29 @@ func (s *Service) Authorize(certificate []byte, now time.Time) (Grant, error) {
 }
 
 // Check says whether the device, or the access key it came in with, is refused now: ErrDeviceRevoked, ErrKeyRevoked,
-// ErrKeyExpired or nil. It does not ask the store.
+// ErrKeyExpired, ErrQuota or nil. It does not ask the store.
 func (s *Service) Check(id device.ID, keyID [8]byte, now time.Time) error {
 	r := s.revoked.Load()
-	if key, ok := r.keys[keyID]; ok {
-		if err := key.usable(now); err != nil {
-			return err
-		}
+	if err := r.refusal(keyID, now); err != nil {
+		return err
 	}
 	if _, ok := r.devices[id]; ok {
 		return ErrDeviceRevoked
+	}
+	return nil
+}
+
+// refusal says why nobody may use the access key at this time.
+func (r *revocations) refusal(keyID [8]byte, now time.Time) error {
+	key, ok := r.keys[keyID]
+	if !ok {
+		return nil
+	}
+	if err := key.usable(now); err != nil {
+		return err
+	}
+	if key.Limit > 0 && r.carried[keyID] >= key.Limit && r.month == MonthOf(now) {
+		return ErrQuota
 	}
 	return nil
 }
@@ -106,15 +123,16 @@ func (s *Service) genuine(certificate []byte, now time.Time) (*device.Certificat
 
 // OnRevoked adds a listener for devices and access keys that are refused from now on, so that live sessions of theirs
 // can be cut: one's own revocations before the revoking call returns, another process's and expiries within pollEvery
-// of Run. A listener must not block and must not call the Service's revoking methods. Add listeners before Run.
+// of Run. An access key whose limit is reached is among them, and may be so again in another month. A listener must not
+// block and must not call the Service's changing methods. Add listeners before Run.
 func (s *Service) OnRevoked(listener func(devices []device.ID, keys [][8]byte)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.listeners = append(s.listeners, listener)
 }
 
-// Run keeps the revocations fresh and forgets long-expired devices, until ctx is done; it returns ctx's error. While
-// the store cannot be read, what was known stays in force.
+// Run keeps the revocations fresh and forgets long-expired devices and old months, until ctx is done; it returns ctx's
+// error. While the store cannot be read, what was known stays in force.
 func (s *Service) Run(ctx context.Context) error {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
@@ -144,14 +162,18 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 }
 
-// forget drops devices whose certificate ended long ago; a forgotten device can come back if there is a place for it.
+// forget drops devices whose certificate ended long ago, and totals of months before the last one. A forgotten device
+// can come back if there is a place for it.
 func (s *Service) forget(ctx context.Context) {
+	now := time.Now()
 	err := s.store.Update(ctx, func(w Writer) error {
-		_, err := w.DeleteDevices(ctx, time.Now().Add(-forgetAfter))
-		return err
+		if _, err := w.DeleteDevices(ctx, now.Add(-forgetAfter)); err != nil {
+			return err
+		}
+		return w.DeleteTraffic(ctx, MonthOf(now).before())
 	})
 	if err != nil && ctx.Err() == nil {
-		s.log.Error("long-expired devices cannot be forgotten", "error", err)
+		s.log.Error("long-expired devices and old months' totals cannot be forgotten", "error", err)
 	}
 }
 
@@ -173,20 +195,21 @@ func (s *Service) refresh(ctx context.Context) error {
 		return err
 	}
 	r := s.revoked.Load()
-	reload := r == nil || changes != s.changes
-	if reload {
-		if r, err = load(ctx, s.store); err != nil {
-			return err
-		}
-		s.revoked.Store(r)
-		s.changes = changes
-	}
 	now := time.Now().Round(0) // by the wall clock, like expiry itself
 	turnedBack := now.Before(s.checked)
 	s.checked = now
-	if !reload && !turnedBack && (s.announced.next.IsZero() || now.Before(s.announced.next)) {
+	if r != nil && (turnedBack || !s.announced.next.IsZero() && !now.Before(s.announced.next)) {
+		// Also if it is about to be loaded anew: a key that used up both months is announced for each.
+		s.announceLocked(r.deadAt(now))
+	}
+	if r != nil && changes == s.changes {
 		return nil
 	}
+	if r, err = load(ctx, s.store, MonthOf(now)); err != nil {
+		return err
+	}
+	s.revoked.Store(r)
+	s.changes = changes
 	s.announceLocked(r.deadAt(now))
 	return nil
 }
@@ -217,22 +240,29 @@ func (s *Service) announceLocked(d *dead) {
 	}
 }
 
-func load(ctx context.Context, store Store) (*revocations, error) {
+func load(ctx context.Context, store Store, month Month) (*revocations, error) {
 	var keys []AccessKey
 	var devices []Device
+	var traffic []Traffic
 	err := store.View(ctx, func(r Reader) (err error) {
 		if keys, err = r.Keys(ctx); err != nil {
 			return err
 		}
-		devices, err = r.Devices(ctx, DeviceFilter{Revoked: true})
+		if devices, err = r.Devices(ctx, DeviceFilter{Revoked: true}); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(keys, func(k AccessKey) bool { return k.Limit > 0 && !k.Revoked }) {
+			traffic, err = r.Traffic(ctx, month)
+		}
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	r := &revocations{devices: map[device.ID]struct{}{}, keys: map[[8]byte]AccessKey{}}
+	r := &revocations{devices: map[device.ID]struct{}{}, keys: map[[8]byte]AccessKey{},
+		month: month, carried: byKey(traffic)}
 	for _, k := range keys {
-		if k.Revoked || !k.Expires.IsZero() {
+		if k.Revoked || !k.Expires.IsZero() || k.Limit > 0 {
 			r.keys[k.ID] = k
 		}
 	}
@@ -245,10 +275,19 @@ func load(ctx context.Context, store Store) (*revocations, error) {
 func (r *revocations) deadAt(now time.Time) *dead {
 	d := &dead{devices: r.devices, keys: map[[8]byte]struct{}{}}
 	for id, k := range r.keys {
-		if k.usable(now) != nil {
+		err := r.refusal(id, now)
+		if err != nil {
 			d.keys[id] = struct{}{}
-		} else if d.next.IsZero() || k.Expires.Before(d.next) {
-			d.next = k.Expires
+		}
+		var change time.Time
+		switch {
+		case errors.Is(err, ErrQuota):
+			change = r.month.End()
+		case err == nil:
+			change = k.Expires
+		}
+		if !change.IsZero() && (d.next.IsZero() || change.Before(d.next)) {
+			d.next = change
 		}
 	}
 	return d

@@ -51,7 +51,7 @@ func newKey(t testing.TB) *device.Key {
 
 func addKey(t testing.TB, c *control.Service, name string, maxDevices int, expires time.Time) control.AccessKey {
 	t.Helper()
-	k, err := c.AddKey(t.Context(), name, maxDevices, expires)
+	k, err := c.AddKey(t.Context(), control.AccessKey{Name: name, MaxDevices: maxDevices, Expires: expires})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ type AccessKey struct {
 	MaxDevices int
 	// Expires is in whole seconds; zero means never.
 	Expires time.Time
+	// Limit is how many bytes its devices may carry together in a month; 0 means any number.
+	Limit int64
 	// Revoked is for good. The row stays, so that the id stays refused.
 	Revoked bool
 }
@@ -70,6 +72,9 @@ type Reader interface {
 	Devices(ctx context.Context, filter DeviceFilter) ([]Device, error)
 	// CountDevices counts the devices of one key that are not revoked.
 	CountDevices(ctx context.Context, keyID [8]byte) (int, error)
+	// Traffic returns the totals of one month, in no order: one row for each access key and device that carried
+	// anything, and one for each access key's forgotten devices.
+	Traffic(ctx context.Context, m Month) ([]Traffic, error)
 }
 
 // Writer changes a Store.
@@ -81,6 +86,12 @@ type Writer interface {
 	RevokeKey(ctx context.Context, id [8]byte) error
 	// PutDevice inserts or replaces the device with d's id. Its access key must exist.
 	PutDevice(ctx context.Context, d Device) error
-	// DeleteDevices forgets the devices that expired before t and are not revoked, and returns how many those were.
+	// DeleteDevices forgets the devices that expired before t and are not revoked, and returns how many those were. What
+	// they carried stays in their access keys' totals, under the zero device.
 	DeleteDevices(ctx context.Context, t time.Time) (int, error)
+	// AddTraffic adds to the totals of one month. What is carried by a device that is not there counts as a forgotten
+	// one's; what is carried under an access key that is not there counts for nobody.
+	AddTraffic(ctx context.Context, m Month, carried []Traffic) error
+	// DeleteTraffic drops the totals of all months before m.
+	DeleteTraffic(ctx context.Context, m Month) error
 }

@@ -41,6 +41,9 @@ func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
 	g.count.admitted.Add(1)
 	v.session.Attach(conn, session.LinkOptions{Transport: name, RTT: roundTrip(conn), Confirmed: true,
 		PeerNext: visitor.Hello.Next})
+	if by, yes := g.draining(); yes { // it was on its way when the others were asked to leave
+		v.session.Drain(time.Until(by))
+	}
 }
 
 // roundTrip is what the kernel knows of the connection's path, if it tells.
@@ -131,6 +134,7 @@ func causeOf(err error) wire.Cause {
 		{control.ErrKeyExpired, wire.CauseKeyExpired},
 		{control.ErrTooManyDevices, wire.CauseTooManyDevices},
 		{control.ErrDeviceRevoked, wire.CauseDeviceRevoked},
+		{control.ErrQuota, wire.CauseQuota},
 		{control.ErrOtherNetwork, wire.CauseProof},
 		{device.ErrExpired, wire.CauseCertExpired},
 		{device.ErrNotYetValid, wire.CauseClock},
@@ -154,6 +158,8 @@ func retryAfter(c wire.Cause) time.Duration {
 		return time.Second // at once, in another way
 	case wire.CauseClock:
 		return time.Minute
+	case wire.CauseQuota:
+		return untilNextMonth(time.Now())
 	}
 	return 0
 }

@@ -32,8 +32,6 @@ import (
 const (
 	// DefaultMemory is how much sessions may retain and reassemble together, in bytes.
 	DefaultMemory = 1 << 30
-	// drainTime is how long clients have to go elsewhere when the gateway stops.
-	drainTime = 500 * time.Millisecond
 	// maxDeviceDials bounds the dials that one device may have under way.
 	maxDeviceDials = 256
 	// maxDeviceSessions bounds the sessions with links of one device.
@@ -66,8 +64,12 @@ type Gateway struct {
 	sessions map[sessionKey]*guest
 	addrs    map[[4]byte]*guest // by tunnel address
 	turns    map[device.ID]*turn
-	draining bool
+	stopping bool
+	drainBy  time.Time // set by Drain
 
+	drain chan struct{} // closed by Drain
+
+	usage usage
 	count struct {
 		refused, admitted, enrolled atomic.Uint64
 	}
@@ -87,6 +89,7 @@ func New(cfg Config) *Gateway {
 		sessions: make(map[sessionKey]*guest),
 		addrs:    make(map[[4]byte]*guest),
 		turns:    make(map[device.ID]*turn),
+		drain:    make(chan struct{}),
 	}
 	cfg.Control.OnRevoked(g.revoked)
 	return g
@@ -103,8 +106,11 @@ func (g *Gateway) Addrs() []net.Addr {
 	return all
 }
 
-// Run serves until ctx is done, then tells the clients, ends every session and returns nil. It owns the listeners and
-// every goroutine of theirs.
+// errDrained ends Run after Drain.
+var errDrained = errors.New("drained")
+
+// Run serves until ctx is done, then tells the clients, ends every session and returns nil; or until it has drained. It
+// owns the listeners and every goroutine of theirs.
 func (g *Gateway) Run(ctx context.Context) error {
 	group, gctx := errgroup.WithContext(ctx)
 	var conns sync.WaitGroup
@@ -128,31 +134,96 @@ func (g *Gateway) Run(ctx context.Context) error {
 		return nil
 	})
 	group.Go(func() error {
+		g.countUsage(gctx)
+		return nil
+	})
+	group.Go(func() error {
 		<-gctx.Done()
 		g.stop()
 		return nil
 	})
+	group.Go(func() error {
+		select {
+		case <-g.drain:
+			return g.leave(gctx)
+		case <-gctx.Done():
+			return nil
+		}
+	})
 	err := group.Wait()
 	conns.Wait()
-	if ctx.Err() != nil {
+	g.countLast(ctx)
+	if ctx.Err() != nil || errors.Is(err, errDrained) {
 		return nil
 	}
 	return err
 }
 
+// Drain makes Run take no more connections, ask every client to leave its session, and return when the sessions have
+// ended, at the latest when the time has passed: another process has taken over the sockets. It does not wait, and the
+// first call counts.
+func (g *Gateway) Drain(within time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.drainBy.IsZero() {
+		g.drainBy = time.Now().Add(within)
+		close(g.drain)
+	}
+}
+
+// drainLook is how often a draining gateway looks whether it is done.
+const drainLook = 250 * time.Millisecond
+
+// leave drains. Connections that came before may still turn out to be links: they are let in, and asked to leave.
+func (g *Gateway) leave(ctx context.Context) error {
+	ctx, cancel := context.WithDeadline(ctx, g.drainBy)
+	defer cancel()
+	handshakes, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, listeners := range g.cfg.Listeners {
+		for _, l := range listeners {
+			if d, ok := l.(transport.Drainer); ok {
+				wg.Go(func() { d.Drain(handshakes) })
+			} else {
+				l.Close()
+			}
+		}
+	}
+	for _, v := range g.guests(func(*guest) bool { return true }) {
+		v.session.Drain(time.Until(g.drainBy))
+	}
+	wg.Wait()
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if len(g.guests(func(*guest) bool { return true })) == 0 {
+				return errDrained
+			}
+		case <-ctx.Done():
+			return errDrained // what is left is ended by stop
+		}
+	}
+}
+
+// draining returns until when the gateway drains, if it does.
+func (g *Gateway) draining() (by time.Time, yes bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.drainBy, !g.drainBy.IsZero()
+}
+
 // stop sends clients away and ends every session.
 func (g *Gateway) stop() {
 	g.mu.Lock()
-	g.draining = true
-	guests := make([]*guest, 0, len(g.sessions))
-	for _, v := range g.sessions {
-		guests = append(guests, v)
-	}
+	g.stopping = true
 	g.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, v := range guests {
+	for _, v := range g.guests(func(*guest) bool { return true }) {
 		wg.Go(func() {
-			v.session.Drain(drainTime)
+			v.session.Drain(0)
 			v.session.Close(flow.CodeSessionLost)
 		})
 	}

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/device/secretfile"
 	"github.com/godwit-vpn/godwit/internal/flow"
@@ -175,7 +176,7 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 	t.Run("another access key's door", func(t *testing.T) {
-		k, err := w.dir.Control.AddKey(t.Context(), "other", 1, time.Time{})
+		k, err := w.dir.Control.AddKey(t.Context(), control.AccessKey{Name: "other", MaxDevices: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -209,9 +210,10 @@ func TestRefusals(t *testing.T) {
 		if _, _, err := v.open(t, v.knock(wire.SessionID{1}, 0)); cause(err) != wire.CauseKeyRevoked {
 			t.Errorf("got %v", err)
 		}
-		for deadline := time.Now().Add(time.Second); w.g.Status().Sessions > 0; time.Sleep(10 * time.Millisecond) {
+		// CLOSE waits a second for an acknowledgement that this visitor never sends: a busy machine may add to that.
+		for deadline := time.Now().Add(10 * time.Second); w.g.Status().Sessions > 0; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("a second after the revocation: %+v", w.g.Status())
+				t.Fatalf("long after the revocation: %+v", w.g.Status())
 			}
 		}
 	})

@@ -34,6 +34,7 @@ type guest struct {
 	sink    flow.PacketSink
 	ends    atomic.Int64  // when its authority does, in seconds since 1970
 	dials   chan struct{} // its device's, as many as may be under way
+	counted uint64        // bytes, of what the session carried; guarded by usage.mu
 }
 
 // turn is what the sessions of one device share.
@@ -69,7 +70,7 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	key := sessionKey{grant.Device, h.Session}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.draining {
+	if g.stopping {
 		return nil, false, wire.CauseBusy
 	}
 	if v := g.sessions[key]; v != nil {
@@ -124,6 +125,7 @@ func (g *Gateway) makeRoomLocked(id device.ID) {
 // forget drops all that is known of a session that has ended.
 func (g *Gateway) forget(key sessionKey, v *guest) {
 	v.sink.Close()
+	g.usage.take(v)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.leaveLocked(v.device)

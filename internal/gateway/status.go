@@ -9,7 +9,8 @@ import (
 // Status is a gateway at one moment: numbers, and no one's name, address or destination.
 type Status struct {
 	Since      time.Time `json:"since"`
-	Devices    int       `json:"devices"` // with a session
+	Draining   bool      `json:"draining"` // another process has taken over
+	Devices    int       `json:"devices"`  // with a session
 	Sessions   int       `json:"sessions"`
 	Attached   int       `json:"attached"` // sessions with a link
 	Links      int       `json:"links"`
@@ -33,6 +34,7 @@ func (g *Gateway) Status() Status {
 		Enrolled:   g.count.enrolled.Load(),
 		Congestion: []string{},
 	}
+	_, st.Draining = g.draining()
 	devices := make(map[any]bool)
 	seen := make(map[string]bool)
 	for _, v := range guests {

@@ -19,10 +19,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/certificate"
@@ -51,6 +51,9 @@ type Dir struct {
 	Store    *store.SQLite
 	Control  *control.Service
 	TLS      TLSKeys
+
+	// Listen opens what Service listens on; nil means net.Listen. Whoever hands sockets from process to process sets it.
+	Listen func(network, address string) (net.Listener, error)
 
 	log *slog.Logger
 }
@@ -131,7 +134,7 @@ func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (
 	}
 	keys, err := d.Control.Keys(ctx)
 	if err == nil && len(keys) == 0 {
-		_, err = d.Control.AddKey(ctx, FirstKey, firstKeyDevices, time.Time{})
+		_, err = d.Control.AddKey(ctx, control.AccessKey{Name: FirstKey, MaxDevices: firstKeyDevices})
 		if errors.Is(err, control.ErrNameTaken) { // another init at the same moment
 			err = nil
 		}

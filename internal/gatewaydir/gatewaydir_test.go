@@ -127,6 +127,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"listen = [443]\n", "line 1"},
 		{good + "memory_mib =\n", "line 3"},
 		{good + "memory_mib = 1\n", "field memory_mib"},
+		{good + "drain_minutes = 1441\n", "field drain_minutes"},
 		{"endpoints = ['gw.example:443']\n", "field listen"},
 		{"listen = ['443']\nendpoints = ['gw.example:443']\n", "field listen"},
 		{"listen = [':443']\nendpoints = ['gw.example']\n", "field endpoints"},

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +31,8 @@ type Service struct {
 
 	website   []*https.Listener
 	redirects []redirect
+	drained   chan struct{} // closed by Drain
+	drain     sync.Once
 }
 
 // redirect sends plain HTTP on to the website.
@@ -43,7 +47,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	g := new(Service)
+	g := &Service{drained: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			g.Close()
@@ -59,7 +63,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	var listeners []transport.Listener
 	var own []netip.AddrPort
 	for _, a := range s.Listen {
-		tcp, err := net.Listen("tcp", a)
+		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			return nil, fmt.Errorf("field listen: %w", err)
 		}
@@ -76,7 +80,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		listeners = append(listeners, l)
 	}
 	for _, a := range s.redirects() {
-		tcp, err := net.Listen("tcp", a)
+		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			return nil, fmt.Errorf("field website.redirect: %w", err)
 		}
@@ -98,19 +102,43 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	return g, nil
 }
 
-// Run serves until ctx is done; then it tells the clients, ends everything and returns nil.
+// Run serves until ctx is done, and then tells the clients and ends everything; or until it has drained. It returns nil
+// then.
 func (g *Service) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.Gateway.Run(gctx) })
 	group.Go(func() error {
-		g.Certificates.Run(gctx) // it ends with the context, and what else goes wrong its status tells
+		defer cancel()
+		return g.Gateway.Run(gctx)
+	})
+	// Whoever took over the sockets renews certificates and answers plain HTTP, too.
+	around, stop := context.WithCancel(gctx)
+	defer stop()
+	group.Go(func() error {
+		select {
+		case <-g.drained:
+			stop()
+		case <-gctx.Done():
+		}
+		return nil
+	})
+	group.Go(func() error {
+		g.Certificates.Run(around) // it ends with the context, and what else goes wrong its status tells
 		return nil
 	})
 	for _, r := range g.redirects {
 		group.Go(func() error {
-			if err := r.server.Serve(r.l); !errors.Is(err, http.ErrServerClosed) {
+			if err := r.server.Serve(r.l); around.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("answering plain HTTP: %w", err)
 			}
+			return nil
+		})
+		group.Go(func() error {
+			<-around.Done()
+			ctx, cancel := context.WithTimeout(gctx, lastAnswers)
+			defer cancel()
+			r.server.Shutdown(ctx) // those that are left are closed with the ports
 			return nil
 		})
 	}
@@ -119,11 +147,17 @@ func (g *Service) Run(ctx context.Context) error {
 		g.closePorts()
 		return nil
 	})
-	err := group.Wait()
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
+	return group.Wait()
+}
+
+// lastAnswers is how long plain HTTP's visitors may take when another process has taken over.
+const lastAnswers = 10 * time.Second
+
+// Drain makes Run take nobody new, ask every client to leave, and return when all have, or after a while. It does not
+// wait.
+func (g *Service) Drain(within time.Duration) {
+	g.drain.Do(func() { close(g.drained) })
+	g.Gateway.Drain(within)
 }
 
 // Close closes all there is. It may be called more than once.
@@ -156,6 +190,15 @@ func (s Settings) websitePort() uint16 {
 	return 443
 }
 
+// listen opens a socket, or finds the one that was handed over.
+func (d *Dir) listen(network, address string) (net.Listener, error) {
+	if d.Listen == nil {
+		return net.Listen(network, address)
+	}
+	return d.Listen(network, address)
+}
+
+// config is what the egress is told. The settings have been validated.
 func (s EgressSettings) config(own []netip.AddrPort, log *slog.Logger) egress.Config {
 	c := egress.Config{Log: log, Own: own, Upstream: s.Upstream, ClosedPorts: s.ClosedPorts}
 	for _, p := range s.Allow {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -27,6 +28,8 @@ type Settings struct {
 	Congestion string `toml:"congestion,omitempty"`
 	// MemoryMiB bounds what all sessions retain and reassemble together; 0 means 1024.
 	MemoryMiB int64 `toml:"memory_mib,omitempty"`
+	// DrainMinutes is how long a gateway that has been replaced by an upgrade may carry its open streams on; 0 means 60.
+	DrainMinutes int `toml:"drain_minutes,omitempty"`
 
 	Certificate CertificateSettings `toml:"certificate"`
 	Egress      EgressSettings      `toml:"egress"`
@@ -122,7 +125,23 @@ func (s Settings) Validate() error {
 	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
 		fail("memory_mib", "%d is too little: 64 is the least", s.MemoryMiB)
 	}
+	if s.DrainMinutes < 0 || s.DrainMinutes > maxDrainMinutes {
+		fail("drain_minutes", "%d is not from 1 to %d", s.DrainMinutes, maxDrainMinutes)
+	}
 	return errors.Join(errs...)
+}
+
+const (
+	defaultDrain    = time.Hour
+	maxDrainMinutes = 24 * 60
+)
+
+// Drain is how long a gateway that has been replaced may carry its open streams on.
+func (s Settings) Drain() time.Duration {
+	if s.DrainMinutes == 0 {
+		return defaultDrain
+	}
+	return time.Duration(s.DrainMinutes) * time.Minute
 }
 
 func isPort(s string) bool {
@@ -145,7 +164,7 @@ func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
 
 const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
-# Also: congestion, memory_mib, and under [egress]: allow, source4, source6, upstream, closed_ports.
+# Also: congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream, closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
 # docs/certificates.md.
 # And what strangers see, under [website]: kind ("site", "empty", "directory" or "proxy"), directory, upstream,

@@ -112,6 +112,7 @@ var causes = map[wire.Cause]string{
 	wire.CauseBusy:           "it is full or about to stop",
 	wire.CauseNoControl:      "it cannot enrol devices at the moment",
 	wire.CauseKeyUnknown:     "it does not know the access key",
+	wire.CauseQuota:          "the access key's data for this month is used up",
 }
 
 // ClockSkew is how far this device's clock is ahead of the gateway's.

@@ -159,7 +159,7 @@ func TestAnswers(t *testing.T) {
 	if _, err := ParseAnswer(wire.TypeData, nil); !errors.Is(err, wire.ErrMalformed) {
 		t.Errorf("an answer that is none gave %v", err)
 	}
-	for c := wire.CauseVersion; c <= wire.CauseKeyUnknown; c++ {
+	for c := wire.CauseVersion; c <= wire.CauseQuota; c++ {
 		if causes[c] == "" {
 			t.Errorf("cause %d has no text", c)
 		}

@@ -91,6 +91,27 @@ func (p *Peer) Stop(ctx context.Context) error {
 	return nil
 }
 
+// Upgrade asks the process to have another one take its place, and returns that one's pid once it serves. An error that
+// matches ErrUpgrade is the process's own, which goes on as before.
+func (p *Peer) Upgrade(ctx context.Context) (pid int, err error) {
+	resp, err := p.do(ctx, "POST", "/upgrade")
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer upgraded
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&answer); err != nil {
+		return 0, fmt.Errorf("asking process %d: %w", p.PID, err)
+	}
+	if answer.Error != "" {
+		return 0, fmt.Errorf("process %d %w: %s", p.PID, ErrUpgrade, answer.Error)
+	}
+	return answer.PID, nil
+}
+
+// ErrUpgrade is matched when the process could not be replaced, for the reason that it gives.
+var ErrUpgrade = errors.New("could not be replaced")
+
 func (p *Peer) do(ctx context.Context, method, path string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://local"+path, nil)
 	if err != nil {

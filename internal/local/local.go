@@ -2,10 +2,12 @@
 // for the owner alone.
 //
 //	DIR/NAME.lock   held for as long as the process lives; its content, one line of JSON, tells its pid and its socket
-//	DIR/NAME.sock   GET /status answers the process's state, POST /stop asks it to end and answers until it has
+//	DIR/NAME.sock   GET /status answers the process's state, POST /stop asks it to end and answers until it has,
+//	                POST /upgrade has another process take its place and answers with that one's pid, or why not
 //
 // The lock is the kernel's, so that nothing is left of a process that was killed: whoever takes the lock owns the
-// directory, and a socket that lies there is a dead one's. Where DIR is too long for a socket's path, the socket lies
+// directory, and a socket that lies there is a dead one's. A process that inherits the lock's file has the lock, too: it
+// puts its own note and socket in the place of the other's (Adopt), which then lets go (HandOver). Where DIR is too long for a socket's path, the socket lies
 // in the user's runtime directory, and the lock file says so.
 package local
 
@@ -19,7 +21,9 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -55,8 +59,9 @@ type Instance struct {
 	server  *http.Server
 	ended   chan struct{} // closed by Close, once nothing of the instance is left for others to find
 
-	once sync.Once
-	err  error
+	once   sync.Once
+	err    error
+	handed atomic.Bool
 }
 
 // Take makes this process the one that runs on dir under name, or fails with a *HeldError. dir must exist.
@@ -82,33 +87,78 @@ func Take(dir, name string) (*Instance, error) {
 	return i, nil
 }
 
-// listen opens the socket and notes it in the lock file, whose lock is held.
+// Adopt makes this process the one that runs on dir under name, in place of the one whose lock it inherited; it owns the
+// file in any case. Whoever asks from now on asks this process. The other one should let go with HandOver.
+func Adopt(dir, name string, inherited *os.File) (*Instance, error) {
+	path := filepath.Join(dir, name+".lock")
+	there, err := os.Stat(path)
+	if err == nil {
+		var ours fs.FileInfo
+		if ours, err = inherited.Stat(); err == nil && !os.SameFile(there, ours) {
+			err = errors.New("it is not the file whose lock was inherited")
+		}
+	}
+	if err == nil {
+		err = lock(inherited) // which it has, unless the other one has ended meanwhile
+	}
+	i := &Instance{lock: inherited, ended: make(chan struct{})}
+	if err != nil {
+		err = fmt.Errorf("lock file %q: %w", path, err)
+	} else {
+		err = i.listen(dir, name)
+	}
+	if err != nil {
+		inherited.Close()
+		return nil, err
+	}
+	return i, nil
+}
+
+// Lock is the file whose lock is held, for a process that is to Adopt it.
+func (i *Instance) Lock() *os.File { return i.lock }
+
+// HandOver lets go of the directory without giving it back: another process has adopted it. Requests that have come are
+// still answered until Close.
+func (i *Instance) HandOver() {
+	if i.handed.CompareAndSwap(false, true) {
+		i.listener.Close()
+		i.lock.Close()
+	}
+}
+
+// listen opens the socket and notes it in the lock file, whose lock is held. What others find there changes at the end
+// and in one step each, so that one who hands over is found until then.
 func (i *Instance) listen(dir, name string) (err error) {
 	if i.socket, err = socketPath(dir, name, os.Getenv); err != nil {
 		return err
 	}
+	next := strings.TrimSuffix(i.socket, ".sock") + ".next" // no longer, since sockets' paths must not be
 	// The lock is ours, so a socket that is there has nobody behind it.
-	if err := os.Remove(i.socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replacing a socket that was left behind: %w", err)
 	}
-	i.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: i.socket, Net: "unix"})
+	i.listener, err = net.ListenUnix("unix", &net.UnixAddr{Name: next, Net: "unix"})
 	if err != nil {
 		return fmt.Errorf("status socket: %w", err)
 	}
 	i.listener.SetUnlinkOnClose(false) // Close removes it while the lock is held
 	text, err := json.Marshal(note{PID: os.Getpid(), Socket: i.socket})
 	if err == nil {
-		err = os.Chmod(i.socket, 0o600)
+		err = os.Chmod(next, 0o600)
 	}
 	if err == nil {
-		err = i.lock.Truncate(0)
+		err = os.Rename(next, i.socket)
+	}
+	text = append(text, '\n')
+	if err == nil {
+		_, err = i.lock.WriteAt(text, 0)
 	}
 	if err == nil {
-		_, err = i.lock.WriteAt(append(text, '\n'), 0)
+		err = i.lock.Truncate(int64(len(text)))
 	}
 	if err != nil {
 		i.listener.Close()
-		os.Remove(i.socket)
+		os.Remove(next)
 		return fmt.Errorf("status socket: %w", err)
 	}
 	return nil
@@ -120,6 +170,15 @@ type Handler struct {
 	Status func() any
 	// Stop makes the process end. It must not wait for that.
 	Stop func()
+	// Upgrade, if not nil, has another process take this one's place and returns its pid once it serves. It may take as
+	// long as that takes.
+	Upgrade func() (pid int, err error)
+}
+
+// upgraded is what POST /upgrade answers.
+type upgraded struct {
+	PID   int    `json:"pid,omitempty"`
+	Error string `json:"error,omitempty"`
 }
 
 // Serve answers until Close. It returns at once.
@@ -143,6 +202,16 @@ func (i *Instance) Serve(h Handler) {
 		case <-r.Context().Done():
 		}
 	})
+	if h.Upgrade != nil {
+		mux.HandleFunc("POST /upgrade", func(w http.ResponseWriter, r *http.Request) {
+			var answer upgraded
+			var err error
+			if answer.PID, err = h.Upgrade(); err != nil {
+				answer.Error = err.Error()
+			}
+			json.NewEncoder(w).Encode(answer)
+		})
+	}
 	i.server = &http.Server{
 		Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 30 * time.Second, MaxHeaderBytes: 8 << 10,
 	}
@@ -152,8 +221,10 @@ func (i *Instance) Serve(h Handler) {
 // Close gives the directory back. Whoever asked to stop is told last, when another process may already Take it.
 func (i *Instance) Close() error {
 	i.once.Do(func() {
-		i.listener.Close()
-		i.err = errors.Join(ignoreAbsent(os.Remove(i.socket)), i.lock.Truncate(0), i.lock.Close())
+		if i.handed.CompareAndSwap(false, true) {
+			i.listener.Close()
+			i.err = errors.Join(ignoreAbsent(os.Remove(i.socket)), i.lock.Truncate(0), i.lock.Close())
+		}
 		close(i.ended)
 		if i.server != nil {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -295,3 +295,50 @@ func FuzzNote(f *testing.F) {
 		}
 	})
 }
+
+// Only the lock of the very directory is adopted.
+func TestAdoptAnother(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	take(t, dir)
+	f, err := os.Create(filepath.Join(other, "client.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i, err := Adopt(dir, "client", f); err == nil {
+		i.Close()
+		t.Error("another directory's lock was adopted")
+	}
+	if _, err := find(t, dir).Status(t.Context()); err != nil {
+		t.Errorf("the one that runs, afterwards: %v", err)
+	}
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	take(t, dir)
+	if pid, err := find(t, dir).Upgrade(t.Context()); err == nil {
+		t.Errorf("one that cannot be replaced: pid %d", pid)
+	}
+	i, err := Take(dir, "gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	answers := make(chan error, 2) // what the two requests get
+	answers <- nil
+	answers <- errors.New("bad settings")
+	i.Serve(Handler{Status: func() any { return "" }, Stop: func() {},
+		Upgrade: func() (int, error) { return 42, <-answers }})
+	p, err := Find(dir, "gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := p.Upgrade(t.Context()); pid != 42 || err != nil {
+		t.Errorf("pid %d, %v", pid, err)
+	}
+	if _, err := p.Upgrade(t.Context()); !errors.Is(err, ErrUpgrade) || !strings.Contains(err.Error(), "bad settings") {
+		t.Errorf("one that fails: %v", err)
+	}
+}

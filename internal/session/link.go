@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -25,7 +26,7 @@ const (
 // Link is one connection of a transport that carries the session's frames.
 //
 //	Attach ──> healthy <──> suspected ──> dead (closed by either end, or by an error)
-//	              └──> draining (GOAWAY sent or received: takes nothing new) ──┘
+//	              └──> draining (retired by either end: takes nothing new) ────┘
 //
 // Its reader goroutine lives from Attach until the link is dead; a writer exists only while there is something to
 // write.
@@ -128,7 +129,11 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.armLocked(now.Add(minSuspicion))
 	s.changedLocked()
 	s.mu.Unlock()
-	go l.read()
+	if h, ok := conn.(transport.Hosted); ok {
+		h.Host(l.read)
+	} else {
+		go l.read()
+	}
 	return l, nil
 }
 
@@ -154,19 +159,6 @@ func (l *Link) retireLocked(why wire.Reason, within time.Duration) {
 	l.kickLocked()
 	l.s.kickLocked()
 	l.s.armLocked(l.drainBy)
-}
-
-// Drain sends GOAWAY on every link: the gateway is about to stop.
-func (s *Session) Drain(within time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range s.links {
-		if !l.dead {
-			l.outbox = wire.AppendGoAway(l.outbox,
-				wire.GoAway{Reason: wire.GoAwayDraining, Within: uint32(within / time.Millisecond)})
-			l.kickLocked()
-		}
-	}
 }
 
 // fail makes the link dead because of err.
@@ -197,6 +189,10 @@ func (l *Link) failLocked(err error) {
 	if len(s.links) == 0 {
 		if s.closing {
 			s.farewellLocked()
+		}
+		if s.leaving {
+			s.endLocked(&flow.Error{Code: flow.CodeSessionLost})
+			return
 		}
 		s.detached = now
 		s.armLocked(now.Add(min(s.cfg.Grace, s.cfg.Sleep)))
@@ -260,8 +256,18 @@ func (l *Link) progressLocked(now time.Time) {
 	}
 }
 
-// awaitsLocked reports whether the link waits for the far side to acknowledge or answer something.
-func (l *Link) awaitsLocked() bool { return l.frames > 0 || l.pinging || !l.confirmed }
+// awaitsLocked reports whether the link waits for the far side: to acknowledge or answer something, or to take what was
+// written. The last alone is left of a link whose frames were acknowledged on others after it got stuck.
+func (l *Link) awaitsLocked() bool { return l.frames > 0 || l.pinging || !l.confirmed || l.waiting }
+
+// waitLocked notes that the link takes no more for now.
+func (l *Link) waitLocked() {
+	if !l.awaitsLocked() {
+		l.lastAck = time.Now()
+		l.s.armLocked(l.lastAck.Add(l.patience()))
+	}
+	l.waiting = true
+}
 
 // patience is how long acknowledgements may make no progress before the link is suspected: a round trip with its
 // variation, and one tail-loss probe of two round trips (RFC 8985 §7.2) during which TCP may yet repair it.

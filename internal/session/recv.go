@@ -81,8 +81,14 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		if err != nil {
 			return err
 		}
-		l.draining = true
-		l.drainBy = now.Add(time.Duration(g.Within) * time.Millisecond)
+		by := now.Add(time.Duration(g.Within) * time.Millisecond)
+		if g.Reason == wire.GoAwayDraining {
+			if s.cfg.Role == Client {
+				s.leaveLocked(by)
+			}
+			return nil
+		}
+		l.draining, l.drainBy = true, by
 		s.armLocked(l.drainBy)
 		s.kickLocked()
 		s.changedLocked()

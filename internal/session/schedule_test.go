@@ -410,7 +410,7 @@ func (sc *schedule) harm(stop chan struct{}) {
 		sc.faults++
 		l := sc.links[max(0, len(sc.links)-1-rng.IntN(3))]
 		sc.mu.Unlock()
-		switch k := rng.IntN(13); k {
+		switch k := rng.IntN(12); k {
 		case 0, 1:
 			sc.logf("reset")
 			l.reset()
@@ -445,9 +445,6 @@ func (sc *schedule) harm(stop chan struct{}) {
 				links[0].Link.Retire()
 			}
 		case 11:
-			sc.logf("drain")
-			sc.gateway.Drain(time.Second)
-		case 12:
 			d := time.Duration(rng.IntN(60)) * time.Second
 			if rng.IntN(8) == 0 {
 				d = DefaultGrace / 2

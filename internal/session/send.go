@@ -159,8 +159,8 @@ func (l *Link) flushLocked(inline bool) {
 		if b.size == 0 {
 			break
 		}
-		l.waiting = l.nonBlocking == nil // a write that may wait is taken for one that does
-		if l.waiting {
+		if l.nonBlocking == nil { // a write that may wait is taken for one that does
+			l.waitLocked()
 			s.kickLocked() // what is left may go elsewhere meanwhile
 		}
 		s.mu.Unlock()
@@ -181,8 +181,9 @@ func (l *Link) flushLocked(inline bool) {
 			break
 		}
 		if l.nonBlocking != nil && l.nonBlocking.Backlog() {
-			l.waiting, l.path.full = true, true // until onDrained, which needs the lock
-			s.kickLocked()                      // another link may have room
+			l.waitLocked() // until onDrained, which needs the lock
+			l.path.full = true
+			s.kickLocked() // another link may have room
 			break
 		}
 	}

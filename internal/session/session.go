@@ -85,6 +85,11 @@ type Session struct {
 	// detached is when the last link went; zero while there is one. trimmed: its memory was cut down to a sleeper's.
 	detached time.Time
 	trimmed  bool
+	// leaving: the client opens nothing new here, and it lives until leaveBy at most. leaveIdle is since when there is
+	// nothing left to do. See leave.go.
+	leaving   bool
+	leaveBy   time.Time
+	leaveIdle time.Time
 
 	// Streams.
 	streams    map[uint32]*Stream
@@ -293,6 +298,10 @@ func (s *Session) Open(ctx context.Context, t flow.Target, early bool) (flow.Str
 		s.mu.Unlock()
 		return nil, s.err
 	}
+	if s.leaving {
+		s.mu.Unlock()
+		return nil, ErrLeaving
+	}
 	if len(s.streams) >= s.cfg.MaxStreams {
 		s.mu.Unlock()
 		return nil, errBusy
@@ -329,6 +338,10 @@ func (s *Session) Resolve(ctx context.Context, name string) ([]netip.Addr, error
 	if s.err != nil {
 		s.mu.Unlock()
 		return nil, s.err
+	}
+	if s.leaving {
+		s.mu.Unlock()
+		return nil, ErrLeaving
 	}
 	if len(s.resolves) >= maxResolves {
 		s.mu.Unlock()

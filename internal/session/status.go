@@ -21,6 +21,7 @@ type Status struct {
 	PacketsFull   uint64
 	LastData      time.Time // when a link last carried anything in; zero if never
 	Detached      time.Time // since when there is no link; zero if there is one
+	LeaveBy       time.Time // when the session, which is being left, is closed at the latest; zero if it is not
 	ProbeInterval time.Duration
 	Links         []LinkStatus
 }
@@ -51,7 +52,7 @@ func (s *Session) Status() Status {
 		Streams: len(s.streams), StreamsTotal: s.count.streams, Held: s.held, Reassembly: s.reassembly,
 		Sent: s.count.sent, Received: s.count.received, Resent: s.count.resent, Twice: s.count.twice, Suspicions: s.count.suspicions, PacketsLate: s.count.lateDrops,
 		PacketsFull: s.count.overflowDrops, Detached: s.detached, ProbeInterval: s.probeEvery,
-		LastData: s.lastHeardLocked(),
+		LastData: s.lastHeardLocked(), LeaveBy: s.leaveBy,
 	}
 	for _, l := range s.links {
 		ls := LinkStatus{
@@ -65,6 +66,13 @@ func (s *Session) Status() Status {
 		st.Links = append(st.Links, ls)
 	}
 	return st
+}
+
+// Carried is how many bytes links have carried so far, in both directions, as Status counts them.
+func (s *Session) Carried() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.count.sent + s.count.received
 }
 
 // Cause is why the link died, nil while it lives.

@@ -83,3 +83,45 @@ func TestKeystrokeOnFreeLink(t *testing.T) {
 		p.close()
 	})
 }
+
+// A link that takes no more, while all it ever had was acknowledged on others, is suspected like one that owes an
+// acknowledgement: it must not go on carrying bulk for the age it has.
+func TestStuckLinkCarriesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 20 << 20
+		p := newPair(t, func(st *Stream, _ flow.Target) {
+			st.Answer(nil)
+			st.Write(pattern(size, 0))
+			st.CloseWrite()
+		})
+		path := simPath{delay: 20 * time.Millisecond, rate: 4e6, measured: true}
+		p.attach(path)
+		p.attach(path)
+		st, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(chan int64, 1) // the reader ends whether or not the test waits for it
+		go func() {
+			n, _ := io.Copy(io.Discard, st)
+			got <- n
+		}()
+		time.Sleep(time.Second)
+		p.links[0].up.swallowAfter(0) // what comes down still arrives, but nobody says so
+		time.Sleep(300 * time.Millisecond)
+		p.links[0].blackHole()
+		p.links[1].blackHole()
+		time.Sleep(300 * time.Millisecond) // the gateway has sent it all again on the second link, and that is full
+		p.attach(path)
+		time.Sleep(20 * time.Second)
+		select {
+		case n := <-got:
+			if n != size {
+				t.Errorf("%d of %d bytes", n, size)
+			}
+		default:
+			t.Errorf("the download stands still with a good link: %+v", p.gateway.Status().Links)
+		}
+		p.close()
+	})
+}

@@ -61,6 +61,9 @@ func (s *Session) tick() {
 	if s.err == nil && s.cfg.Role == Client {
 		s.probeLocked(now)
 	}
+	if s.err == nil && s.leaving {
+		s.leaveTickLocked(now)
+	}
 }
 
 // detachedTickLocked lets a session without links fall asleep, and end.

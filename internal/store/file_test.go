@@ -278,7 +278,7 @@ func TestForgottenIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	const count = 150
-	key, err := service.AddKey(t.Context(), "anna", count, time.Time{})
+	key, err := service.AddKey(t.Context(), control.AccessKey{Name: "anna", MaxDevices: count})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,6 +312,13 @@ func TestForgottenIsGone(t *testing.T) {
 	if !bytes.Contains(onDisk(), []byte(ids[7].String())) {
 		t.Fatal("the ids are not where this test looks for them")
 	}
+	var carried []control.Traffic
+	for _, id := range ids {
+		carried = append(carried, control.Traffic{KeyID: key.ID, Device: id, Bytes: 1})
+	}
+	if err := service.AddTraffic(t.Context(), carried); err != nil {
+		t.Fatal(err)
+	}
 	err = s.Update(t.Context(), func(w control.Writer) error {
 		n, err := w.DeleteDevices(t.Context(), time.Now().AddDate(1, 0, 0))
 		if n != count {
@@ -330,5 +337,26 @@ func TestForgottenIsGone(t *testing.T) {
 	}
 	if left > 0 {
 		t.Errorf("%d of %d forgotten ids are still in the files", left, count)
+	}
+}
+
+// Totals of a minute ago would tell, together with those of now, who was there meanwhile: only the last are on disk.
+func TestNoPastTotals(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "godwit.db")
+	s := open(t, path)
+	if err := insertKey(t.Context(), s, 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		err := s.Update(t.Context(), func(w control.Writer) error {
+			return w.AddTraffic(t.Context(), 202703, []control.Traffic{{KeyID: [8]byte{0, 1}, Bytes: 1}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if wal := read(t, path+"-wal"); len(wal) > 0 {
+			t.Errorf("%d bytes of old states are in the write-ahead log", len(wal))
+		}
 	}
 }

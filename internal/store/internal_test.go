@@ -65,8 +65,8 @@ func TestPragmasAreInForce(t *testing.T) {
 	}
 }
 
-// A row holds what the operator typed, random ids, a day and two flags. A new column is a new answer to "what does a
-// raided gateway tell?": think, then add it here.
+// A row holds what the operator typed, random ids, a day, a month and its sum of bytes, and flags. A new column is a
+// new answer to "what does a raided gateway tell?": think, then add it here.
 func TestWhatIsKept(t *testing.T) {
 	t.Parallel()
 	s := openTemp(t)
@@ -88,7 +88,8 @@ func TestWhatIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := "access_key.id access_key.name access_key.max_devices access_key.expires access_key.revoked " +
-		"device.id device.key_id device.expires_day device.revoked"
+		"access_key.month_limit device.id device.key_id device.expires_day device.revoked " +
+		"traffic.month traffic.key_id traffic.device_id traffic.bytes"
 	if strings.Join(got, " ") != want {
 		t.Errorf("columns are\n%s, want\n%s", strings.Join(got, " "), want)
 	}
@@ -228,5 +229,53 @@ func TestMigrate(t *testing.T) {
 	delete(files, "migrations/0003_c.sql")
 	if _, err := check(t.Context(), db, files); !errors.Is(err, ErrNewer) {
 		t.Errorf("error is %v, want %v", err, ErrNewer)
+	}
+}
+
+// A database of the first release, with a key and a device in it, is opened by this one: nothing of it is limited.
+func TestMigrateQuotas(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "godwit.db")
+	first, err := migrationFiles.ReadFile("migrations/0001_keys_and_devices.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", dsn(path, "_txlock", "immediate"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	files := fstest.MapFS{"migrations/0001_keys_and_devices.sql": &fstest.MapFile{Data: first}}
+	if err := migrate(t.Context(), db, files); err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), `INSERT INTO access_key (id, name, max_devices, expires)
+		VALUES ('a000000000000001', 'anna', 3, 0);
+		INSERT INTO device (id, key_id, expires_day) VALUES ('01000000000000000000000000000000', 'a000000000000001', 20000)`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := OpenSQLite(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	key := control.AccessKey{ID: [8]byte{0xa0, 7: 1}, Name: "anna", MaxDevices: 3}
+	carried := control.Traffic{KeyID: key.ID, Device: [16]byte{1}, Bytes: 12}
+	err = s.Update(t.Context(), func(w control.Writer) error {
+		if got, err := w.Key(t.Context(), key.ID); err != nil || got != key {
+			t.Errorf("the key is %+v, %v; want %+v", got, err, key)
+		}
+		if err := w.AddTraffic(t.Context(), 202703, []control.Traffic{carried}); err != nil {
+			return err
+		}
+		got, err := w.Traffic(t.Context(), 202703)
+		if len(got) != 1 || got[0] != carried {
+			t.Errorf("traffic is %+v, want %+v", got, carried)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -113,7 +113,7 @@ func childWrite(args []string) error {
 		}
 		if n%4 == 2 {
 			name := k.ID().String()
-			if _, err := c.AddKey(ctx, name, 1, time.Time{}); err != nil {
+			if _, err := c.AddKey(ctx, control.AccessKey{Name: name, MaxDevices: 1}); err != nil {
 				return err
 			}
 			fmt.Println("key", name)
@@ -125,7 +125,8 @@ func childWrite(args []string) error {
 func TestKilledWhileWriting(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if _, err := mustService(t, dir).AddKey(t.Context(), "everyone", control.MaxDevicesLimit, time.Time{}); err != nil {
+	everyone := control.AccessKey{Name: "everyone", MaxDevices: control.MaxDevicesLimit}
+	if _, err := mustService(t, dir).AddKey(t.Context(), everyone); err != nil {
 		t.Fatal(err)
 	}
 	said := map[string]map[string]bool{"device": {}, "revoked": {}, "key": {}}
@@ -251,7 +252,7 @@ func TestProcessesEnrolTogether(t *testing.T) {
 	const processes, each, allowed = 3, 100, 13
 	dir := t.TempDir()
 	c := mustService(t, dir)
-	key, err := c.AddKey(t.Context(), "everyone", allowed, time.Time{})
+	key, err := c.AddKey(t.Context(), control.AccessKey{Name: "everyone", MaxDevices: allowed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +319,7 @@ func TestRevokedByAnotherProcess(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := mustService(t, dir)
-	key, err := c.AddKey(t.Context(), "anna", 1, time.Time{})
+	key, err := c.AddKey(t.Context(), control.AccessKey{Name: "anna", MaxDevices: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,13 @@ type queries struct {
 	tx *sql.Tx
 	// wrap explains the database's own errors.
 	wrap func(error) error
-	// deleted is set once rows were deleted.
-	deleted bool
+	// scrub is set once rows were deleted or changed whose past must not stay readable in the files.
+	scrub bool
 }
 
 var _ control.Writer = (*queries)(nil)
 
-const keyColumns = "SELECT id, name, max_devices, expires, revoked FROM access_key"
+const keyColumns = "SELECT id, name, max_devices, expires, month_limit, revoked FROM access_key"
 
 func (q *queries) Key(ctx context.Context, id [8]byte) (control.AccessKey, error) {
 	return one(ctx, q, scanKey, control.ErrKeyUnknown, keyColumns+" WHERE id = $1", hexOf(id[:]))
@@ -43,8 +43,8 @@ func (q *queries) Keys(ctx context.Context) ([]control.AccessKey, error) {
 
 func (q *queries) InsertKey(ctx context.Context, k control.AccessKey) error {
 	_, err := q.tx.ExecContext(ctx,
-		"INSERT INTO access_key (id, name, max_devices, expires, revoked) VALUES ($1, $2, $3, $4, $5)",
-		hexOf(k.ID[:]), k.Name, k.MaxDevices, seconds(k.Expires), k.Revoked)
+		"INSERT INTO access_key (id, name, max_devices, expires, month_limit, revoked) VALUES ($1, $2, $3, $4, $5, $6)",
+		hexOf(k.ID[:]), k.Name, k.MaxDevices, seconds(k.Expires), k.Limit, k.Revoked)
 	switch {
 	case isUnique(err):
 		return control.ErrNameTaken
@@ -109,10 +109,49 @@ func (q *queries) PutDevice(ctx context.Context, d control.Device) error {
 func (q *queries) DeleteDevices(ctx context.Context, t time.Time) (int, error) {
 	n, err := q.exec(ctx, "DELETE FROM device WHERE expires_day * $1 < $2 AND NOT revoked",
 		int64(secondsPerDay), t.Unix())
-	if n > 0 {
-		q.deleted = true
+	if err != nil || n == 0 {
+		return 0, err
 	}
+	q.scrub = true
+	const forgotten = "device_id <> '' AND NOT EXISTS (SELECT 1 FROM device WHERE device.id = traffic.device_id)"
+	if _, err := q.exec(ctx, `INSERT INTO traffic (month, key_id, device_id, bytes)
+		SELECT month, key_id, '', CAST(sum(bytes) AS BIGINT) FROM traffic WHERE `+forgotten+` GROUP BY month, key_id
+		ON CONFLICT (month, key_id, device_id) DO UPDATE SET bytes = traffic.bytes + excluded.bytes`); err != nil {
+		return 0, err
+	}
+	_, err = q.exec(ctx, "DELETE FROM traffic WHERE "+forgotten)
 	return int(n), err
+}
+
+func (q *queries) Traffic(ctx context.Context, m control.Month) ([]control.Traffic, error) {
+	return all(ctx, q, scanTraffic, "SELECT key_id, device_id, bytes FROM traffic WHERE month = $1", int64(m))
+}
+
+// AddTraffic leaves nothing behind in the write-ahead log: from one commit's totals to the next's, that would tell who
+// was there at the time.
+func (q *queries) AddTraffic(ctx context.Context, m control.Month, carried []control.Traffic) error {
+	add, err := q.tx.PrepareContext(ctx, `INSERT INTO traffic (month, key_id, device_id, bytes)
+		SELECT $1, id, coalesce((SELECT id FROM device WHERE id = $3), ''), $4 FROM access_key WHERE id = $2
+		ON CONFLICT (month, key_id, device_id) DO UPDATE SET bytes = traffic.bytes + excluded.bytes`)
+	if err != nil {
+		return q.wrap(err)
+	}
+	defer add.Close()
+	for _, c := range carried {
+		if _, err := add.ExecContext(ctx, int64(m), hexOf(c.KeyID[:]), c.Device.String(), c.Bytes); err != nil {
+			return q.wrap(err)
+		}
+	}
+	q.scrub = true
+	return nil
+}
+
+func (q *queries) DeleteTraffic(ctx context.Context, m control.Month) error {
+	n, err := q.exec(ctx, "DELETE FROM traffic WHERE month < $1", int64(m))
+	if n > 0 {
+		q.scrub = true
+	}
+	return err
 }
 
 // exec returns how many rows were changed.
@@ -171,7 +210,7 @@ func scanKey(row scanner) (control.AccessKey, error) {
 	var k control.AccessKey
 	var id string
 	var expires int64
-	if err := row.Scan(&id, &k.Name, &k.MaxDevices, &expires, &k.Revoked); err != nil {
+	if err := row.Scan(&id, &k.Name, &k.MaxDevices, &expires, &k.Limit, &k.Revoked); err != nil {
 		return control.AccessKey{}, err
 	}
 	if expires != 0 {
@@ -189,6 +228,20 @@ func scanDevice(row scanner) (control.Device, error) {
 	}
 	d.Expires = time.Unix(expiresDay*secondsPerDay, 0).UTC()
 	return d, errors.Join(unhex(d.ID[:], id), unhex(d.KeyID[:], keyID))
+}
+
+func scanTraffic(row scanner) (control.Traffic, error) {
+	var t control.Traffic
+	var keyID, id string
+	if err := row.Scan(&keyID, &id, &t.Bytes); err != nil {
+		return control.Traffic{}, err
+	}
+	if id != "" {
+		if err := unhex(t.Device[:], id); err != nil {
+			return control.Traffic{}, err
+		}
+	}
+	return t, unhex(t.KeyID[:], keyID)
 }
 
 func hexOf(b []byte) string { return hex.EncodeToString(b) }

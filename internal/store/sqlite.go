@@ -200,13 +200,13 @@ func (s *SQLite) View(ctx context.Context, fn func(control.Reader) error) error 
 
 // Update implements control.Store.
 func (s *SQLite) Update(ctx context.Context, fn func(control.Writer) error) error {
-	deleted := false
+	scrub := false
 	err := s.transact(ctx, s.writer, nil, func(q *queries) error {
 		err := fn(q)
-		deleted = q.deleted
+		scrub = q.scrub
 		return err
 	})
-	if err == nil && deleted {
+	if err == nil && scrub {
 		s.scrub(ctx)
 	}
 	return err
@@ -228,8 +228,8 @@ func (s *SQLite) transact(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn 
 	return nil
 }
 
-// scrub moves the WAL into the database and empties it, because deleted rows live on in it. Best effort: a reader may
-// be in the way, and then the next one does it.
+// scrub moves the WAL into the database and empties it, because deleted rows, and old states of others, live on in it.
+// Best effort: a reader may be in the way, and then the next one does it.
 func (s *SQLite) scrub(ctx context.Context) {
 	var busy, log, moved int
 	_ = s.writer.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &log, &moved)

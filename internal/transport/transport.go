@@ -70,6 +70,12 @@ type NonBlocking interface {
 	Backlog() bool
 }
 
+// Hosted is a Conn that has a goroutine to lend, whose stack would otherwise lie idle. Found by assertion.
+type Hosted interface {
+	// Host runs f on that goroutine and returns at once. It may be called once.
+	Host(f func())
+}
+
 // Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
 type Tuned interface {
 	// Measure tells what the kernel knows of the connection's path; the zero Path is "nothing". Called every now and then
@@ -115,6 +121,13 @@ type Listener interface {
 	Accept() (Conn, error)
 	Addr() net.Addr
 	Close() error
+}
+
+// Drainer is a Listener that can stop taking connections without breaking those that have come. Found by assertion.
+type Drainer interface {
+	// Drain closes the listening socket at once. Connections that have come go on, and Accept returns those whose knock
+	// opens the door. It waits until none is left but links, or ctx is done. Close is still needed.
+	Drain(ctx context.Context)
 }
 
 // Stage says how far a dial came.

@@ -189,6 +189,7 @@ const (
 	CauseBusy           Cause = 10 // the gateway is full or draining
 	CauseNoControl      Cause = 11 // enrolling needs control, which cannot be reached now
 	CauseKeyUnknown     Cause = 12 // the access key is not one of this network's
+	CauseQuota          Cause = 13 // the access key's monthly limit is reached: retry says when to ask again
 )
 
 // Refused is a parsed REFUSED.

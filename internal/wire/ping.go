@@ -28,7 +28,7 @@ func ParsePing(body []byte) (id uint64, err error) {
 	return binary.BigEndian.Uint64(body), nil
 }
 
-// GOAWAY says that the sender will close this link soon: its chunks move to another one, new streams go elsewhere.
+// GOAWAY says that this link (replaced), or the whole session on it (draining), will be closed: new things go elsewhere.
 //
 //	+-------------+-------------+
 //	| reason (16) | within (32) |
@@ -42,7 +42,7 @@ type Reason uint16
 // The reasons.
 const (
 	GoAwayReplaced Reason = 1 // another link took its place
-	GoAwayDraining Reason = 2 // the gateway is about to stop
+	GoAwayDraining Reason = 2 // the gateway is about to end: begin another session for what is new
 )
 
 // GoAway is a parsed GOAWAY.

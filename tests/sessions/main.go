@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
@@ -162,7 +163,7 @@ func prepare(state string) (key accesskey.Key, addr string, err error) {
 		return key, "", err
 	}
 	defer d.Close()
-	k, err := d.Control.AddKey(context.Background(), "load", *n, time.Time{})
+	k, err := d.Control.AddKey(context.Background(), control.AccessKey{Name: "load", MaxDevices: *n})
 	if err != nil {
 		return key, "", err
 	}

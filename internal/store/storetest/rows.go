@@ -17,7 +17,7 @@ func testKeys(t *testing.T, db Database) {
 		t.Fatalf("an empty database has keys %v", got)
 	}
 	never := key(1, "zoe")
-	dated := control.AccessKey{ID: keyID(2), Name: "anna", MaxDevices: 100_000,
+	dated := control.AccessKey{ID: keyID(2), Name: "anna", MaxDevices: 100_000, Limit: control.MaxLimit,
 		Expires: time.Date(2027, 5, 6, 7, 8, 9, 0, time.UTC)}
 	insertKeys(t, s, never, dated)
 	for _, handle := range []control.Store{s, db(t)} {

@@ -42,7 +42,7 @@ func newDevice(t testing.TB) *device.Key {
 
 func addKey(t testing.TB, s *control.Service, name string, maxDevices int) control.AccessKey {
 	t.Helper()
-	k, err := s.AddKey(t.Context(), name, maxDevices, time.Time{})
+	k, err := s.AddKey(t.Context(), control.AccessKey{Name: name, MaxDevices: maxDevices})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,9 @@ func Run(t *testing.T, newDatabase func(t testing.TB) Database) {
 		{"DeviceFilter", testDeviceFilter},
 		{"DeleteDevices", testDeleteDevices},
 		{"DeviceNeedsItsKey", testDeviceNeedsItsKey},
+		{"Traffic", testTraffic},
+		{"TrafficOfForgottenDevices", testTrafficOfForgotten},
+		{"TrafficIsExact", testTrafficIsExact},
 		{"ManyKinds", testOddText},
 		{"Rollback", testRollback},
 		{"PanicFreesTheStore", testPanic},
@@ -40,6 +43,8 @@ func Run(t *testing.T, newDatabase func(t testing.TB) Database) {
 		{"EnrolExactlyAsManyAsAllowed", testEnrolRace},
 		{"EnrolAgainTakesNoPlace", testEnrolAgain},
 		{"RevocationCrossesHandles", testRevocationCrossesHandles},
+		{"LimitCrossesHandles", testLimitCrossesHandles},
+		{"ForgottenDevicesGiveNothingBack", testForgottenGiveNothingBack},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -17,6 +17,7 @@ type conn struct {
 	serverKey [sha256.Size]byte
 	knock     []byte
 	closed    chan struct{}
+	hosted    chan func() // at the gateway: for the goroutine that the HTTP server has for the connection
 	once      sync.Once
 
 	// How it begins. The reader's:
@@ -106,6 +107,22 @@ func (c *conn) Write(b []byte) (int, error) {
 	}
 	return len(b), nil
 }
+
+// serve runs what is hosted and waits for the end of the connection.
+func (c *conn) serve() {
+	select {
+	case f := <-c.hosted:
+		f()
+	case <-c.closed:
+	}
+	<-c.closed
+}
+
+// hostedConn is a conn at the gateway. It implements transport.Hosted.
+type hostedConn struct{ *conn }
+
+// Host implements transport.Hosted.
+func (c hostedConn) Host(f func()) { c.hosted <- f }
 
 // OnDrained implements transport.NonBlocking.
 func (c *conn) OnDrained(f func()) { c.pipe.onDrained(f) }

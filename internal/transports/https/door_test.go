@@ -1,6 +1,7 @@
 package https_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"io"
@@ -126,6 +127,7 @@ func TestDoorOpensByHand(t *testing.T) {
 
 func http2Client(t *testing.T, c net.Conn) http.RoundTripper {
 	t.Helper()
+	//lint:ignore SA1019 another HTTP/2 than the server's
 	h, err := new(http2.Transport).NewClientConn(c)
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +136,9 @@ func http2Client(t *testing.T, c net.Conn) http.RoundTripper {
 }
 
 func http1Client(c net.Conn) http.RoundTripper {
-	return &http.Transport{DisableKeepAlives: true, DialTLS: func(string, string) (net.Conn, error) { return c, nil }}
+	return &http.Transport{DisableKeepAlives: true, DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+		return c, nil
+	}}
 }
 
 func request(url string, knock []byte) *http.Request {

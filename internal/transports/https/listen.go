@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -93,6 +94,7 @@ func serveHTTP2(s *http.Server, c net.Conn, h http.Handler) {
 	if b, ok := h.(interface{ BaseContext() context.Context }); ok {
 		ctx = b.BaseContext()
 	}
+	//lint:ignore SA1019 net/http's own HTTP/2 server cannot be given a connection that is watched
 	new(http2.Server).ServeConn(c, &http2.ServeConnOpts{Context: ctx, Handler: h, BaseConfig: s})
 }
 
@@ -111,7 +113,7 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	}
 	sock := c.NetConn().(*visitor)
 	link.pipe, link.knock, link.unread = sock.pipe, t.knock, t.rest
-	link.closed = make(chan struct{})
+	link.closed, link.hosted = make(chan struct{}), make(chan func(), 1) // one, so that Host does not wait
 	if !l.tcp.leave(sock) {
 		return
 	}
@@ -122,9 +124,8 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	sock.pipe.link()
 	link.reply = &reply{shape: l.shapes.pick(), filler: l.cfg.Door}
 	select {
-	case l.conns <- link:
-		// When this returns the HTTP server closes the connection.
-		<-link.closed
+	case l.conns <- hostedConn{link}:
+		link.serve() // when this returns the HTTP server closes the connection
 	case <-l.closed:
 		link.Close()
 	}
@@ -143,12 +144,25 @@ func (l *Listener) Accept() (transport.Conn, error) {
 // Addr implements transport.Listener.
 func (l *Listener) Addr() net.Addr { return l.tcp.Addr() }
 
+// Drain implements transport.Drainer.
+func (l *Listener) Drain(ctx context.Context) {
+	l.tcp.Close()
+	<-l.served // from here on nobody joins
+	select {
+	case <-l.tcp.gone():
+	case <-ctx.Done():
+	case <-l.closed:
+	}
+}
+
 // Close implements transport.Listener. Strangers' connections end with it.
 func (l *Listener) Close() error {
 	var err error
 	l.once.Do(func() {
 		close(l.closed)
-		err = l.tcp.Close()
+		if err = l.tcp.end(); errors.Is(err, net.ErrClosed) {
+			err = nil // it was drained
+		}
 	})
 	<-l.served
 	return err

@@ -508,6 +508,7 @@ func plain(t *testing.T, cert tls.Certificate) transporttest.World {
 	}
 	server := &http.Server{Handler: website, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: quiet}
+	//lint:ignore SA1019 the same HTTP/2 as the gateway's
 	if err := http2.ConfigureServer(server, nil); err != nil {
 		t.Fatal(err)
 	}

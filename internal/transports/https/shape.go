@@ -1,7 +1,6 @@
 package https
 
 import (
-	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"net"
@@ -83,10 +82,7 @@ func shapeOf(website http.Handler, cookie string) shape {
 	near, far := net.Pipe()
 	defer near.Close()
 	near.SetDeadline(time.Now().Add(shapeTimeout))
-	ctx, cancel := context.WithTimeout(context.Background(), shapeTimeout)
-	defer cancel()
-	go new(http2.Server).ServeConn(far, &http2.ServeConnOpts{Context: ctx, Handler: website,
-		BaseConfig: NewServer(website)})
+	go serveHTTP2(NewServer(website), far, website)
 	opening := chrome.Opening("localhost", cookie)
 	go near.Write(opening[0])
 	var found shape

@@ -20,6 +20,7 @@ type visitors struct {
 	closed bool
 	from   map[netip.Prefix]map[*visitor]struct{}
 	last   uint64
+	empty  chan struct{} // closed when the last one leaves, if somebody waits for that
 }
 
 // visitor is one of them. It is TLS's connection.
@@ -120,11 +121,29 @@ func (v *visitors) leaveLocked(one *visitor) bool {
 		delete(v.from, one.prefix)
 	}
 	v.n--
+	if v.n == 0 && v.empty != nil {
+		close(v.empty)
+		v.empty = nil
+	}
 	return true
 }
 
-// Close implements net.Listener, and closes the connections.
-func (v *visitors) Close() error {
+// gone is closed when nobody is there. It is for one caller, when nobody comes any more.
+func (v *visitors) gone() <-chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	empty := make(chan struct{})
+	if v.n == 0 {
+		close(empty)
+	} else {
+		v.empty = empty
+	}
+	return empty
+}
+
+// end closes the listener and the connections. The listener's own Close, which the HTTP server calls when it can accept
+// no more, leaves them be.
+func (v *visitors) end() error {
 	err := v.Listener.Close()
 	v.mu.Lock()
 	defer v.mu.Unlock()

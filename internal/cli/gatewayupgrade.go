@@ -1,0 +1,107 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/godwit-vpn/godwit/internal/handover"
+	"github.com/godwit-vpn/godwit/internal/local"
+)
+
+func (a *app) gatewayUpgradeCmd() *cobra.Command {
+	var f gatewayFlags
+	cmd := &cobra.Command{
+		Use: "upgrade", Short: "replace the running gateway by the installed program, without an interruption", Args: noArgs,
+		Long: `Has the running gateway start the program that now lies where it was started from,
+with the same arguments, on the same sockets: nobody is refused meanwhile. The new
+process reads the settings again. When it serves, the old one sends clients there
+for whatever is new and ends when its open streams have, at the latest after
+drain_minutes of the settings (60). If the new one does not start, the old one goes
+on, and this says why.
+
+SIGHUP does the same, unless the gateway runs in a terminal.`,
+		Example: "  sudo install -m 755 godwit /usr/local/bin/godwit && sudo godwit gateway upgrade",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			paths, err := a.gatewayPaths(f.state, f.settings)
+			if err != nil {
+				return err
+			}
+			p, err := local.Find(paths.State, gatewayProcess)
+			if errors.Is(err, local.ErrNotRunning) {
+				return fmt.Errorf("no gateway runs in %q: %w", paths.State, local.ErrNotRunning)
+			} else if err != nil {
+				return err
+			}
+			pid, err := p.Upgrade(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s process %d serves now; process %d ends when its streams have\n",
+				a.stdout.paint(good, "✓"), pid, p.PID)
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+// upgrade has another process take this one's place, once.
+type upgrade struct {
+	ctx   context.Context // ends when this process is to: a successor that is not ready then must not stay
+	self  *handover.Process
+	inst  *local.Instance
+	drain func()
+	stop  func()
+	log   *slog.Logger
+	// managed says that a service manager wants to know when the gateway is gone.
+	managed  bool
+	stopping func() bool // keeps the end of this process from being told to it
+
+	mu   sync.Mutex // held while a successor starts
+	done bool
+	lost error // how the successor ended, if this process ended because of it
+}
+
+var errReplaced = errors.New("another process has taken this one's place already")
+
+// do starts a successor and hands over to it.
+func (u *upgrade) do() (pid int, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.done {
+		return 0, errReplaced
+	}
+	s, err := u.self.Successor(u.ctx, u.inst.Lock())
+	if err != nil {
+		u.log.Error("the upgrade failed", "err", err)
+		return 0, err
+	}
+	u.done = true
+	u.stopping()
+	u.inst.HandOver()
+	u.log.Info("another process serves now: this one ends with its last stream", "pid", s.PID)
+	u.drain()
+	go func() {
+		// A service manager does not see the end of a process that it did not start, and starts no other as long as one
+		// of the service's lives. So none outlives the one that serves.
+		if err := <-s.Ended; err != nil && u.managed {
+			u.mu.Lock()
+			u.lost = fmt.Errorf("process %d, which serves instead of this one, has ended: %w", s.PID, err)
+			u.mu.Unlock()
+			u.stop()
+		}
+	}()
+	return s.PID, nil
+}
+
+// failed waits for an upgrade that is under way, and returns why this process ended early, if it did.
+func (u *upgrade) failed() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.lost
+}

@@ -1,0 +1,36 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUnit has systemd check the unit that we ship, and say how much it leaves open: 10 is a service without a unit's
+// care, and ours may be at 2.
+func TestUnit(t *testing.T) {
+	need(t, "systemd-analyze")
+	unit, err := os.ReadFile("../packaging/systemd/godwit-gateway.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It complains of programs that are not installed.
+	text := strings.ReplaceAll(string(unit), "/usr/local/bin/godwit", godwit(t))
+	path := filepath.Join(t.TempDir(), "godwit-gateway.service")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	analyze, _ := lookPath("systemd-analyze")
+	if out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", "--threshold=20", path).CombinedOutput()
+	if strings.Contains(string(out), "unrecognized option") {
+		t.Skip("systemd-analyze is older than version 250, and cannot rate a unit that is not loaded")
+	}
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
+	}
+}
