@@ -110,15 +110,19 @@ var watchSources = sync.OnceFunc(func() {
 
 // packageOf says which Debian package has a program.
 var packageOf = map[string]string{
-	"chromium": "chromium",
-	"curl":     "curl",
-	"ip":       "iproute2",
-	"nc":       "netcat-openbsd",
-	"nft":      "nftables",
-	"scp":      "openssh-client",
-	"ssh":      "openssh-client",
-	"sshd":     "openssh-server",
-	"unbound":  "unbound",
+	"chromium":   "chromium",
+	"curl":       "curl",
+	"ip":         "iproute2",
+	"nc":         "netcat-openbsd",
+	"ndpiReader": "libndpi-bin",
+	"nft":        "nftables",
+	"nmap":       "nmap",
+	"scp":        "openssh-client",
+	"ssh":        "openssh-client",
+	"sshd":       "openssh-server",
+	"testssl":    "testssl.sh",
+	"tshark":     "tshark",
+	"unbound":    "unbound",
 
 	"systemd-analyze": "systemd",
 }

@@ -41,6 +41,7 @@ type world struct {
 	dns  *nameServer
 	spy  *nameServer // the middle's resolver: who asks it for a name of ours has leaked it
 
+	endpoint                      string // what the gateway's access keys say
 	key                           string // the gateway's first access key
 	gatewayProcess, clientProcess *process
 }
@@ -50,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	needNamespaces(t)
 	need(t, "ip", "nft")
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), endpoint: net.JoinHostPort(gatewayAddr, gatewayPort)}
 	w.client, w.middle = newHost(t, "client"), newHost(t, "middle")
 	w.gateway, w.world = newHost(t, "gateway"), newHost(t, "world")
 	_, err := os.Stat("/proc/net/if_inet6")
@@ -271,7 +272,7 @@ func (w *world) eventually(what string, p *process, patience time.Duration, f fu
 func (w *world) initGateway() {
 	w.t.Helper()
 	out := w.gateway.run(w.t, "", godwit(w.t), "gateway", "init", "--json", "--state-dir", w.gatewayDir(),
-		"--endpoint", net.JoinHostPort(gatewayAddr, gatewayPort))
+		"--endpoint", w.endpoint)
 	var made struct {
 		Key string `json:"key"`
 	}

@@ -69,11 +69,7 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reply != nil {
-		marker, err := c.marker()
-		if err != nil {
-			return err
-		}
-		bufs, c.reply = c.reply.writes(marker, bufs), nil
+		return c.begin(bufs)
 	}
 	c.pipe.hold()
 	var err error
@@ -86,6 +82,22 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 		err = ferr
 	}
 	return err
+}
+
+// begin writes what a link of the gateway begins with. Each write is a segment of its own, as the website's are.
+func (c *conn) begin(bufs [][]byte) error {
+	marker, err := c.marker()
+	if err != nil {
+		return err
+	}
+	r := c.reply
+	c.reply = nil
+	for _, b := range r.writes(marker, bufs) {
+		if _, err := c.Conn.Write(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Write implements net.Conn.

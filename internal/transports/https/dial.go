@@ -3,18 +3,23 @@ package https
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	mrand "math/rand/v2"
 	"net"
 	"slices"
+	"strings"
+	"sync"
 	"syscall"
 
 	tls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -27,6 +32,9 @@ type Dialer struct {
 	Congestion string
 	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
 	Control func(network, address string, c syscall.RawConn) error
+
+	mu      sync.Mutex
+	cookies map[[sha256.Size]byte]int // how long the cookie for a gateway's key is in HEADERS, since the first one
 }
 
 // Transport implements transport.Dialer.
@@ -58,7 +66,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		}
 		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
 	}
-	if err := c.open(ep); err != nil {
+	if err := d.open(c, ep); err != nil {
 		tcp.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
 	}
@@ -106,28 +114,67 @@ func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
 }
 
 // open sends the request that knocks.
-func (c *conn) open(ep transport.Endpoint) error {
+func (d *Dialer) open(c *conn, ep transport.Endpoint) error {
 	knock, err := ep.Opener.Knock(c)
 	if err != nil {
 		return err
 	}
-	name, length := decoy.CookieFor(c.serverKey)
-	c.knock = make([]byte, base64.RawURLEncoding.DecodedLen(length))
-	if n := copy(c.knock, knock); n < len(knock) {
-		return fmt.Errorf("a knock of %d bytes: there is room for %d", len(knock), len(c.knock))
+	cookie, err := d.cookie(c.serverKey, knock)
+	if err != nil {
+		return err
 	}
-	rand.Read(c.knock[len(knock):])
+	_, value, _ := strings.Cut(cookie, "=")
+	if c.knock, err = base64.RawURLEncoding.DecodeString(value); err != nil {
+		return err
+	}
 	marker, err := c.marker()
 	if err != nil {
 		return err
 	}
 	c.entry = &entry{marker: marker, filler: ep.Opener}
-	for _, record := range chrome.Opening(authority(ep), name+"="+base64.RawURLEncoding.EncodeToString(c.knock)) {
+	for _, record := range chrome.Opening(authority(ep), cookie) {
 		if _, err := c.Write(record); err != nil { // each in a segment of its own, as a browser's are
 			return err
 		}
 	}
 	return nil
+}
+
+// cookie hides a knock in the gateway's cookie. A browser sends the same cookie every time, so its request is always of
+// the same length; a knock is another one every time, and HPACK writes letters in five to eight bits. So what follows the
+// knock is chosen to make up for that, as far as there is room.
+func (d *Dialer) cookie(key [sha256.Size]byte, knock []byte) (string, error) {
+	name, length := decoy.CookieFor(key)
+	b := make([]byte, base64.RawURLEncoding.DecodedLen(length))
+	if len(knock) > len(b) {
+		return "", fmt.Errorf("a knock of %d bytes: there is room for %d", len(knock), len(b))
+	}
+	rand.Read(b[copy(b, knock):])
+	cookie := []byte(name + "=" + base64.RawURLEncoding.EncodeToString(b))
+	size := func() int { return int(hpack.HuffmanEncodeLength(string(cookie))) }
+	want := d.cookieLen(key, name, length)
+	const short, long = 'a', 'X' // five and eight bits
+	for i := len(name) + 1 + (len(knock)+2)/3*4; i < len(cookie) && size() != want; i++ {
+		if cookie[i] = short; size() < want {
+			cookie[i] = long
+		}
+	}
+	return string(cookie), nil
+}
+
+// cookieLen draws how long a gateway's cookie is to be in HEADERS, once: about as long as most random ones are.
+func (d *Dialer) cookieLen(key [sha256.Size]byte, name string, length int) int {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cookies[key] == 0 {
+		if d.cookies == nil {
+			d.cookies = make(map[[sha256.Size]byte]int)
+		}
+		usual := hpack.HuffmanEncodeLength(name + "=" + strings.Repeat(alphabet, 1+length/len(alphabet))[:length])
+		d.cookies[key] = int(usual) + mrand.IntN(3) - 1
+	}
+	return d.cookies[key]
 }
 
 // authority is what a browser would name the website.

@@ -5,10 +5,12 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
@@ -48,7 +50,14 @@ func (s *shapes) pick() shape {
 	if len(s.all) == 0 {
 		return nil
 	}
-	return s.all[rand.IntN(len(s.all))]
+	picked := slices.Clone(s.all[rand.IntN(len(s.all))])
+	picked[0] += dateLen(time.Now()) - dateLen(s.at)
+	return picked
+}
+
+// dateLen is how long the date is in an answer's HEADERS: HPACK writes some digits in five bits and others in six.
+func dateLen(t time.Time) int {
+	return int(hpack.HuffmanEncodeLength(t.UTC().Format(http.TimeFormat)))
 }
 
 // look asks the website for its first page, as a browser would that has been there before.
@@ -67,17 +76,15 @@ func (s *shapes) look() {
 	}
 }
 
-// shapeOf has one answer from the website's HTTP/2 server, in memory.
+// shapeOf has one answer from the website's HTTP/2 server, in memory. The request follows the server's greeting, since a
+// link has greeted when it comes to answer: otherwise the server writes the answer's HEADERS together with it, at times.
 func shapeOf(website http.Handler, cookie string) shape {
 	near, far := net.Pipe()
 	defer near.Close()
 	near.SetDeadline(time.Now().Add(shapeTimeout))
 	go serveHTTP2(NewServer(website), far, website)
-	go func() {
-		for _, record := range chrome.Opening("localhost", cookie) {
-			near.Write(record)
-		}
-	}()
+	opening := chrome.Opening("localhost", cookie)
+	go near.Write(opening[0])
 	var found shape
 	var seen frames
 	greeted, total := false, 0
@@ -88,7 +95,9 @@ func shapeOf(website http.Handler, cookie string) shape {
 			return nil
 		}
 		if !greeted {
-			greeted = seen.feed(b[:n], isGreeted)
+			if greeted = seen.feed(b[:n], isGreeted); greeted {
+				go near.Write(opening[1])
+			}
 			continue
 		}
 		found = append(found, n)

@@ -1,0 +1,39 @@
+package https
+
+import (
+	"crypto/rand"
+	"testing"
+
+	"golang.org/x/net/http2/hpack"
+)
+
+// A browser's requests to a website are all of one length; so are nearly all of a client's to a gateway, whatever it
+// knocks with. The shortest cookies leave little room for that.
+func TestCookieLength(t *testing.T) {
+	t.Parallel()
+	const dialers, knocks, knockLen = 20, 200, 340 // with a device's certificate
+	alike := 0
+	for range dialers {
+		var d Dialer
+		var key [32]byte
+		rand.Read(key[:])
+		lengths := map[uint64]int{}
+		for range knocks {
+			knock := make([]byte, knockLen)
+			rand.Read(knock)
+			cookie, err := d.cookie(key, knock)
+			if err != nil {
+				t.Fatal(err)
+			}
+			lengths[hpack.HuffmanEncodeLength(cookie)]++
+		}
+		most := 0
+		for _, n := range lengths {
+			most = max(most, n)
+		}
+		alike += most
+	}
+	if alike < dialers*knocks*85/100 {
+		t.Errorf("of %d knocks %d are as long as most", dialers*knocks, alike)
+	}
+}
