@@ -239,6 +239,9 @@ func TestLostSessionsEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for w.g.Status().Attached == 0 { // its WELCOME comes a moment before it is attached
+		time.Sleep(time.Millisecond)
+	}
 	conn.Close()
 	for w.g.Status().Attached > 0 {
 		time.Sleep(time.Millisecond)

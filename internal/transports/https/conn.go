@@ -2,6 +2,7 @@ package https
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"net"
 	"sync"
 
@@ -142,11 +143,15 @@ func (c *conn) SetUnsentLimit(bytes int) { setUnsentLimit(c.pipe.Conn, bytes) }
 // Congestion implements transport.Tuned.
 func (c *conn) Congestion() string { return congestion(c.pipe.Conn) }
 
-// Close closes the connection without TLS's farewell: writing that could wait for a network that is gone, and what it
-// would tell, that all bytes came, the session knows better.
+// Close closes the connection. A gateway says TLS's farewell first, as the website's server does, if that need not wait
+// for a network that may be gone; a client, like the browser, does not. What it would tell, that all bytes came, the
+// session knows better.
 func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {
+		if t, ok := c.Conn.(*tls.Conn); ok && c.pipe.neverWaits() {
+			t.CloseWrite()
+		}
 		err = c.pipe.Close()
 		close(c.closed)
 	})

@@ -64,7 +64,7 @@ func Listen(tcp net.Listener, cfg ListenConfig) *Listener {
 	var name string
 	name, l.cookie = decoy.CookieFor(cfg.Key)
 	l.shapes = &shapes{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", l.cookie)}
-	l.shapes.look()
+	l.shapes.lookFirst()
 	config := &tls.Config{GetCertificate: cfg.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
 	if cfg.Challenge != nil {
 		config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { return cfg.Challenge(h), nil }

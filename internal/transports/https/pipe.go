@@ -67,6 +67,13 @@ func (p *pipe) backlog() bool {
 	return p.kept != nil
 }
 
+// neverWaits reports whether the next Write would return at once.
+func (p *pipe) neverWaits() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.drained != nil && p.raw != nil && p.err == nil && p.kept == nil
+}
+
 // wasFull reports whether TCP has not taken all since it was last asked.
 func (p *pipe) wasFull() bool {
 	p.mu.Lock()

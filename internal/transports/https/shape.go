@@ -60,6 +60,20 @@ func dateLen(t time.Time) int {
 	return int(hpack.HuffmanEncodeLength(t.UTC().Format(http.TimeFormat)))
 }
 
+// lookFirst looks, and waits for that only as long as a website takes that works: a proxy's may be down.
+func (s *shapes) lookFirst() {
+	s.looking = true
+	looked := make(chan struct{})
+	go func() {
+		s.look()
+		close(looked)
+	}()
+	select {
+	case <-looked:
+	case <-time.After(time.Second):
+	}
+}
+
 // look asks the website for its first page, as a browser would that has been there before.
 func (s *shapes) look() {
 	var all []shape
