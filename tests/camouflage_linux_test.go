@@ -18,7 +18,7 @@ import (
 
 var (
 	camouflage = flag.Int("camouflage", 12, "how many connections of each kind TestCamouflage compares")
-	idle       = flag.Duration("idle", 2*time.Second, "how long TestCamouflage watches a link that has nothing to carry")
+	idle       = flag.Duration("idle", 0, "how much longer TestCamouflage watches a link that has nothing to carry")
 	keepPcap   = flag.String("pcap", "", "directory to keep TestCamouflage's captures in")
 )
 
@@ -198,8 +198,9 @@ func (w *world) openLinks(x *wire, b *browser, c *capture) {
 	x.take()
 	for i := range (*camouflage + 1) / 2 {
 		p := w.startClient(w.key)
-		time.Sleep(time.Second + *idle) // the second link is dialled half a second after the first
+		time.Sleep(3 * time.Second) // the second link is dialled half a second after the first
 		until := time.Now()
+		time.Sleep(*idle) // what it says now and then, people can read
 		over := curlOver
 		if i%2 == 0 {
 			w.curlOK("--insecure", "--socks5-hostname", proxyAddr, chainURL)

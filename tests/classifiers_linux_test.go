@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// A labelled capture is what a classifier says of each connection, by the client's address.
+// labelled is what a classifier says of each connection, by the client's address.
 type labelled map[netip.AddrPort]string
 
 // sameLabels fails if a classifier says of links what it does not say of Chromium's visits to the same gateway.
