@@ -111,13 +111,16 @@ type site struct {
 	length int
 }
 
+// cookieAge is a month, in seconds: a browser that was closed in between still has the cookie, as a client always does.
+const cookieAge = 30 * 24 * 60 * 60
+
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := r.Cookie(s.cookie); err != nil && s.isPage(r.URL.Path) {
 		value := make([]byte, base64.RawURLEncoding.DecodedLen(s.length)+1)
 		rand.Read(value)
 		http.SetCookie(w, &http.Cookie{
 			Name: s.cookie, Value: base64.RawURLEncoding.EncodeToString(value)[:s.length],
-			Path: "/", Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+			Path: "/", MaxAge: cookieAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 		})
 	}
 	s.serve.ServeHTTP(w, r)
