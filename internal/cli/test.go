@@ -84,11 +84,11 @@ func (a *app) test(ctx context.Context, f testFlags, args []string) error {
 	switch {
 	case f.url == "" || dev != nil && !dev.InUse:
 	case dev != nil:
-		return usagef("flag --url: profile %q is up with this device: 'godwit down --profile %s' first, or fetch through its proxy",
-			profile, profile)
+		return usagef("flag --url: profile %q is up with this device: 'godwit down --profile %s' first, or fetch "+
+			"through its proxy", profile, profile)
 	case !f.enrol:
-		return usagef("flag --url: this machine has no device under this access key: 'godwit up' with it first, or give --enrol, " +
-			"which takes one of its places")
+		return usagef("flag --url: this machine has no device under this access key: 'godwit up' with it first, or give " +
+			"--enrol, which takes one of its places")
 	}
 	if !f.asJSON {
 		fmt.Fprintf(a.stdout, "Access key %s, from this machine\n", cfg.Key.ID)
@@ -108,8 +108,8 @@ func (a *app) test(ctx context.Context, f testFlags, args []string) error {
 		return err
 	}
 	if f.asJSON {
-		err = a.printJSON(testDoc{"godwit.test/1", a.version, began.UTC().Truncate(time.Second), cfg.Key.ID.String(), report})
-		if err != nil {
+		doc := testDoc{"godwit.test/1", a.version, began.UTC().Truncate(time.Second), cfg.Key.ID.String(), report}
+		if err := a.printJSON(doc); err != nil {
 			return err
 		}
 	}

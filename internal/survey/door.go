@@ -81,7 +81,8 @@ func (s *surveyor) door(ctx context.Context, ep accesskey.Endpoint, addr string,
 		skew := time.Since(time.Unix(int64(clock), 0)).Round(time.Second)
 		d.ClockSkew = skew.Seconds()
 		if skew.Abs() > clockTolerance {
-			s.check(ctx, e, Check{"clock", Warning, fmt.Sprintf("this machine's is %v off the gateway's", skew), "set the wrong one"})
+			s.check(ctx, e, Check{"clock", Warning, fmt.Sprintf("this machine's is %v off the gateway's", skew),
+				"set the wrong one"})
 		}
 	}
 	if refusal != nil {
@@ -189,12 +190,13 @@ func nextFrame(conn transport.Conn) (wire.Type, []byte, error) {
 func doorNext(err error) string {
 	switch {
 	case errors.Is(err, transport.ErrDoor):
-		return "the server holds the right TLS key and takes this key for a stranger's: the access key is of an earlier 'gateway " +
-			"init', or another web server answers with the gateway's TLS key; ask for a new access key"
+		return "the server holds the right TLS key and takes this key for a stranger's: the access key is of an earlier " +
+			"'gateway init', or another web server answers with the gateway's TLS key; ask for a new access key"
 	case errors.Is(err, transport.ErrPin):
 		return "another server than a moment ago answered: several share this address, or somebody sits in between"
 	}
-	return "a stranger is let through, and this is cut: ask whoever runs the gateway whether it runs, and try from another network"
+	return "a stranger is let through, and this is cut: ask whoever runs the gateway whether it runs, and try from " +
+		"another network"
 }
 
 // refused tells what the gateway's no means.
@@ -253,8 +255,9 @@ const (
 	upStep = 16 << 10
 	// upPings are the confirmations under way at most: a gateway that cannot send them at once drops some beyond that.
 	upPings = 64
-	// upWait is how long the last ones may take.
-	upWait = 5 * time.Second
+	// upWait is how long the last ones may take, upStall how long none may come.
+	upWait  = 5 * time.Second
+	upStall = 3 * time.Second
 	// upUnsent is how much may wait in the kernel, as with a session's links.
 	upUnsent = 128 << 10
 )
@@ -277,8 +280,8 @@ func (s *surveyor) speed(ctx context.Context, conn transport.Conn, e *Endpoint) 
 		}
 		if err != nil {
 			sp.Error = why(err)
-			s.check(ctx, e, Check{"round trip", Failed, why(err), "the gateway let the device in, and then the link broke: try again, " +
-				"and from another network"})
+			s.check(ctx, e, Check{"round trip", Failed, why(err), "the gateway let the device in, and then the link broke: " +
+				"try again, and from another network"})
 			return
 		}
 		all = append(all, time.Since(began))
@@ -295,22 +298,26 @@ func (s *surveyor) speed(ctx context.Context, conn transport.Conn, e *Endpoint) 
 		if err != nil {
 			sp.Error = why(err)
 		}
-		s.check(ctx, e, Check{"up", Failed, sp.Error, "small requests pass and larger ones do not: a firewall freezes what carries " +
-			"more, or the path drops large packets; try from another network"})
+		s.check(ctx, e, Check{"up", Failed, sp.Error, "small requests pass and larger ones do not: a firewall freezes " +
+			"what carries more, or the path drops large packets; try from another network"})
 		return
 	}
-	c := Check{"up", Good, fmt.Sprintf("%s (%s in %.1f s", amount(sp.Up, "bit/s"), amount(float64(sp.UpBytes), "B"), sp.UpSeconds), ""}
+	c := Check{Name: "up", Outcome: Good, Detail: fmt.Sprintf("%s (%s in %.1f s", amount(sp.Up, "bit/s"),
+		amount(float64(sp.UpBytes), "B"), sp.UpSeconds)}
 	if sp.Resent >= 0.001 {
 		c.Detail += fmt.Sprintf(", %.1f %% sent again", sp.Resent*100)
 	}
 	c.Detail += ")"
 	if err != nil {
 		sp.Error = why(err)
-		c.Outcome, c.Next = Warning, "the link broke meanwhile, which a client survives: "+why(err)
+		c = Check{"up", Warning, fmt.Sprintf("%s came through, and then no more: %s", amount(float64(sp.UpBytes), "B"),
+			why(err)), "a firewall cuts or freezes what carries more, or the network went: a client goes on over another link " +
+			"each time, slowly"}
 	}
 	s.check(ctx, e, c)
 	if s.URL == nil {
-		s.check(ctx, e, Check{"down", Skipped, "not measured: that needs a site that sends", "--url fetches one through the gateway"})
+		s.check(ctx, e, Check{"down", Skipped, "not measured: that needs a site that sends",
+			"--url fetches one through the gateway"})
 	}
 }
 
@@ -339,7 +346,8 @@ func (sp *Speed) upload(conn transport.Conn) error {
 		before = tuned.Measure()
 	}
 	began := time.Now()
-	conn.SetDeadline(began.Add(upTime + upWait))
+	end := began.Add(upTime + upWait)
+	conn.SetDeadline(end)
 	step := wire.AppendPadding(nil, upStep)
 	const most = upMost / upStep
 	var unanswered atomic.Int32
@@ -365,6 +373,11 @@ func (sp *Speed) upload(conn transport.Conn) error {
 	for ended := false; !ended; {
 		var t wire.Type
 		var body []byte
+		if stall := time.Now().Add(upStall); stall.Before(end) {
+			conn.SetReadDeadline(stall)
+		} else {
+			conn.SetReadDeadline(end)
+		}
 		if t, body, err = nextFrame(conn); err != nil {
 			break
 		}
@@ -387,6 +400,9 @@ func (sp *Speed) upload(conn transport.Conn) error {
 		}
 	}
 	if err != nil {
+		if timedOut(err) && !time.Now().Before(end) && steps > 0 {
+			err = nil // a queue on the way holds the rest; what was confirmed counts
+		}
 		conn.Close() // so that the sender ends
 		<-sent
 	}

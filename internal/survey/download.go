@@ -55,7 +55,8 @@ func (s *surveyor) download(ctx context.Context, ep accesskey.Endpoint, addr str
 		c.Detail = fmt.Sprintf("%s after %s: too little to tell a rate", amount(float64(d.Bytes), "B"),
 			took(d.First.duration()))
 	}
-	const next = "does the address work without the tunnel? The gateway does not reach its own network, nor what its settings forbid"
+	const next = "does the address work without the tunnel? The gateway does not reach its own network, nor what its " +
+		"settings forbid"
 	switch {
 	case err != nil:
 		d.Error = why(err)
@@ -94,13 +95,14 @@ func (s *surveyor) fetch(ctx context.Context, ep accesskey.Endpoint, addr string
 	if err != nil {
 		return err
 	}
-	tr := &http.Transport{DisableCompression: true, DialContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+	dial := func(ctx context.Context, _, addr string) (net.Conn, error) {
 		t, err := flow.ParseTarget(addr)
 		if err != nil {
 			return nil, err
 		}
 		return tunnel.Open(ctx, t, false)
-	}}
+	}
+	tr := &http.Transport{DialContext: dial, DisableCompression: true}
 	defer tr.CloseIdleConnections()
 	slow := time.AfterFunc(downTimeout, func() { cancel(context.DeadlineExceeded) })
 	defer slow.Stop()

@@ -116,9 +116,8 @@ func (s *surveyor) lookup(ctx context.Context, ep accesskey.Endpoint, e *Endpoin
 			text = dns.Err // without the name and the server
 		}
 		e.Lookup.Error = text
-		s.check(ctx, e, Check{"name", Failed, text,
-			"is this machine online, and the name right? If it is found elsewhere, this network's resolver hides it: use another " +
-				"resolver, or ask for a key with an address in it"})
+		s.check(ctx, e, Check{"name", Failed, text, "is this machine online, and the name right? If it is found elsewhere, " +
+			"this network's resolver hides it: use another one, or ask for a key with an address in it"})
 		return nil
 	}
 	for i, a := range addrs {
@@ -141,14 +140,16 @@ func (s *surveyor) connect(ctx context.Context, addr string, within time.Duratio
 }
 
 func noRoute(err error) bool {
-	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EHOSTUNREACH)
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) ||
+		errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
 // connectNext says what a connection that was not made can mean.
 func connectNext(err error, port string) string {
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nothing listens on port " + port + " there: on the gateway, 'godwit gateway status' tells whether it runs"
+		return "nothing listens on port " + port +
+			" there: on the gateway, 'godwit gateway status' tells whether it runs"
 	case timedOut(err):
 		return "the address is blocked from here, the machine is down, or its own firewall drops port " + port +
 			": try from another network, and 'godwit gateway status' on the gateway"

@@ -201,7 +201,8 @@ func (s *surveyor) endpoint(ctx context.Context, ep accesskey.Endpoint, e *Endpo
 	}
 	s.redirect(ctx, ep, addr, e)
 	if e.Certificate.Pin == pinOther {
-		s.check(ctx, e, Check{"door", Skipped, "not knocked at: nothing of the key is sent to whoever holds another key", ""})
+		s.check(ctx, e, Check{Name: "door", Outcome: Skipped,
+			Detail: "not knocked at: nothing of the key is sent to whoever holds another one"})
 		return
 	}
 	s.door(ctx, ep, addr, e)

@@ -430,6 +430,93 @@ func TestNoTLS(t *testing.T) {
 	}
 }
 
+// A link that freezes after some bytes, and one that is slow, are told apart.
+func TestUpload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for name, tt := range map[string]struct {
+		frozen  int // bytes up, from which on nothing passes
+		pace    int // bytes a second up; 0 is without limit
+		outcome Outcome
+	}{
+		"frozen": {frozen: 200_000, outcome: Warning},
+		"slow":   {pace: 300_000, outcome: Good},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			key := w.key(t, control.AccessKey{Name: name})
+			key.Endpoints[0].Port = between(t, key.Endpoints[0].Addr(), tt.frozen, tt.pace)
+			e := run(t, Config{Key: key, Enrol: true}).Endpoints[0]
+			for _, c := range e.Checks {
+				if c.Name == "up" {
+					if c.Outcome != tt.outcome || e.Speed.UpBytes == 0 || e.Speed.UpBytes > 8<<20 {
+						t.Errorf("%+v, %+v", c, e.Speed)
+					}
+					return
+				}
+			}
+			t.Errorf("the upload was not tried: %+v", e.Checks)
+		})
+	}
+}
+
+// between forwards to a gateway, and returns at which port.
+func between(t *testing.T, to string, frozen, pace int) uint16 {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var conns []net.Conn
+	wg.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			near.(*net.TCPConn).SetReadBuffer(64 << 10)
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			mu.Lock()
+			conns = append(conns, near, far)
+			mu.Unlock()
+			wg.Go(func() { io.Copy(near, far); near.Close() })
+			wg.Go(func() {
+				defer far.Close()
+				b := make([]byte, 16<<10)
+				for passed := 0; ; {
+					n, err := near.Read(b)
+					if err != nil {
+						return
+					}
+					if passed += n; frozen > 0 && passed > frozen {
+						continue
+					}
+					if pace > 0 {
+						time.Sleep(time.Duration(n) * time.Second / time.Duration(pace))
+					}
+					far.Write(b[:n])
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range conns {
+			c.Close()
+		}
+		mu.Unlock()
+		wg.Wait()
+	})
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
 // A name's addresses are shown, and one of them is enough.
 func TestName(t *testing.T) {
 	t.Parallel()

@@ -74,11 +74,13 @@ func (s *surveyor) visit(ctx context.Context, tcp net.Conn, ep accesskey.Endpoin
 		s.check(ctx, e, Check{"TLS", Failed, why(err), handshakeNext(err)})
 		return false
 	}
-	e.TLS = &TLS{Version: "1.3", Group: v.Group, PostQuantum: v.PostQuantum, Protocol: v.Protocol, Took: ms(v.Handshake)}
-	c := Check{"TLS", Good, fmt.Sprintf("1.3, %s, %s, after %s", v.Group, firstOf(v.Protocol, "no ALPN"), took(v.Handshake)), ""}
+	e.TLS = &TLS{Version: "1.3", Group: v.Group, PostQuantum: v.PostQuantum, Protocol: v.Protocol,
+		Took: ms(v.Handshake)}
+	c := Check{"TLS", Good, fmt.Sprintf("1.3, %s, %s, after %s", v.Group, firstOf(v.Protocol, "no ALPN"),
+		took(v.Handshake)), ""}
 	if !v.PostQuantum || v.Protocol != "h2" {
-		c.Outcome, c.Next = Failed, "a gateway has X25519MLKEM768 and h2: another server answers, or something in between that "+
-			"ends TLS itself"
+		c.Outcome, c.Next = Failed, "a gateway has X25519MLKEM768 and h2: another server answers, or something in "+
+			"between that ends TLS itself"
 	}
 	s.check(ctx, e, c)
 	s.certificate(ctx, v.Certificates, ep, e)
@@ -129,8 +131,8 @@ func (s *surveyor) certificate(ctx context.Context, chain []*x509.Certificate, e
 		s.check(ctx, e, Check{"pin", Good, "the gateway's next key, as the access key says", ""})
 	default:
 		s.check(ctx, e, Check{"pin", Failed, "whoever answers holds another key than the gateway",
-			"the gateway was set up anew (then ask for a new access key), the address belongs to somebody else now, or somebody " +
-				"sits in between; nothing of the access key was sent"})
+			"the gateway was set up anew (then ask for a new access key), the address belongs to somebody else now, or " +
+				"somebody sits in between; nothing of the access key was sent"})
 	}
 
 	host := firstOf(ep.Name, ep.Host)
@@ -151,8 +153,8 @@ func (s *surveyor) certificate(ctx context.Context, chain []*x509.Certificate, e
 	case left < 0:
 		c.Outcome, c.Next = Warning, look
 	case d.SelfSigned:
-		by, c.Outcome, c.Next = "self-signed", Warning,
-			"users do not mind, but few websites are: docs/certificates.md says how a gateway with a name gets one from a CA"
+		by, c.Outcome, c.Next = "self-signed", Warning, "users do not mind, but few websites are: docs/certificates.md "+
+			"says how a gateway with a name gets one from a CA"
 	case err != nil:
 		by, c.Outcome, c.Next = "by "+d.Issuer+", not trusted here: "+d.Distrust, Warning,
 			"users do not mind, but a browser warns its visitors"
