@@ -25,12 +25,6 @@ type identity struct {
 	until time.Time // when it ends
 }
 
-const (
-	keyFile  = "device.key"
-	certFile = "device.cert"
-	certKind = "godwit device certificate v1"
-)
-
 // loadIdentity reads the device's key and certificate, making the key where there is none.
 func loadIdentity(dir string) (*identity, error) {
 	id := &identity{dir: dir}
@@ -42,7 +36,7 @@ func loadIdentity(dir string) (*identity, error) {
 	if err := secretfile.Dir(dir); err != nil {
 		return nil, fmt.Errorf("the client's state directory: %w", err)
 	}
-	path := filepath.Join(dir, keyFile)
+	path := filepath.Join(dir, device.KeyFile)
 	id.key, err = device.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if id.key, err = device.New(rand.Reader); err == nil {
@@ -52,14 +46,14 @@ func loadIdentity(dir string) (*identity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the device's key: %w", err)
 	}
-	cert, err := secretfile.Read(filepath.Join(dir, certFile), certKind, device.CertificateSize)
+	cert, err := device.LoadCertificate(filepath.Join(dir, device.CertificateFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return nil, fmt.Errorf("the device's certificate: %w", err)
 	default:
 		if err := id.set(cert); err != nil {
-			return nil, fmt.Errorf("the device's certificate %s: %w", filepath.Join(dir, certFile), err)
+			return nil, fmt.Errorf("the device's certificate %s: %w", filepath.Join(dir, device.CertificateFile), err)
 		}
 	}
 	return id, nil
@@ -85,7 +79,7 @@ func (id *identity) store(cert []byte) error {
 	if id.dir == "" {
 		return nil
 	}
-	return secretfile.Write(filepath.Join(id.dir, certFile), certKind, cert)
+	return device.SaveCertificate(filepath.Join(id.dir, device.CertificateFile), cert)
 }
 
 // forget drops a certificate that no gateway takes any more, so that the device enrols again.
@@ -94,7 +88,7 @@ func (id *identity) forget() {
 	defer id.mu.Unlock()
 	id.cert = nil
 	if id.dir != "" {
-		os.Remove(filepath.Join(id.dir, certFile))
+		os.Remove(filepath.Join(id.dir, device.CertificateFile))
 	}
 }
 

@@ -161,7 +161,8 @@ func (a *app) root() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.logLevel, "log-level", "", "how much to log: debug, info, warn or error (GODWIT_LOG)")
 	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: text or json")
-	for _, cmd := range []*cobra.Command{a.upCmd(), a.downCmd(), a.statusCmd(), a.listCmd(), a.forgetCmd()} {
+	for _, cmd := range []*cobra.Command{a.upCmd(), a.downCmd(), a.statusCmd(), a.listCmd(), a.forgetCmd(),
+		a.testCmd()} {
 		cmd.GroupID = groupClient
 		root.AddCommand(cmd)
 	}

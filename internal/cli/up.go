@@ -106,11 +106,10 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 
 // chooseKey finds the key that is meant, and the profile: an argument, the environment, what is saved, what is typed.
 func (a *app) chooseKey(r *upRequest, args []string) (err error) {
-	arg := ""
-	if len(args) == 1 {
-		arg = takeArgument(args[0])
+	key, given, err := a.givenKey(args)
+	if err != nil {
+		return err
 	}
-	given := arg != "" || strings.TrimSpace(a.env(keyinput.Variable)) != ""
 	if r.profile == "" {
 		// A key that comes without a name is the default one, whatever others there are.
 		if r.profile = defaultProfile; !given {
@@ -122,13 +121,6 @@ func (a *app) chooseKey(r *upRequest, args []string) (err error) {
 	saved, savedErr := r.profiles.load(r.profile)
 	switch {
 	case given:
-		key, source, err := keyinput.Read(arg, a.stdin, a.env)
-		if errors.Is(err, accesskey.ErrTruncated) && source == "the argument" {
-			err = fmt.Errorf("%w; a shell cuts it at &: put it in single quotes", err)
-		}
-		if err != nil {
-			return err
-		}
 		r.key = key
 	case savedErr == nil:
 		r.key = saved
@@ -155,6 +147,22 @@ func (a *app) chooseKey(r *upRequest, args []string) (err error) {
 		r.save = true
 	}
 	return nil
+}
+
+// givenKey reads the key that the command line or the environment gives, if one does.
+func (a *app) givenKey(args []string) (key accesskey.Key, given bool, err error) {
+	arg := ""
+	if len(args) == 1 {
+		arg = takeArgument(args[0])
+	}
+	if arg == "" && strings.TrimSpace(a.env(keyinput.Variable)) == "" {
+		return key, false, nil
+	}
+	key, source, err := keyinput.Read(arg, a.stdin, a.env)
+	if errors.Is(err, accesskey.ErrTruncated) && source == "the argument" {
+		err = fmt.Errorf("%w; a shell cuts it at &: put it in single quotes", err)
+	}
+	return key, true, err
 }
 
 // askKey asks for the key at a terminal. What is typed is not shown.

@@ -88,6 +88,12 @@ func (g *Gateway) admit(ctx context.Context, visitor *link.Visitor) (a admission
 		g.count.enrolled.Add(1)
 		presented = cert
 	}
+	if len(presented) == 0 {
+		// Whoever only wants to know whether the door opens learns what the access key is worth, and takes no place of it.
+		if err := g.cfg.Control.Check(device.IDOf(h.DeviceKey[:]), visitor.KeyID, now); err != nil {
+			return a, nil, causeOf(err)
+		}
+	}
 	grant, err := g.cfg.Control.Authorize(presented, now)
 	renew := h.Flags&wire.HelloRenew != 0
 	if errors.Is(err, device.ErrExpired) && renew {

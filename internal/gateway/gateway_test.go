@@ -195,6 +195,28 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("no device", func(t *testing.T) {
+		for name, want := range map[string]wire.Cause{"good": wire.CauseProof, "revoked": wire.CauseKeyRevoked} {
+			k, err := w.dir.Control.AddKey(t.Context(), control.AccessKey{Name: name, MaxDevices: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name == "revoked" {
+				if err := w.dir.Control.RevokeKey(t.Context(), name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			stranger := w.visitor(t)
+			knock := stranger.knock(wire.SessionID{1}, 0)
+			knock.KeyID, knock.Secret, knock.Flags = k.ID, w.dir.Secrets.DoorSecret(k.ID), wire.HelloNew
+			if _, _, err := stranger.open(t, knock); cause(err) != want {
+				t.Errorf("%s: got %v", name, err)
+			}
+			if n, err := w.dir.Control.Devices(t.Context(), control.DeviceFilter{KeyID: k.ID}); err != nil || len(n) != 0 {
+				t.Errorf("%s: it took a place: %v, %v", name, n, err)
+			}
+		}
+	})
 	t.Run("a wrong door secret", func(t *testing.T) {
 		stranger := w.visitor(t)
 		knock := stranger.knock(wire.SessionID{1}, wire.HelloNew)

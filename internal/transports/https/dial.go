@@ -93,15 +93,9 @@ func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
 	if err != nil {
 		return err
 	}
-	var notTLS tls.RecordHeaderError
-	var alert tls.AlertError
 	switch err := t.HandshakeContext(ctx); {
-	case errors.As(err, &notTLS):
-		return transport.Reason("whoever answered does not speak TLS")
-	case errors.As(err, &alert):
-		return transport.Reason(alert.Error())
 	case err != nil:
-		return err
+		return reason(err)
 	case chrome.Group(t) != tls.X25519MLKEM768:
 		return transport.Reason("whoever answered knows no post-quantum key exchange")
 	}
@@ -111,6 +105,19 @@ func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
 	}
 	c.Conn, c.export = t, state.ExportKeyingMaterial
 	return nil
+}
+
+// reason says what a handshake failed of, where that can be said without an address.
+func reason(err error) error {
+	var notTLS tls.RecordHeaderError
+	var alert tls.AlertError
+	switch {
+	case errors.As(err, &notTLS):
+		return transport.Reason("whoever answered does not speak TLS")
+	case errors.As(err, &alert):
+		return transport.Reason(alert.Error())
+	}
+	return err
 }
 
 // open sends the request that knocks.

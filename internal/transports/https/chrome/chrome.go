@@ -124,6 +124,30 @@ func (h *HTTP2) navigation(authority, cookie string) []byte {
 	return b.Bytes()
 }
 
+// PlainRequest returns what Chrome writes on a connection without TLS, for a navigation to http://host/.
+func PlainRequest(host string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive\r\n", host)
+	for _, h := range [][2]string{{"upgrade-insecure-requests", "Upgrade-Insecure-Requests"},
+		{"user-agent", "User-Agent"}, {"accept", "Accept"}} {
+		fmt.Fprintf(&b, "%s: %s\r\n", h[1], profile().HTTP2.header(h[0]))
+	}
+	// Chrome takes br and zstd over TLS alone.
+	fmt.Fprintf(&b, "Accept-Encoding: gzip, deflate\r\nAccept-Language: %s\r\n\r\n",
+		profile().HTTP2.header("accept-language"))
+	return b.Bytes()
+}
+
+// header is the value of one of the navigation's fields.
+func (h *HTTP2) header(name string) string {
+	for _, line := range h.Headers {
+		if n, value, _ := field(line); n == name {
+			return value
+		}
+	}
+	return ""
+}
+
 // must is for writes to memory of what check has let pass.
 func must(err error) {
 	if err != nil {

@@ -1,6 +1,7 @@
 package chrome
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -14,6 +15,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -358,4 +360,17 @@ func readBack(t *testing.T, i int, record []byte) string {
 		}
 	}
 	return text.String()
+}
+
+// The request without TLS is one that a server reads, with the browser's name and none of what is for TLS alone.
+func TestPlainRequest(t *testing.T) {
+	t.Parallel()
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(PlainRequest("site.test:8080"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Host != "site.test:8080" || r.URL.Path != "/" || !strings.Contains(r.UserAgent(), " Chrome/") ||
+		r.Header.Get("Accept-Language") == "" || strings.Contains(r.Header.Get("Accept-Encoding"), "br") || len(r.Header) != 6 {
+		t.Errorf("%+v", r)
+	}
 }
