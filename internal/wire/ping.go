@@ -4,25 +4,27 @@ import "encoding/binary"
 
 // PING asks for a PONG with the same number on the same link.
 //
-//	+---------+
-//	| id (64) |
-//	+---------+
+//	+---------+--------------+
+//	| id (64) | ignored (40) |
+//	+---------+--------------+
+//
+// Both are as long as HTTP/2's PING: an idle link looks like an idle browser.
 
 // AppendPing appends a PING.
-func AppendPing(b []byte, id uint64) []byte {
-	at := len(b)
-	return end(binary.BigEndian.AppendUint64(begin(b, TypePing), id), at)
-}
+func AppendPing(b []byte, id uint64) []byte { return appendPing(b, TypePing, id) }
 
 // AppendPong appends a PONG.
-func AppendPong(b []byte, id uint64) []byte {
+func AppendPong(b []byte, id uint64) []byte { return appendPing(b, TypePong, id) }
+
+func appendPing(b []byte, t Type, id uint64) []byte {
 	at := len(b)
-	return end(binary.BigEndian.AppendUint64(begin(b, TypePong), id), at)
+	b = binary.BigEndian.AppendUint64(begin(b, t), id)
+	return end(append(b, 0, 0, 0, 0, 0), at)
 }
 
 // ParsePing parses the body of a PING or PONG.
 func ParsePing(body []byte) (id uint64, err error) {
-	if err := need(body, 8, "PING or PONG"); err != nil {
+	if err := need(body, 8+5, "PING or PONG"); err != nil {
 		return 0, err
 	}
 	return binary.BigEndian.Uint64(body), nil

@@ -77,8 +77,8 @@ var frames = []struct {
 	hex  string // the recorded image: a change here is a change of protocol
 	want any
 }{
-	{"ping", AppendPing(nil, 0x0102030405060708), "020000080102030405060708", uint64(0x0102030405060708)},
-	{"pong", AppendPong(nil, 1), "030000080000000000000001", uint64(1)},
+	{"ping", AppendPing(nil, 0x0102030405060708), "0200000d01020304050607080000000000", uint64(0x0102030405060708)},
+	{"pong", AppendPong(nil, 1), "0300000d00000000000000010000000000", uint64(1)},
 	{"ack", AppendAck(nil, Ack{Next: 5, Echo: 9, Delay: 1000, Ranges: []Range{{7, 9}, {11, 12}}}),
 		"0400003500000000000000050000000000000009000003e802" +
 			"00000000000000070000000000000009000000000000000b000000000000000c",
