@@ -58,7 +58,7 @@ func TestFlood(t *testing.T) {
 		times := stop()
 		t.Logf("%d flights in %v, memory %+.1f MiB, %s", sent, took.Round(time.Second),
 			float64(w.resident()-before)/(1<<20), summary(times))
-		if grown := w.resident() - before; grown > mostGrowth {
+		if grown := w.resident() - before; grown > mostGrowth && !raceEnabled { // the detector has shadows of all memory
 			t.Errorf("the gateway has grown by %.1f MiB", float64(grown)/(1<<20))
 		}
 	})
@@ -78,7 +78,7 @@ func TestFlood(t *testing.T) {
 		grown := w.resident() - before
 		t.Logf("%d half-open, memory %+.1f MiB, %s", len(held), float64(grown)/(1<<20),
 			summary(times))
-		if grown > mostGrowth {
+		if grown > mostGrowth && !raceEnabled {
 			t.Errorf("the gateway has grown by %.1f MiB", float64(grown)/(1<<20))
 		}
 	})

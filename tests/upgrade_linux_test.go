@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 // upgradable makes a world whose gateway runs from a file of its own, without a terminal, with a client
 // connected. manager is what the service manager hears.
 func upgradable(t *testing.T) (w *world, binary string, manager *net.UnixConn) {
+	// What is caught here is not ignored by those started from here, as it would be under nohup.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	t.Helper()
 	needGodwit(t)
 	w = newWorld(t)
@@ -181,6 +184,11 @@ func TestUpgrade(t *testing.T) {
 
 	var strangers sync.WaitGroup
 	stop := make(chan struct{})
+	halt := sync.OnceFunc(func() {
+		close(stop)
+		strangers.Wait()
+	})
+	t.Cleanup(halt) // a goroutine must not outlive a test that has failed
 	came := 0
 	strangers.Go(func() {
 		for {
@@ -236,8 +244,7 @@ func TestUpgrade(t *testing.T) {
 	if err := later.says("between"); err != nil {
 		t.Errorf("the WebSocket of the second process: %v", err)
 	}
-	close(stop)
-	strangers.Wait()
+	halt()
 	t.Logf("%d visitors came meanwhile", came)
 
 	select {
