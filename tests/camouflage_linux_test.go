@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -380,8 +381,8 @@ func (c *capture) visitor(t *testing.T, name string, kinds ...string) *visitor {
 	return v
 }
 
-// compareRecords asks of each link whether some visit of Chromium's has the same first records, in both directions, and
-// of each record whether it is as much alone in its segment.
+// compareRecords asks of each link whether some visit of Chromium's has the same first records from the client, and has
+// had each of those from the server; and of each record whether it is about as often alone in its segment.
 func (c *capture) compareRecords(t *testing.T) {
 	odd := map[*watched]string{}
 	for _, up := range []bool{true, false} {
@@ -395,14 +396,22 @@ func (c *capture) compareRecords(t *testing.T) {
 				break
 			}
 			fmt.Fprintf(&table, "%4d  %-40s %-40s %s\n", i+1, c.place(newVisitors, up, i), want, got)
-			if len(want.at) > 0 && len(got.at) > 0 && want.mostlyAlone() != got.mostlyAlone() {
-				t.Errorf("record %d %s: Chromium's mostly share a segment: %v, ours: %v", i+1, way, !want.mostlyAlone(),
-					!got.mostlyAlone())
+			if len(want.at) > 0 && len(got.at) > 0 && math.Abs(want.alone()-got.alone()) > 0.9 {
+				t.Errorf("record %d %s is alone in its segment in %.0f %% of Chromium's visits, in %.0f %% of links", i+1, way,
+					100*want.alone(), 100*got.alone())
 			}
 		}
 		t.Log(table.String())
 		for _, link := range c.conns[links] {
 			ours := c.marks(link, up)
+			if !up { // a server's goroutines race, at both: what it writes in one record or in two is a matter of moments
+				for i, m := range ours {
+					if !c.seen(m, i) {
+						odd[link] += fmt.Sprintf(" record %d from the server: %v", i+1, m)
+					}
+				}
+				continue
+			}
 			if !slices.ContainsFunc(c.conns[returning], func(visit *watched) bool {
 				return begins(c.marks(visit, up), ours, up)
 			}) {
@@ -410,7 +419,7 @@ func (c *capture) compareRecords(t *testing.T) {
 			}
 		}
 	}
-	// A server's goroutines race, and on a busy machine some that are tired come late.
+	// On a busy machine some that are tired come late.
 	if n := len(c.conns[links]); len(odd) > max(1, n/10) {
 		t.Errorf("%d of %d links have first records that no visit of Chromium's has: %v", len(odd), n,
 			slices.Collect(maps.Values(odd)))
@@ -459,14 +468,29 @@ func (c *capture) place(kind string, up bool, i int) place {
 	return p
 }
 
-func (p place) mostlyAlone() bool {
+// seen reports whether Chromium has had such a record from the server there, or a place before or after it.
+func (c *capture) seen(m mark, at int) bool {
+	for _, kind := range []string{newVisitors, returning} {
+		for i := max(0, at-1); i <= at+1; i++ {
+			for _, had := range c.place(kind, false, i).at {
+				if d := m.size - had.size; max(d, -d) <= spread(false, at) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// alone is the share of records that have a segment of their own.
+func (p place) alone() float64 {
 	n := 0
 	for _, m := range p.at {
 		if m.alone {
 			n++
 		}
 	}
-	return n > len(p.at)/2
+	return float64(n) / float64(max(1, len(p.at)))
 }
 
 func (p place) String() string {
@@ -485,7 +509,7 @@ func (p place) String() string {
 		}
 		s = append(s, one)
 	}
-	if !p.mostlyAlone() {
+	if p.alone() <= 0.5 {
 		s = append(s, "s")
 	}
 	return strings.Join(s, " ")
