@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -200,9 +201,18 @@ func (l *Link) failLocked(err error) {
 			s.probeEvery = max(s.probeEvery/2, probeMin)
 		}
 	}
-	s.log.Debug("link ended", "link", l.id, "transport", l.opt.Transport, "cause", err)
+	s.log.Debug("link ended", "link", l.id, "transport", l.opt.Transport, "cause", withoutAddress(err))
 	s.kickLocked()
 	s.changedLocked()
+}
+
+// withoutAddress is an error's text, but for the addresses of both ends that the net package puts into it.
+func withoutAddress(err error) string {
+	text := err.Error()
+	for op := (*net.OpError)(nil); errors.As(err, &op); err = op.Err {
+		text = op.Err.Error()
+	}
+	return text
 }
 
 // moveLocked puts every unacknowledged frame of l in line to be sent again elsewhere.
