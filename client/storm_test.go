@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,11 +26,12 @@ func TestNoStorm(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			cert, err := w.dir.TLS.Certificate(nil)
+			certificates, err := w.dir.Certificates(logger(t))
 			if err != nil {
 				t.Fatal(err)
 			}
-			l, err := tls.Listen("tcp", w.dir.Settings.Listen[0], &tls.Config{Certificates: []tls.Certificate{cert}})
+			l, err := tls.Listen("tcp", w.dir.Settings.Listen[0], &tls.Config{GetCertificate: certificates.GetCertificate,
+				NextProtos: []string{"h2"}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,6 +59,8 @@ func TestNoStorm(t *testing.T) {
 			}
 			if st := c.Status(); st.State == client.Connected || st.Error == "" {
 				t.Errorf("status %+v", st)
+			} else if !strings.HasPrefix(st.Error, "https: door: ") {
+				t.Errorf("%s: the handshake was to pass", st.Error)
 			}
 		})
 	}
