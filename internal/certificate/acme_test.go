@@ -1,6 +1,7 @@
 package certificate
 
 import (
+	"crypto"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,6 +20,16 @@ import (
 
 func pinOf(c *x509.Certificate) [sha256.Size]byte { return sha256.Sum256(c.RawSubjectPublicKeyInfo) }
 
+// pinOfKey is what access keys carry of a key.
+func pinOfKey(t *testing.T, key crypto.Signer) [sha256.Size]byte {
+	t.Helper()
+	spki, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sha256.Sum256(spki)
+}
+
 // A CA that really comes and looks gives a certificate, by each of the three ways.
 func TestObtain(t *testing.T) {
 	t.Parallel()
@@ -35,14 +46,14 @@ func TestObtain(t *testing.T) {
 			m := mustNew(t, cfg)
 			w.serve(t, m, ways.http, ways.alpn)
 			before := w.leaf(t, "vpn.gw.example")
-			if before.Issuer.CommonName != "vpn.gw.example" || pinOf(before) != m.Pin() {
+			if before.Issuer.CommonName != "vpn.gw.example" || pinOf(before) != pinOfKey(t, m.cfg.Key) {
 				t.Errorf("before the CA was asked: %v", before.Issuer)
 			}
 			stop := run(t, m)
 			eventually(t, "a certificate", func() bool { return !m.Status().Certificates[0].SelfSigned })
 			stop()
 			for _, sni := range []string{"vpn.gw.example", "", "other.example"} {
-				if got := w.leaf(t, sni); pinOf(got) != m.Pin() || got.VerifyHostname("vpn.gw.example") != nil {
+				if got := w.leaf(t, sni); pinOf(got) != pinOfKey(t, m.cfg.Key) || got.VerifyHostname("vpn.gw.example") != nil {
 					t.Errorf("for server name %q: %v", sni, got.DNSNames)
 				}
 			}
@@ -72,7 +83,7 @@ func TestObtainAddress(t *testing.T) {
 	w.serve(t, m, false, true)
 	m.work(t.Context())
 	got := w.leaf(t, "")
-	if got.VerifyHostname("127.0.0.1") != nil || got.NotAfter.Sub(got.NotBefore) > 7*24*time.Hour || pinOf(got) != m.Pin() {
+	if got.VerifyHostname("127.0.0.1") != nil || got.NotAfter.Sub(got.NotBefore) > 7*24*time.Hour || pinOf(got) != pinOfKey(t, m.cfg.Key) {
 		t.Errorf("%v, %v, %+v", got.IPAddresses, got.NotAfter, m.Status())
 	}
 }
@@ -104,7 +115,7 @@ func TestRenewAndRestart(t *testing.T) {
 	s.next = time.Now()
 	m.work(t.Context())
 	second := w.leaf(t, "a.gw.example")
-	if second.SerialNumber.Cmp(first.SerialNumber) == 0 || pinOf(second) != pinOf(first) || pinOf(second) != m.Pin() {
+	if second.SerialNumber.Cmp(first.SerialNumber) == 0 || pinOf(second) != pinOf(first) || pinOf(second) != pinOfKey(t, m.cfg.Key) {
 		t.Errorf("after renewal: %+v", m.Status())
 	}
 
@@ -135,7 +146,7 @@ func TestCADown(t *testing.T) {
 	m := mustNew(t, w.config(t, t.TempDir(), newKey(t), "vpn.gw.example"))
 	w.serve(t, m, true, true)
 	m.work(t.Context())
-	if got := w.leaf(t, "vpn.gw.example"); got.Issuer.CommonName != "vpn.gw.example" || pinOf(got) != m.Pin() {
+	if got := w.leaf(t, "vpn.gw.example"); got.Issuer.CommonName != "vpn.gw.example" || pinOf(got) != pinOfKey(t, m.cfg.Key) {
 		t.Errorf("it serves %v", got.Issuer)
 	}
 	st := m.Status()
@@ -213,7 +224,7 @@ func TestChallengesAndStrangers(t *testing.T) {
 			}
 		}
 		if s, err := w.hello(t, "vpn.gw.example", acmez.ACMETLS1Protocol, "h2"); err != nil || s.NegotiatedProtocol != "h2" ||
-			pinOf(s.PeerCertificates[0]) != m.Pin() {
+			pinOf(s.PeerCertificates[0]) != pinOfKey(t, m.cfg.Key) {
 			t.Errorf("%s, with both protocols: %v, %v", when, s.NegotiatedProtocol, err)
 		}
 	}
@@ -240,7 +251,7 @@ func TestChallengesAndStrangers(t *testing.T) {
 		}
 	}
 	if s, err := w.hello(t, "vpn.gw.example", acmez.ACMETLS1Protocol); err != nil ||
-		s.NegotiatedProtocol != acmez.ACMETLS1Protocol || pinOf(s.PeerCertificates[0]) == m.Pin() {
+		s.NegotiatedProtocol != acmez.ACMETLS1Protocol || pinOf(s.PeerCertificates[0]) == pinOfKey(t, m.cfg.Key) {
 		t.Errorf("the challenge by TLS: %v", err)
 	}
 	for _, s := range []acmez.Solver{byHTTP, byALPN} {

@@ -16,9 +16,7 @@ package certificate
 import (
 	"context"
 	"crypto"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,7 +59,6 @@ type Config struct {
 // Manager has the certificate for every TLS handshake. All methods may be called at any time, also before Run and after.
 type Manager struct {
 	cfg        Config
-	pin        [sha256.Size]byte
 	challenges challenges
 	httpWired  atomic.Bool // HTTPHandler has been called
 
@@ -104,11 +101,7 @@ func New(cfg Config) (*Manager, error) {
 			return nil, fmt.Errorf("certificate: %q is neither a name in ASCII and lower case (xn--…) nor an address", n)
 		}
 	}
-	spki, err := x509.MarshalPKIXPublicKey(cfg.Key.Public())
-	if err != nil {
-		return nil, err
-	}
-	m := &Manager{cfg: cfg, pin: sha256.Sum256(spki)}
+	m := &Manager{cfg: cfg}
 	sets := [][]string{cfg.Names}
 	switch cfg.Mode {
 	case Self, Files:
@@ -129,6 +122,7 @@ func New(cfg Config) (*Manager, error) {
 	now := time.Now()
 	for _, names := range sets {
 		s := &slot{names: names}
+		var err error
 		if s.self, err = m.selfSigned(names, now); err != nil {
 			return nil, err
 		}
@@ -165,9 +159,6 @@ func ValidName(n string) bool {
 func fileName(n string) string { return strings.ReplaceAll(n, ":", "_") + ".pem" }
 
 func (m *Manager) acmeFile(n string) string { return filepath.Join(m.cfg.Dir, "acme", fileName(n)) }
-
-// Pin is the SHA-256 of the key's SubjectPublicKeyInfo, as access keys carry it.
-func (m *Manager) Pin() [sha256.Size]byte { return m.pin }
 
 // GetCertificate is for tls.Config: the certificate for the name that the client asks for, else for the address that it
 // came to, else the first, as web servers do.

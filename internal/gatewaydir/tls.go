@@ -6,13 +6,10 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"path/filepath"
 	"time"
@@ -141,24 +138,4 @@ func loadKey(path, kind string) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("%q: %w", path, err)
 	}
 	return key, nil
-}
-
-// Certificate makes a certificate for the key, signed by itself: clients go by the pin.
-func (t TLSKeys) Certificate(names []string) (tls.Certificate, error) {
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 126))
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	now := time.Now()
-	template := &x509.Certificate{
-		SerialNumber: serial, NotBefore: now.Add(-24 * time.Hour), NotAfter: now.AddDate(1, 0, 0), DNSNames: names,
-	}
-	if len(names) > 0 {
-		template.Subject = pkix.Name{CommonName: names[0]}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, t.key.Public(), t.key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("making the gateway's certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: t.key}, nil
 }
