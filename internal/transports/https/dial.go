@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -214,32 +213,30 @@ const maxSkipped = 4 << 10
 
 // pass reads up to the marker and the rest of its frame.
 func (c *conn) pass() error {
-	var head [headLen]byte
 	for skipped := 0; skipped < maxSkipped; {
-		if _, err := io.ReadFull(c.Conn, head[:]); err != nil {
+		head, err := http2.ReadFrameHeader(c.Conn)
+		if err != nil {
 			return err
 		}
-		length := int(binary.BigEndian.Uint32(head[:]) >> 8)
-		kind, flags, stream := http2.FrameType(head[3]), http2.Flags(head[4]), binary.BigEndian.Uint32(head[5:])
-		if length > 16<<10 {
+		if head.Length > 16<<10 {
 			return errDoor
 		}
-		body := make([]byte, length)
+		body := make([]byte, head.Length)
 		if _, err := io.ReadFull(c.Conn, body); err != nil {
 			return err
 		}
-		skipped += headLen + length
+		skipped += headLen + len(body)
 		switch {
-		case kind == http2.FrameHeaders && stream == 1:
-			if length < markerLen || subtle.ConstantTimeCompare(body[:markerLen], c.entry.marker) == 0 {
+		case head.Type == http2.FrameHeaders && head.StreamID == 1:
+			if len(body) < markerLen || subtle.ConstantTimeCompare(body[:markerLen], c.entry.marker) == 0 {
 				return errDoor
 			}
 			return nil
-		case kind == http2.FrameSettings && !flags.Has(http2.FlagSettingsAck) && !c.entry.acked:
+		case head.Type == http2.FrameSettings && !head.Flags.Has(http2.FlagSettingsAck) && !c.entry.acked:
 			// A browser acknowledges now, in a record of its own. Behind the door that would mean nothing.
 			c.entry.acked = true
 			c.WriteBatch([][]byte{c.entry.filler.AppendFiller(nil, chrome.SettingsAckLen)})
-		case kind == http2.FrameSettings, kind == http2.FrameWindowUpdate:
+		case head.Type == http2.FrameSettings, head.Type == http2.FrameWindowUpdate:
 		default:
 			return errDoor
 		}

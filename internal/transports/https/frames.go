@@ -1,13 +1,19 @@
 package https
 
 import (
-	"encoding/binary"
+	"bytes"
 
 	"golang.org/x/net/http2"
 )
 
 // headLen is the length of an HTTP/2 frame's header: length (24), type (8), flags (8), stream (32) (RFC 9113 §4.1).
 const headLen = 9
+
+// parseHead reads a header that is all there.
+func parseHead(head [headLen]byte) http2.FrameHeader {
+	h, _ := http2.ReadFrameHeader(bytes.NewReader(head[:])) // fails for want of bytes alone
+	return h
+}
 
 // frames follows HTTP/2 frames in bytes that come in any pieces.
 type frames struct {
@@ -29,8 +35,9 @@ func (f *frames) feed(p []byte, is func(http2.FrameType, http2.Flags) bool) bool
 		if f.n < headLen {
 			break
 		}
-		f.n, f.left = 0, int(binary.BigEndian.Uint32(f.head[:])>>8)
-		if is(http2.FrameType(f.head[3]), http2.Flags(f.head[4])) {
+		h := parseHead(f.head)
+		f.n, f.left = 0, int(h.Length)
+		if is(h.Type, h.Flags) {
 			return true
 		}
 	}

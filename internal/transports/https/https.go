@@ -14,13 +14,16 @@
 // From the request and the marker on the connection carries the link's bytes as they are, without HTTP/2's frames. If
 // the knock does not open the door the request is one to the website, and is answered as such.
 //
-//	dial.go    the client's end, and what it skips until the marker
-//	listen.go  the gateway's end: the website's server
-//	tap.go     how a connection is taken from it
-//	watch.go   what is looked for in what it reads
-//	shape.go   how long the records are that the website would answer with
-//	conn.go    the connection that a link gets
-//	pipe.go    batches between TLS and TCP
+//	dial.go      the client's end, and what it skips until the marker
+//	listen.go    the gateway's end: the website's server
+//	visitors.go  how many it has room for
+//	tap.go       how a connection is taken from it
+//	watch.go     what is looked for in what it reads
+//	shape.go     how long the records are that the website would answer with
+//	frames.go    HTTP/2's frames, as far as all these have to know them
+//	conn.go      the connection that a link gets
+//	pipe.go      batches between TLS and TCP
+//	look.go      a visit to the website and no more
 package https
 
 import (

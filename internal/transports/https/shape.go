@@ -1,7 +1,7 @@
 package https
 
 import (
-	"encoding/binary"
+	"bytes"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -171,8 +171,8 @@ func (r *reply) writes(marker []byte, bufs [][]byte) [][]byte {
 
 // appendMarker appends the marker in a frame that an HTTP/2 client would take for the answer's HEADERS.
 func appendMarker(b, marker []byte, extra int) []byte {
-	b = append(b, 0, 0, 0, byte(http2.FrameHeaders), byte(http2.FlagHeadersEndHeaders))
-	binary.BigEndian.PutUint16(b[len(b)-4:], uint16(markerLen+extra))
-	b = binary.BigEndian.AppendUint32(b, 1)
-	return append(append(b, marker...), make([]byte, extra)...)
+	buf := bytes.NewBuffer(b)
+	http2.NewFramer(buf, nil).WriteHeaders(http2.HeadersFrameParam{ // to memory, and short: it cannot fail
+		StreamID: 1, BlockFragment: append(slices.Clone(marker), make([]byte, extra)...), EndHeaders: true})
+	return buf.Bytes()
 }

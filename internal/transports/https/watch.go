@@ -2,7 +2,6 @@ package https
 
 import (
 	"encoding/base64"
-	"encoding/binary"
 	"strings"
 
 	"golang.org/x/net/http2"
@@ -95,16 +94,15 @@ func (w *watch) stop() { w.state, w.block = watchOver, nil }
 
 // begin decides what the frame is whose header is complete.
 func (w *watch) begin() {
-	length := int(w.head[0])<<16 | int(w.head[1])<<8 | int(w.head[2])
-	kind, flags := http2.FrameType(w.head[3]), http2.Flags(w.head[4])
-	stream := binary.BigEndian.Uint32(w.head[5:]) & (1<<31 - 1)
+	h := parseHead(w.head)
+	length := int(h.Length)
 	switch {
-	case (kind == http2.FrameSettings || kind == http2.FrameWindowUpdate) && stream == 0 && length < maxWatched:
+	case (h.Type == http2.FrameSettings || h.Type == http2.FrameWindowUpdate) && h.StreamID == 0 && length < maxWatched:
 		if w.left, w.state = length, inBody; length == 0 {
 			w.state = inHead
 		}
-	case kind == http2.FrameHeaders && stream == 1 && flags.Has(http2.FlagHeadersEndHeaders) &&
-		!flags.Has(http2.FlagHeadersPadded) && length >= w.knockLen*5/8 && length <= maxBlock:
+	case h.Type == http2.FrameHeaders && h.StreamID == 1 && h.Flags.Has(http2.FlagHeadersEndHeaders) &&
+		!h.Flags.Has(http2.FlagHeadersPadded) && length >= w.knockLen*5/8 && length <= maxBlock:
 		w.left, w.state, w.block = length, inHeaders, make([]byte, 0, length)
 	default: // a header block that is too short for a knock is not even decoded
 		w.stop()
@@ -114,7 +112,7 @@ func (w *watch) begin() {
 // find decodes the header block and returns the first cookie that is as long as a knock and spelt as one.
 func (w *watch) find() (knock []byte) {
 	block := w.block
-	if http2.Flags(w.head[4]).Has(http2.FlagHeadersPriority) {
+	if parseHead(w.head).Flags.Has(http2.FlagHeadersPriority) {
 		if len(block) < 5 {
 			return nil
 		}
