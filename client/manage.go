@@ -20,9 +20,6 @@ import (
 )
 
 const (
-	// dialSpacing is the least time between two dials: parallel and hasty ones are what a firewall looks for
-	// (more than three within some 400 ms get an address frozen for minutes in one country).
-	dialSpacing = 450 * time.Millisecond
 	// maxBackoff bounds the wait between dials that fail.
 	maxBackoff = time.Minute
 	// quotaSpread is how long after the moment that a gateway named a client whose quota was used up asks again, at most.
@@ -339,7 +336,7 @@ func (c *Client) takeRefusal() error {
 		return nil
 	}
 	c.log.Info("the gateway refused a link", "cause", r.Error())
-	wait := max(time.Duration(r.Retry)*time.Second, dialSpacing)
+	wait := max(time.Duration(r.Retry)*time.Second, transport.DialSpacing)
 	switch r.Cause {
 	case wire.CauseSessionUnknown:
 		// Either way sessionNow begins another. If links work the gateway is being replaced: the old process still carries
@@ -388,7 +385,7 @@ func (c *Client) failedLocked(err error) {
 
 // spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
 func (c *Client) spaceLocked() {
-	wait := min(dialSpacing<<min(c.attempts, 10), maxBackoff)
+	wait := min(transport.DialSpacing<<min(c.attempts, 10), maxBackoff)
 	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
 		c.nextDial = next
 	}

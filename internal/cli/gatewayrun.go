@@ -234,6 +234,15 @@ func exitIsEntry(endpoints []string, exits ...netip.Addr) *bool {
 	return new(bool)
 }
 
+// findGateway finds the process that runs there.
+func findGateway(paths gatewaydir.Paths) (*local.Peer, error) {
+	p, err := local.Find(paths.State, gatewayProcess)
+	if errors.Is(err, local.ErrNotRunning) {
+		err = fmt.Errorf("no gateway runs in %q: %w", paths.State, local.ErrNotRunning)
+	}
+	return p, err
+}
+
 func (a *app) gatewayStatusCmd() *cobra.Command {
 	var f gatewayFlags
 	var asJSON, watch bool
@@ -244,13 +253,7 @@ func (a *app) gatewayStatusCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			ask := func() (*local.Peer, error) {
-				p, err := local.Find(paths.State, gatewayProcess)
-				if errors.Is(err, local.ErrNotRunning) {
-					err = fmt.Errorf("no gateway runs in %q: %w", paths.State, local.ErrNotRunning)
-				}
-				return p, err
-			}
+			ask := func() (*local.Peer, error) { return findGateway(paths) }
 			return showStatus(cmd.Context(), a, ask, asJSON, watch, printGateway)
 		},
 	}

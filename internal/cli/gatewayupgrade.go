@@ -31,10 +31,8 @@ SIGHUP does the same, unless the gateway runs in a terminal.`,
 			if err != nil {
 				return err
 			}
-			p, err := local.Find(paths.State, gatewayProcess)
-			if errors.Is(err, local.ErrNotRunning) {
-				return fmt.Errorf("no gateway runs in %q: %w", paths.State, local.ErrNotRunning)
-			} else if err != nil {
+			p, err := findGateway(paths)
+			if err != nil {
 				return err
 			}
 			pid, err := p.Upgrade(cmd.Context())

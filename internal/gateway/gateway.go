@@ -190,7 +190,7 @@ func (g *Gateway) leave(ctx context.Context) error {
 			}
 		}
 	}
-	for _, v := range g.guests(func(*guest) bool { return true }) {
+	for _, v := range g.guests(everyone) {
 		v.session.Drain(time.Until(g.drainBy))
 	}
 	wg.Wait()
@@ -199,7 +199,7 @@ func (g *Gateway) leave(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
-			if len(g.guests(func(*guest) bool { return true })) == 0 {
+			if len(g.guests(everyone)) == 0 {
 				return errDrained
 			}
 		case <-ctx.Done():
@@ -221,7 +221,7 @@ func (g *Gateway) stop() {
 	g.stopping = true
 	g.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, v := range g.guests(func(*guest) bool { return true }) {
+	for _, v := range g.guests(everyone) {
 		wg.Go(func() {
 			v.session.Drain(0)
 			v.session.Close(flow.CodeSessionLost)
@@ -272,6 +272,8 @@ func (g *Gateway) revoked(devices []device.ID, keys [][8]byte) {
 		go v.session.Close(flow.CodeSessionLost)
 	}
 }
+
+func everyone(*guest) bool { return true }
 
 // guests returns the sessions that match.
 func (g *Gateway) guests(match func(*guest) bool) []*guest {

@@ -27,7 +27,7 @@ type Status struct {
 
 // Status returns the gateway's state.
 func (g *Gateway) Status() Status {
-	guests := g.guests(func(*guest) bool { return true })
+	guests := g.guests(everyone)
 	st := Status{
 		Since: g.began, Sessions: len(guests), Memory: g.pool.Used(), MemoryMax: g.pool.Limit(),
 		Admitted: g.count.admitted.Load(), Refused: g.count.refused.Load(),

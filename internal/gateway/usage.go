@@ -76,7 +76,7 @@ func (u *usage) giveBack(due []control.Traffic) {
 // addUsage adds what was carried to control's totals, for all devices in one transaction, or keeps it. Control then
 // says by way of revoked which access keys have reached their limits.
 func (g *Gateway) addUsage(ctx context.Context) {
-	for _, v := range g.guests(func(*guest) bool { return true }) {
+	for _, v := range g.guests(everyone) {
 		g.usage.take(v)
 	}
 	due := g.usage.takeDue()

@@ -7,8 +7,8 @@
 //
 // The lock is the kernel's, so that nothing is left of a process that was killed: whoever takes the lock owns the
 // directory, and a socket that lies there is a dead one's. A process that inherits the lock's file has the lock, too: it
-// puts its own note and socket in the place of the other's (Adopt), which then lets go (HandOver). Where DIR is too long for a socket's path, the socket lies
-// in the user's runtime directory, and the lock file says so.
+// puts its own note and socket in the place of the other's (Adopt), which then lets go (HandOver). Where DIR is too long
+// for a socket's path, the socket lies in the user's runtime directory, and the lock file says so.
 package local
 
 import (

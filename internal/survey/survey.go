@@ -18,6 +18,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/device"
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
@@ -125,9 +126,6 @@ func (m milliseconds) duration() time.Duration {
 	return time.Duration(m * milliseconds(time.Millisecond))
 }
 
-// spacing is the least time between two dials, as clients keep it: a firewall counts hasty ones.
-const spacing = 450 * time.Millisecond
-
 // surveyor is one Run.
 type surveyor struct {
 	Config
@@ -227,7 +225,7 @@ func (s *surveyor) doing(what string) {
 
 // space waits until another dial may be.
 func (s *surveyor) space(ctx context.Context) {
-	if wait := spacing - time.Since(s.last); !s.last.IsZero() && wait > 0 {
+	if wait := transport.DialSpacing - time.Since(s.last); !s.last.IsZero() && wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

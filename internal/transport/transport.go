@@ -168,6 +168,10 @@ func (e *DialError) Unwrap() error { return e.Err }
 // HandshakeTimeout bounds everything before a link carries frames, on both sides.
 const HandshakeTimeout = 15 * time.Second
 
+// DialSpacing is the least time between two dials: parallel and hasty ones are what a firewall looks for (more than
+// three within some 400 ms get an address frozen for minutes in one country).
+const DialSpacing = 450 * time.Millisecond
+
 // BatchWriter is a Conn that writes several slices in as few records and system calls as it can. Found by assertion.
 type BatchWriter interface {
 	// WriteBatch writes bufs in order, as one Write of them all would, and keeps none of them.

@@ -3,7 +3,7 @@
 //
 //	seed ─ dice ┬ voice   words: rules of which each site keeps a part          (grammar.go, words.go, topics.go)
 //	            ├ plan    which pages there are, what is on them, when written   (plan.go, kinds.go)
-//	            ├ hand    how this site's author writes HTML                     (html.go, layout.go)
+//	            ├ hand    how this site's author writes HTML                     (html.go, layout.go, content.go)
 //	            ├ look    class names, colours, the style sheet                  (css.go)
 //	            └ draw    pictures and the icon                                  (draw.go)
 //
