@@ -55,7 +55,7 @@ cross: go ## compile everything for every platform
 	done
 
 bench: go ## measure against other tunnels, side by side; ARGS are bench's
-	cd bench && $(GO) run ./cmd/bench run $(ARGS)
+	$(GO) run ./bench/cmd/bench run $(ARGS)
 
 deps: go ## write the list of everything linked into the binary
 	$(GO) test ./internal/lattice -run '^TestDeps$$' -count 1 -update

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // ErrNoCC is in the error of New when the wanted congestion control cannot be had in a namespace.
@@ -47,7 +49,7 @@ func (n *Net) setCC() error {
 	}
 	for _, h := range n.Hosts() {
 		for _, own := range []string{"127.0.0.0/8", "127.0.0.1/32"} {
-			r := Route{To: netip.MustParsePrefix(own), Dev: "lo", Source: netip.MustParseAddr("127.0.0.1"), Local: true}
+			r := netns.Route{To: netip.MustParsePrefix(own), Dev: "lo", Source: netip.MustParseAddr("127.0.0.1"), Local: true}
 			if err := n.AddRoute(h, r); err != nil {
 				return fmt.Errorf("%q: %w: %w", n.cfg.CC, ErrNoCC, err)
 			}
@@ -62,7 +64,7 @@ func (n *Net) CheckCC() (map[string]string, error) {
 	loopback := netip.MustParseAddr("127.0.0.1")
 	found := make(map[string]string)
 	for _, p := range []struct {
-		from, to *Host
+		from, to *netns.Host
 		addr     netip.Addr
 	}{
 		{n.Client, n.Gateway, GatewayAddr},
@@ -86,7 +88,7 @@ func (n *Net) CheckCC() (map[string]string, error) {
 	return found, nil
 }
 
-func probeCC(from, to *Host, addr netip.Addr) (dialled, accepted string, err error) {
+func probeCC(from, to *netns.Host, addr netip.Addr) (dialled, accepted string, err error) {
 	l, err := to.Listen(netip.AddrPortFrom(addr, 0))
 	if err != nil {
 		return "", "", err
@@ -122,7 +124,7 @@ func socketCC(c *net.TCPConn) (name string, err error) {
 
 // SocketCCs counts the congestion controls of a host's established TCP connections, whoever owns them: what a peer
 // really used, whatever the host was set to.
-func (h *Host) SocketCCs() (map[string]int, error) {
+func SocketCCs(h *netns.Host) (map[string]int, error) {
 	found := make(map[string]int)
 	err := h.Do(func() error {
 		s, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)

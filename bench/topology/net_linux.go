@@ -3,9 +3,9 @@ package topology
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"time"
+
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // The addresses of the drawing.
@@ -44,7 +44,7 @@ type Config struct {
 
 // Net is the four hosts of the package's drawing.
 type Net struct {
-	Client, Transit, Gateway, Target *Host
+	Client, Transit, Gateway, Target *netns.Host
 	// CCBy says how the congestion control was set: "default", "sysctl" or "route".
 	CCBy string
 	cfg  Config
@@ -63,10 +63,10 @@ func New(cfg Config) (*Net, error) {
 
 func (n *Net) make() (err error) {
 	for _, h := range []struct {
-		to   **Host
+		to   **netns.Host
 		name string
 	}{{&n.Client, "client"}, {&n.Transit, "transit"}, {&n.Gateway, "gateway"}, {&n.Target, "target"}} {
-		if *h.to, err = NewHost(h.name); err != nil {
+		if *h.to, err = netns.NewHost(h.name); err != nil {
 			return err
 		}
 	}
@@ -87,13 +87,13 @@ func (n *Net) make() (err error) {
 }
 
 // Hosts lists the four.
-func (n *Net) Hosts() []*Host { return []*Host{n.Client, n.Transit, n.Gateway, n.Target} }
+func (n *Net) Hosts() []*netns.Host { return []*netns.Host{n.Client, n.Transit, n.Gateway, n.Target} }
 
 func (n *Net) wire() error {
 	type cable struct {
-		a            *Host
+		a            *netns.Host
 		devA, ipA    string
-		b            *Host
+		b            *netns.Host
 		devB, ipB    string
 		mayLoseOffls bool
 	}
@@ -102,11 +102,11 @@ func (n *Net) wire() error {
 		{n.Transit, TransitToGateway, "10.77.2.1/24", n.Gateway, "eth0", "10.77.2.2/24", true},
 		{n.Gateway, "eth1", "10.77.3.1/24", n.Target, "eth0", "10.77.3.2/24", false},
 	} {
-		if err := Connect(c.a, c.devA, c.b, c.devB); err != nil {
+		if err := netns.Connect(c.a, c.devA, c.b, c.devB); err != nil {
 			return err
 		}
 		for _, e := range []struct {
-			h       *Host
+			h       *netns.Host
 			dev, ip string
 		}{{c.a, c.devA, c.ipA}, {c.b, c.devB, c.ipB}} {
 			if n.cfg.Linked && e.h == n.Transit {
@@ -124,16 +124,16 @@ func (n *Net) wire() error {
 	}
 	clientNet, gatewayNet := netip.PrefixFrom(ClientAddr, 24).Masked(), netip.PrefixFrom(GatewayAddr, 24).Masked()
 	if err := errors.Join(
-		n.AddRoute(n.Client, Route{To: gatewayNet, Dev: "eth0", Via: transitToClient}),
-		n.AddRoute(n.Gateway, Route{To: clientNet, Dev: "eth0", Via: transitToGateway}),
-		n.AddRoute(n.Target, Route{To: everywhere, Dev: "eth0", Via: gatewayToTarget}),
+		n.AddRoute(n.Client, netns.Route{To: gatewayNet, Dev: "eth0", Via: transitToClient}),
+		n.AddRoute(n.Gateway, netns.Route{To: clientNet, Dev: "eth0", Via: transitToGateway}),
+		n.AddRoute(n.Target, netns.Route{To: everywhere, Dev: "eth0", Via: gatewayToTarget}),
 		n.Gateway.Sysctl("net.ipv4.ip_forward", "1"),
 	); err != nil {
 		return err
 	}
 	if !n.cfg.Linked {
 		return errors.Join(
-			n.AddRoute(n.Transit, Route{To: TargetNet, Dev: TransitToGateway, Via: GatewayAddr}),
+			n.AddRoute(n.Transit, netns.Route{To: TargetNet, Dev: TransitToGateway, Via: GatewayAddr}),
 			n.Transit.Sysctl("net.ipv4.ip_forward", "1"),
 		)
 	}
@@ -154,17 +154,19 @@ func (n *Net) wire() error {
 }
 
 // AddRoute adds a route with the congestion control that the Net was asked for.
-func (n *Net) AddRoute(h *Host, r Route) error {
+func (n *Net) AddRoute(h *netns.Host, r netns.Route) error {
 	r.CC = n.routeCC
 	return h.AddRoute(r)
 }
 
 // AddAddr gives a host's interface an address, likewise.
-func (n *Net) AddAddr(h *Host, dev string, p netip.Prefix) error { return h.AddAddr(dev, p, n.routeCC) }
+func (n *Net) AddAddr(h *netns.Host, dev string, p netip.Prefix) error {
+	return h.AddAddr(dev, p, n.routeCC)
+}
 
 // Direct lets the client reach the target without any peer.
 func (n *Net) Direct() error {
-	return n.AddRoute(n.Client, Route{To: TargetNet, Dev: "eth0", Via: transitToClient})
+	return n.AddRoute(n.Client, netns.Route{To: TargetNet, Dev: "eth0", Via: transitToClient})
 }
 
 // Close ends every process on the hosts and frees them.
@@ -176,25 +178,4 @@ func (n *Net) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Dial connects from a host; it blocks the host's thread meanwhile.
-func (h *Host) Dial(addr netip.AddrPort, timeout time.Duration) (c *net.TCPConn, err error) {
-	err = h.Do(func() error {
-		conn, err := net.DialTimeout("tcp4", addr.String(), timeout)
-		if err == nil {
-			c = conn.(*net.TCPConn)
-		}
-		return err
-	})
-	return c, err
-}
-
-// Listen listens on a host.
-func (h *Host) Listen(addr netip.AddrPort) (l *net.TCPListener, err error) {
-	err = h.Do(func() (err error) {
-		l, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(addr))
-		return err
-	})
-	return l, err
 }

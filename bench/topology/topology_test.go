@@ -13,15 +13,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/internal/sandboxtest"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
-func TestMain(m *testing.M) { sandboxtest.Main(m) }
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 func newNet(t *testing.T, cfg topology.Config) *topology.Net {
 	t.Helper()
-	sandboxtest.Need(t)
+	netnstest.Need(t)
 	n, err := topology.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +36,7 @@ func newNet(t *testing.T, cfg topology.Config) *topology.Net {
 }
 
 // reach connects from a host to an address of another.
-func reach(from, to *topology.Host, addr netip.Addr) error {
+func reach(from, to *netns.Host, addr netip.Addr) error {
 	l, err := to.Listen(netip.AddrPortFrom(addr, 0))
 	if err != nil {
 		return err
@@ -100,7 +101,7 @@ func TestNothingLeadsOut(t *testing.T) {
 }
 
 func TestCongestionControl(t *testing.T) {
-	sandboxtest.Need(t)
+	netnstest.Need(t)
 	for _, cc := range []string{"cubic", "bbr", "reno"} {
 		t.Run(cc, func(t *testing.T) {
 			n, err := topology.New(topology.Config{CC: cc})
@@ -135,8 +136,8 @@ func TestCongestionControl(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			for _, h := range []*topology.Host{n.Client, n.Gateway} {
-				if got, err := h.SocketCCs(); err != nil || len(got) != 1 || got[cc] < 1 {
+			for _, h := range []*netns.Host{n.Client, n.Gateway} {
+				if got, err := topology.SocketCCs(h); err != nil || len(got) != 1 || got[cc] < 1 {
 					t.Errorf("sockets of %s: %v %v", h.Name, got, err)
 				}
 			}
@@ -148,8 +149,8 @@ func TestCongestionControl(t *testing.T) {
 }
 
 func TestClosedHostKillsItsProcesses(t *testing.T) {
-	sandboxtest.Need(t)
-	h, err := topology.NewHost("short-lived")
+	netnstest.Need(t)
+	h, err := netns.NewHost("short-lived")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 func targetCommand(ctx context.Context, args []string, _ bool) (int, error) {

@@ -9,8 +9,8 @@ import (
 
 	"github.com/godwit-vpn/godwit/bench/internal/linkcheck"
 	"github.com/godwit-vpn/godwit/bench/internal/suite"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 // moreProcs lets the kernel rather than Go's scheduler decide who runs: a forwarder that comes back from its sleep must

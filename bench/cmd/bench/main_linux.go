@@ -12,7 +12,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 const usage = `usage: bench COMMAND [flags]
@@ -45,7 +45,7 @@ func init() {
 }
 
 func main() {
-	args, inside, err := topology.Enter(os.Args[1:])
+	args, inside, err := netns.Enter(os.Args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(exitError)
@@ -106,15 +106,15 @@ func (f *sandboxFlag) enter(ctx context.Context) (int, error) {
 		return exitUsage, errors.New("--userns never: only root can do without a user namespace")
 	}
 	if root && f.mode != "always" {
-		code, err := topology.Sandbox(ctx, topology.SandboxConfig{}, os.Args[1:])
+		code, err := netns.Sandbox(ctx, netns.SandboxConfig{}, os.Args[1:])
 		if f.mode == "never" || !errors.Is(err, os.ErrPermission) {
 			return code, err
 		}
 	}
-	if err := topology.UserNamespaces(); err != nil {
+	if err := netns.UserNamespaces(); err != nil {
 		return exitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
 	}
-	return topology.Sandbox(ctx, topology.SandboxConfig{UserNamespace: true}, os.Args[1:])
+	return netns.Sandbox(ctx, netns.SandboxConfig{UserNamespace: true}, os.Args[1:])
 }
 
 // describe says inside how the sandbox is.

@@ -42,7 +42,7 @@ func parseRun(args []string) (*runFlags, error) {
 	fs.IntVar(&f.parallel, "parallel", 1, "peers to measure at once where the path is at most 100 Mbit/s")
 	fs.StringVar(&f.out, "out", "", "directory for the results (default bench-DATE-TIME)")
 	fs.StringVar(&f.tools, "tools", "", "directory of the peers' programs (default in the user's cache)")
-	fs.StringVar(&f.godwit, "godwit", "", "path of the godwit program (default bin/godwit or ../bin/godwit, if there)")
+	fs.StringVar(&f.godwit, "godwit", "", "path of the godwit program (default bin/godwit, if there)")
 	fs.StringVar(&f.base, "base", "", "peer that the ratios are relative to (default wireguard, or direct)")
 	f.sandbox.bind(fs)
 	if err := fs.Parse(args); err != nil {
@@ -72,7 +72,7 @@ func parseRun(args []string) (*runFlags, error) {
 			return nil, err
 		}
 	}
-	for _, p := range []string{"bin/godwit", "../bin/godwit"} {
+	for _, p := range []string{"bin/godwit"} {
 		if fi, err := os.Stat(p); f.godwit == "" && err == nil && fi.Mode().IsRegular() {
 			f.godwit = p
 		}

@@ -16,8 +16,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // Report is what was found on a path that does the same in both directions.
@@ -94,7 +95,7 @@ func Run(ctx context.Context, d linkmodel.Direction, each time.Duration, start S
 	return rep, nil
 }
 
-func socket(h *topology.Host, local netip.AddrPort) (conn *net.UDPConn, err error) {
+func socket(h *netns.Host, local netip.AddrPort) (conn *net.UDPConn, err error) {
 	err = h.Do(func() (err error) {
 		conn, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(local))
 		return err

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/internal/sandboxtest"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
-func TestMain(m *testing.M) { sandboxtest.Main(m) }
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // startHere runs the model in this process.
 func startHere(n *topology.Net, spec linkmodel.Spec) (func() (up, down linkmodel.Stats, err error), error) {
@@ -40,7 +40,7 @@ func startHere(n *topology.Net, spec linkmodel.Spec) (func() (up, down linkmodel
 // TestPath holds what must be so however busy the machine is: nothing arrives before its time, in another order, twice
 // or too often, and the losses are those asked for. How late things come is only said.
 func TestPath(t *testing.T) {
-	sandboxtest.Need(t)
+	netnstest.Need(t)
 	for _, c := range []struct {
 		name string
 		d    linkmodel.Direction
@@ -95,7 +95,7 @@ func TestPath(t *testing.T) {
 }
 
 func TestSetWhileRunning(t *testing.T) {
-	sandboxtest.Need(t)
+	netnstest.Need(t)
 	n, err := topology.New(topology.Config{Linked: true})
 	if err != nil {
 		t.Fatal(err)

@@ -16,15 +16,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/internal/sandboxtest"
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
-func TestMain(m *testing.M) { sandboxtest.Main(m) }
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // serve runs a Target on this sandbox's loopback until the test ends.
 func serve(t *testing.T) Config {
 	t.Helper()
-	sandboxtest.Need(t)
+	netnstest.Need(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ready, ended := make(chan struct{}), make(chan error, 1)
 	control := filepath.Join(t.TempDir(), "control")

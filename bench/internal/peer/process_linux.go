@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // Site is where a peer is to run.
@@ -31,7 +32,7 @@ type Process struct {
 }
 
 // start runs a program on a host, its output in a file.
-func (s *Site) start(h *topology.Host, role string, env []string, path string, args ...string) (*Process, error) {
+func (s *Site) start(h *netns.Host, role string, env []string, path string, args ...string) (*Process, error) {
 	p := &Process{Role: role, log: filepath.Join(s.Dir, role+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
@@ -115,7 +116,7 @@ func (p *Process) until(ctx context.Context, what string, ok func() bool) error 
 }
 
 // listens waits until something on the host listens on a port, without connecting to it.
-func (p *Process) listens(ctx context.Context, h *topology.Host, network string, port int) error {
+func (p *Process) listens(ctx context.Context, h *netns.Host, network string, port int) error {
 	return p.until(ctx, fmt.Sprintf("listen on %s %d", network, port), func() bool {
 		found := false
 		h.Do(func() error {

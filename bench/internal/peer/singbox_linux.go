@@ -13,6 +13,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // singbox is sing-box at both ends with one of its protocols, a mixed (SOCKS5) inbound at the client.
@@ -166,7 +167,7 @@ func (b *singbox) Client(_ context.Context, s *Site) (*Process, error) {
 	return b.run(s, s.Net.Client, "client", in, b.conf.outbound)
 }
 
-func (b *singbox) run(s *Site, h *topology.Host, role string, in, out object) (*Process, error) {
+func (b *singbox) run(s *Site, h *netns.Host, role string, in, out object) (*Process, error) {
 	conf, err := json.MarshalIndent(object{
 		"log": object{"level": "error"},
 		// Its own resolver knows nothing of /etc/hosts unless told.

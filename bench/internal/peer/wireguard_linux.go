@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // wireguard is wireguard-go at both ends, the client's routes pointing into its TUN.
@@ -75,13 +76,13 @@ func (w *wireguard) Client(ctx context.Context, s *Site) (*Process, error) {
 	if err != nil {
 		return p, err
 	}
-	return p, s.Net.AddRoute(s.Net.Client, topology.Route{
+	return p, s.Net.AddRoute(s.Net.Client, netns.Route{
 		To: topology.TargetNet, Dev: "wgc0", Source: wireguardClient.Addr(),
 	})
 }
 
 // up starts wireguard-go, configures it through its socket (www.wireguard.com/xplatform) and brings the interface up.
-func (w *wireguard) up(ctx context.Context, s *Site, h *topology.Host, role, dev string, addr netip.Prefix,
+func (w *wireguard) up(ctx context.Context, s *Site, h *netns.Host, role, dev string, addr netip.Prefix,
 	config string) (*Process, error) {
 	socket := "/var/run/wireguard/" + dev + ".sock"
 	os.Remove(socket)

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 // Schema names the format of a Run. It changes when a reader must.

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 // Condition is a path and what is measured on it.

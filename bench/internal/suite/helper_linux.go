@@ -11,8 +11,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // self is this program, whose other subcommands are the helpers on the hosts.
@@ -27,7 +28,7 @@ type helper struct {
 	ended bool
 }
 
-func startHelper(h *topology.Host, args ...string) (*helper, error) {
+func startHelper(h *netns.Host, args ...string) (*helper, error) {
 	p := &helper{cmd: exec.Command(self, args...)}
 	p.cmd.Stderr = &p.err
 	stdout, err := p.cmd.StdoutPipe()

@@ -15,8 +15,9 @@ import (
 	"github.com/godwit-vpn/godwit/bench/internal/load"
 	"github.com/godwit-vpn/godwit/bench/internal/peer"
 	"github.com/godwit-vpn/godwit/bench/internal/result"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // measurement is one peer under one condition.
@@ -193,8 +194,8 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 		sampled := make(chan struct{})
 		stop := time.AfterFunc(half, func() {
 			defer close(sampled)
-			for _, h := range []*topology.Host{m.net.Client, m.net.Gateway, m.net.Target} {
-				if found, err := h.SocketCCs(); err == nil {
+			for _, h := range []*netns.Host{m.net.Client, m.net.Gateway, m.net.Target} {
+				if found, err := topology.SocketCCs(h); err == nil {
 					m.res.CC.Sockets[h.Name] = found
 				}
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/godwit-vpn/godwit/bench/internal/peer"
 	"github.com/godwit-vpn/godwit/bench/internal/result"
 	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // Config is a whole bench.
@@ -37,14 +38,14 @@ type Config struct {
 	Progress io.Writer
 }
 
-// Run measures. It is called inside topology.Sandbox. When ctx ends it stops what runs, keeps what it has, and returns
+// Run measures. It is called inside netns.Sandbox. When ctx ends it stops what runs, keeps what it has, and returns
 // the context's error.
 func Run(ctx context.Context, cfg Config) error {
 	b := &bench{Config: cfg, begin: time.Now()}
 	if b.Skipped == nil {
 		b.Skipped = make(map[string]string)
 	}
-	if err := topology.SetHosts(targetName, topology.TargetAddr); err != nil {
+	if err := netns.SetHosts(targetName, topology.TargetAddr); err != nil {
 		return err
 	}
 	if err := b.check(); err != nil {

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
-	"github.com/godwit-vpn/godwit/bench/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 func TestSuites(t *testing.T) {

@@ -1,5 +1,5 @@
-// Package sandboxtest runs a package's tests inside a topology.Sandbox.
-package sandboxtest
+// Package netnstest runs a package's tests inside a netns.Sandbox.
+package netnstest
 
 import (
 	"context"
@@ -10,13 +10,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/godwit-vpn/godwit/bench/topology"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // Main is for TestMain: it runs the tests inside, or outside with Need skipping, where namespaces cannot be made.
 func Main(m *testing.M) {
 	runtime.LockOSThread()
-	args, isInside, err := topology.Enter(os.Args[1:])
+	args, isInside, err := netns.Enter(os.Args[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -31,7 +31,7 @@ func Main(m *testing.M) {
 		os.Exit(code)
 	}
 	user := os.Geteuid() != 0
-	code, err := topology.Sandbox(context.Background(), topology.SandboxConfig{UserNamespace: user}, args)
+	code, err := netns.Sandbox(context.Background(), netns.SandboxConfig{UserNamespace: user}, args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "tests that need namespaces are skipped: %v\n", err)
 		os.Setenv(outside, err.Error())
@@ -41,7 +41,7 @@ func Main(m *testing.M) {
 }
 
 // outside is set to the reason when there is no sandbox.
-const outside = "BENCH_TEST_OUTSIDE"
+const outside = "LAB_TEST_OUTSIDE"
 
 // Need skips a test that must be inside.
 func Need(t testing.TB) {
