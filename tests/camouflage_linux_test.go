@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome/chrometest"
 )
 
 var (
@@ -371,7 +371,7 @@ func (c *capture) visitor(t *testing.T, name string, kinds ...string) *visitor {
 	v := &visitor{name: name}
 	for _, kind := range kinds {
 		for _, conn := range c.conns[kind] {
-			hello, err := chrometest.ParseHello(conn.hello)
+			hello, err := clienthello.ParseHello(conn.hello)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome/chrometest"
 )
 
 var update = flag.Bool("update", false, "write what Chromium sends into profile.json instead of comparing with it")
@@ -45,7 +45,7 @@ var recorderCookies = []string{"id=" + strings.Repeat("abcdEFGH0123-_", 34), "se
 // A visitor is what was seen of one kind of visitor.
 type visitor struct {
 	name         string
-	hellos       []*chrometest.Hello
+	hellos       []*clienthello.Hello
 	first, again *recorded // the connection of a first visit, and of one with the cookies of the first
 }
 
@@ -128,7 +128,7 @@ func visitRecorder(t *testing.T, h *host, cert tls.Certificate, name string, hel
 			if c.hello == nil {
 				continue
 			}
-			hello, err := chrometest.ParseHello(c.hello)
+			hello, err := clienthello.ParseHello(c.hello)
 			if err != nil {
 				t.Fatalf("%s: %v: %x", name, err, c.hello)
 			}
@@ -246,14 +246,14 @@ func compareHellos(browser, ours *visitor, payloads []int) (differences []string
 func orders(v *visitor) map[string]bool {
 	found := map[string]bool{}
 	for _, hello := range v.hellos {
-		found[chrometest.Codes(hello.Order())] = true
+		found[clienthello.Codes(hello.Order())] = true
 	}
 	return found
 }
 
 // fieldDifferences says where two descriptions differ.
-func fieldDifferences(want, got []chrometest.Field, whoSends string) (differences []string) {
-	value := func(fields []chrometest.Field, name string) string {
+func fieldDifferences(want, got []clienthello.Field, whoSends string) (differences []string) {
+	value := func(fields []clienthello.Field, name string) string {
 		for _, f := range fields {
 			if f.Name == name {
 				return strconv.Quote(f.Value)
@@ -386,8 +386,8 @@ func (o *opening) read(i int, plain []byte) (ack bool, err error) {
 }
 
 // describe says everything of an opening, for comparing it with another.
-func (o *opening) describe() []chrometest.Field {
-	fields := []chrometest.Field{
+func (o *opening) describe() []clienthello.Field {
+	fields := []clienthello.Field{
 		{Name: "handshake records", Value: fmt.Sprint(o.handshake)},
 		{Name: "records", Value: strings.Join(o.records, " | ")},
 		{Name: "sizes of these records", Value: fmt.Sprint(o.sizes)},
@@ -402,11 +402,11 @@ func (o *opening) describe() []chrometest.Field {
 		names = append(names, f.Name)
 		values[f.Name] = append(values[f.Name], f.Value)
 	}
-	fields = append(fields, chrometest.Field{Name: "order of fields", Value: strings.Join(names, " ")})
+	fields = append(fields, clienthello.Field{Name: "order of fields", Value: strings.Join(names, " ")})
 	for name, v := range values {
-		fields = append(fields, chrometest.Field{Name: "field " + name, Value: strings.Join(v, " | ")})
+		fields = append(fields, clienthello.Field{Name: "field " + name, Value: strings.Join(v, " | ")})
 	}
-	slices.SortFunc(fields[8:], func(a, b chrometest.Field) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(fields[8:], func(a, b clienthello.Field) int { return strings.Compare(a.Name, b.Name) })
 	return fields
 }
 
@@ -500,18 +500,18 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 		Browser: version + ", as Google Chrome on Windows", Measured: time.Now().UTC().Format(time.DateOnly),
 		TLS: chrome.TLS{
 			Ciphers:             codes(hello.Ciphers),
-			Groups:              codes(hello.List(chrometest.SupportedGroups)),
-			Versions:            codes(hello.List(chrometest.SupportedVersions)),
-			SignatureAlgorithms: codes(hello.List(chrometest.SignatureAlgorithms)),
-			ALPN:                hello.Protocols(chrometest.ALPN), ApplicationSettings: hello.Protocols(chrometest.ALPS),
-			CertificateCompression: codes(hello.List(chrometest.CompressCertificate)),
+			Groups:              codes(hello.List(clienthello.SupportedGroups)),
+			Versions:            codes(hello.List(clienthello.SupportedVersions)),
+			SignatureAlgorithms: codes(hello.List(clienthello.SignatureAlgorithms)),
+			ALPN:                hello.Protocols(clienthello.ALPN), ApplicationSettings: hello.Protocols(clienthello.ALPS),
+			CertificateCompression: codes(hello.List(clienthello.CompressCertificate)),
 		},
 		HTTP2: chrome.HTTP2{WindowUpdate: again.window, Priority: chrome.Priority{
 			DependsOn: again.priority.StreamDep, Exclusive: again.priority.Exclusive, Weight: int(again.priority.Weight) + 1,
 		}},
 	}
 	for _, s := range hello.KeyShares() {
-		p.TLS.KeyShares = append(p.TLS.KeyShares, chrometest.Plain(s.Group))
+		p.TLS.KeyShares = append(p.TLS.KeyShares, clienthello.Plain(s.Group))
 	}
 	for _, hello := range browser.hellos {
 		ech := hello.ECH()
@@ -525,10 +525,10 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 	}
 	slices.Sort(p.TLS.ECHGREASE.Payloads)
 	for _, e := range hello.Extensions {
-		if chrometest.IsGREASE(e.Type) {
+		if clienthello.IsGREASE(e.Type) {
 			continue
 		}
-		ext := chrome.Extension{Type: chrome.Code(e.Type), Name: chrometest.NameOf(e.Type)}
+		ext := chrome.Extension{Type: chrome.Code(e.Type), Name: clienthello.NameOf(e.Type)}
 		if !chrome.Makes(ext.Type) {
 			ext.Body = e.Body
 		}
@@ -566,7 +566,7 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 func codes(values []uint16) chrome.Codes {
 	var all chrome.Codes
 	for _, v := range values {
-		all = append(all, chrometest.Plain(v))
+		all = append(all, clienthello.Plain(v))
 	}
 	return all
 }

@@ -14,7 +14,7 @@ import (
 
 	utls "github.com/refraction-networking/utls"
 
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome/chrometest"
+	"github.com/godwit-vpn/godwit/internal/clienthello"
 )
 
 // These are rules that have been published, written from what was published. None of them is ours, and none is in the
@@ -207,7 +207,7 @@ func (c *capture) applyRules(t *testing.T) {
 			if _, part := hiddenHandshake(conn); part < 1 {
 				hidden++
 			}
-			if hello, err := chrometest.ParseHello(conn.hello); err == nil {
+			if hello, err := clienthello.ParseHello(conn.hello); err == nil {
 				ja4s[kind][hello.JA4()] = true
 			}
 		}
@@ -297,7 +297,7 @@ func rulesWork(t *testing.T, today string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		hello, err := chrometest.ParseHello(b[:n])
+		hello, err := clienthello.ParseHello(b[:n])
 		if err != nil {
 			t.Fatal(err)
 		}

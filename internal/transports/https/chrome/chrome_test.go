@@ -29,7 +29,7 @@ import (
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome/chrometest"
+	"github.com/godwit-vpn/godwit/internal/clienthello"
 )
 
 var update = flag.Bool("update", false, "write testdata/opening.txt instead of comparing with it")
@@ -37,7 +37,7 @@ var update = flag.Bool("update", false, "write testdata/opening.txt instead of c
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hello returns the first record that a client writes.
-func hello(t *testing.T, serverName string) *chrometest.Hello {
+func hello(t *testing.T, serverName string) *clienthello.Hello {
 	t.Helper()
 	client, server := net.Pipe()
 	defer func() { _ = server.Close() }()
@@ -64,7 +64,7 @@ func hello(t *testing.T, serverName string) *chrometest.Hello {
 		t.Error(err)
 		return nil
 	}
-	h, err := chrometest.ParseHello(record)
+	h, err := clienthello.ParseHello(record)
 	if err != nil {
 		t.Errorf("%v: %x", err, record)
 	}
@@ -75,7 +75,7 @@ func hello(t *testing.T, serverName string) *chrometest.Hello {
 func TestHellos(t *testing.T) {
 	t.Parallel()
 	const count = 200
-	hellos := make([]*chrometest.Hello, count)
+	hellos := make([]*clienthello.Hello, count)
 	var wg sync.WaitGroup
 	for worker := range 4 {
 		wg.Go(func() {
@@ -99,13 +99,13 @@ func TestHellos(t *testing.T) {
 			codes Codes
 		}{
 			{"cipher suites", h.Ciphers, p.Ciphers},
-			{"groups", h.List(chrometest.SupportedGroups), p.Groups},
-			{"versions", h.List(chrometest.SupportedVersions), p.Versions},
-			{"signature algorithms", h.List(chrometest.SignatureAlgorithms), p.SignatureAlgorithms},
-			{"certificate compression", h.List(chrometest.CompressCertificate), p.CertificateCompression},
+			{"groups", h.List(clienthello.SupportedGroups), p.Groups},
+			{"versions", h.List(clienthello.SupportedVersions), p.Versions},
+			{"signature algorithms", h.List(clienthello.SignatureAlgorithms), p.SignatureAlgorithms},
+			{"certificate compression", h.List(clienthello.CompressCertificate), p.CertificateCompression},
 		} {
-			if text, _ := want.codes.MarshalText(); chrometest.Codes(want.got) != string(text) {
-				t.Errorf("%s: sent %s, want %s", want.name, chrometest.Codes(want.got), text)
+			if text, _ := want.codes.MarshalText(); clienthello.Codes(want.got) != string(text) {
+				t.Errorf("%s: sent %s, want %s", want.name, clienthello.Codes(want.got), text)
 			}
 		}
 		if got, want := fmt.Sprint(h.Fields()), fmt.Sprint(hellos[0].Fields()); got != want {
@@ -120,13 +120,13 @@ func TestHellos(t *testing.T) {
 			t.Errorf("%d bytes without the payload, want %d", got, want)
 		}
 		order := h.Order()
-		orders[chrometest.Codes(order)]++
+		orders[clienthello.Codes(order)]++
 		firsts[order[1]]++
 		if i > 0 && slices.Equal(order, hellos[i-1].Order()) {
 			repeated++
 		}
-		if order[0] != chrometest.GREASE || order[len(order)-1] != chrometest.GREASE {
-			t.Errorf("GREASE is not first and last: %s", chrometest.Codes(order))
+		if order[0] != clienthello.GREASE || order[len(order)-1] != clienthello.GREASE {
+			t.Errorf("GREASE is not first and last: %s", clienthello.Codes(order))
 		}
 		seen := map[uint16]bool{}
 		for _, e := range h.Extensions {
@@ -186,7 +186,7 @@ func TestServerName(t *testing.T) {
 		if h == nil {
 			continue
 		}
-		body, ok := h.Extension(chrometest.ServerName)
+		body, ok := h.Extension(clienthello.ServerName)
 		if ok != (want != "") || !bytes.HasSuffix(body, []byte(want)) {
 			t.Errorf("for the name %q: sent %v, %x", name, ok, body)
 		}

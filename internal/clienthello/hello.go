@@ -1,6 +1,6 @@
-// Package chrometest reads the ClientHello of a browser, and of us, with its own parser: what compares two must not share
-// code with what writes one of them. Only tests import it.
-package chrometest
+// Package clienthello reads what a TLS client says first, with its own parser: what compares a browser and us must not share
+// code with what writes one of them. Only tests and the lab import it.
+package clienthello
 
 import (
 	"crypto/sha256"

@@ -1,4 +1,4 @@
-package chrometest
+package clienthello
 
 import (
 	"encoding/hex"
