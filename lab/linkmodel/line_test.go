@@ -271,3 +271,31 @@ func BenchmarkLine(b *testing.B) {
 		}
 	}
 }
+
+func TestPushLaterArrivesInItsTurn(t *testing.T) {
+	t.Parallel()
+	// 1250 bytes at 100 Mbit/s take 100 µs.
+	l := newLine(Direction{Rate: 100e6, Delay: time.Millisecond}, 1, 0)
+	l.pushLater(300_000, frame(1250, 2))
+	l.pushLater(200_000, frame(1250, 1))
+	l.push(100_000, frame(1250, 0))
+	if at, ok := l.next(); !ok || at != 200_000 {
+		t.Fatalf("next at %d %v, want the arrival of the first that waits", at, ok)
+	}
+	if s := l.snapshot(); s.InFlight != 3 || s.Frames != 3 {
+		t.Fatalf("stats %+v", s)
+	}
+	l.push(250_000, frame(1250, 3)) // the one of 200 µs is ahead of it, and still on the bottleneck
+	due, serial := drain(l)
+	for i, want := range []struct {
+		due    int64
+		serial uint32
+	}{{1_200_000, 0}, {1_300_000, 1}, {1_400_000, 3}, {1_500_000, 2}} {
+		if due[i] != want.due || serial[i] != want.serial {
+			t.Fatalf("left at %v: %v", due, serial)
+		}
+	}
+	if s := l.snapshot(); s.InFlight != 0 || s.Sent != 4 {
+		t.Fatalf("stats %+v", s)
+	}
+}

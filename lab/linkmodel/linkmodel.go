@@ -9,6 +9,12 @@
 // A lost frame has used its share of the rate, as on a real path where the loss is beyond the bottleneck. A frame is
 // charged with its Ethernet length (14 bytes of header, no checksum or preamble).
 //
+// A Box, when there is one, stands before both directions and decides what comes to them, and in which:
+//
+//	arrives at a ─►┌─────┐─► forward ──► leaves at b
+//	               │ Box │
+//	arrives at b ─►└─────┘─► backward ─► leaves at a
+//
 // The interfaces must not carry super-segments or unfinished checksums: turn TSO, GSO, GRO and transmit checksum
 // offload off at both ends. Stats counts what slipped through.
 package linkmodel
@@ -117,7 +123,7 @@ func (d Direction) queueLimit() int64 {
 // Stats counts what happened in one direction since Open. All but the last three are the model at work; those three
 // say that the path was not what the Spec promised.
 type Stats struct {
-	Frames     uint64 `json:"frames"`      // frames that arrived
+	Frames     uint64 `json:"frames"`      // frames that came to the path: arrived, or emitted by the Box
 	Bytes      uint64 `json:"bytes"`       // and their length
 	Sent       uint64 `json:"sent"`        // frames that left, copies included
 	SentBytes  uint64 `json:"sent_bytes"`  // and their length
@@ -133,7 +139,7 @@ type Stats struct {
 	CPUSeconds float64 `json:"cpu_s"`    // of the thread, once it has ended
 	Realtime   bool    `json:"realtime"` // the thread runs before ordinary ones
 
-	Oversize   uint64 `json:"oversize"`    // dropped: longer than an Ethernet frame, so offloads are on
+	Oversize   uint64 `json:"oversize"`    // dropped: not as long as an Ethernet frame, so offloads are on
 	Unfinished uint64 `json:"unfinished"`  // dropped: checksum left to hardware, so offloads are on
 	KernelDrop uint64 `json:"kernel_drop"` // not seen or not sent: a full ring or backlog, so the machine is too slow
 }
