@@ -52,6 +52,7 @@ func Open(a, b string, spec Spec) (*Forwarder, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("link %s to %s: %w", b, a, err), fw.close())
 	}
+	fw.back, bw.back = bw, fw
 	return &Forwarder{forward: fw, backward: bw}, nil
 }
 
@@ -135,6 +136,7 @@ func grain(d Direction) time.Duration {
 type direction struct {
 	rx, tx int // packet sockets
 	wake   int // eventfd
+	back   *direction
 	begin  time.Time
 
 	// The thread's own.
@@ -268,14 +270,13 @@ func (d *direction) kernelDropsLocked() {
 // deliver puts a frame that arrived onto the path.
 func (d *direction) deliver(arrived int64, frame []byte) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.line.push(arrived, frame)
+	d.unlock()
 }
 
 // emit puts a frame onto the path after a wait. It may be called on the other direction's thread.
 func (d *direction) emit(now int64, after time.Duration, frame []byte) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if after > 0 {
 		d.line.pushLater(now+int64(after), frame)
 	} else {
@@ -283,6 +284,18 @@ func (d *direction) emit(now int64, after time.Duration, frame []byte) {
 	}
 	if due, ok := d.line.next(); ok && due+int64(d.grain/2) < d.wakeAt {
 		d.wakeLocked()
+	}
+	d.unlock()
+}
+
+// unlock unlocks mu, and then puts what the path answered onto the way back: no two directions are ever locked at once.
+// Answers are too short to be answered.
+func (d *direction) unlock() {
+	answers := d.line.answers
+	d.line.answers = nil
+	d.mu.Unlock()
+	for _, a := range answers {
+		d.back.emit(a.at, 0, a.frame)
 	}
 }
 
@@ -352,7 +365,7 @@ func (d *direction) run(ctx context.Context, realtime bool, deliver func(arrived
 // send sends what is due and says how long to wait; hurry means not longer than a grain.
 func (d *direction) send(hurry bool) (wait int64, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
+	defer d.unlock()
 	for {
 		horizon := int64(time.Since(d.begin)) + int64(d.grain/2)
 		n := 0

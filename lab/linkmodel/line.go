@@ -35,11 +35,17 @@ type line struct {
 	rng   *rand.Rand
 	busy  int64 // when the bottleneck will have sent all it holds
 	last  int64 // due time of the last frame that keeps its order
-	seq   uint64
+	burst bool  // in a burst of losses
+
+	tokens   float64 // bytes in the policer's bucket
+	tokensAt int64   // when they were counted
+	seq      uint64
 
 	inOrder fifo
 	late    lateHeap // frames that others may overtake
 	waiting lateHeap // frames that have yet to arrive
+
+	answers []answer // to be put on the path back
 
 	small, large [][]byte // free buffers
 
@@ -57,11 +63,23 @@ func newLine(d Direction, seed, stream uint64) *line {
 	return l
 }
 
+// answer is a frame for the other direction.
+type answer struct {
+	at    int64
+	frame []byte
+}
+
 // set changes what happens to frames that arrive from now on.
 func (l *line) set(d Direction) {
+	if l.d.PoliceRate == 0 {
+		l.tokens = float64(d.PoliceBurst)
+	}
 	l.d, l.limit = d, d.queueLimit()
 	if d.Rate == 0 {
 		l.busy = 0
+	}
+	if d.BurstStart == 0 {
+		l.burst = false
 	}
 }
 
@@ -116,7 +134,31 @@ func (l *line) refuse(unfinished bool, n int) {
 
 // meet is what the path does to a frame.
 func (l *line) meet(now int64, data []byte) {
+	if l.d.MTU == 0 || len(data)-minFrame <= l.d.MTU {
+		l.enter(now, data)
+		return
+	}
+	parts, reply := narrow(l.d.MTU, data)
+	for _, part := range parts {
+		l.enter(now, part)
+	}
+	l.stats.Fragments += uint64(max(0, len(parts)-1))
+	if parts == nil {
+		l.stats.TooLong++
+	}
+	if reply != nil {
+		l.stats.Answers++
+		l.answers = append(l.answers, answer{now, reply})
+	}
+}
+
+// enter is what the path does to a frame that is not too long.
+func (l *line) enter(now int64, data []byte) {
 	n := int64(len(data))
+	if l.d.PoliceRate > 0 && !l.conforms(now, float64(n)) {
+		l.stats.Policed++
+		return
+	}
 	due := now
 	if l.d.Rate > 0 {
 		start := max(now, l.busy)
@@ -127,7 +169,7 @@ func (l *line) meet(now int64, data []byte) {
 		l.busy = start + n*8*int64(time.Second)/l.d.Rate
 		due = l.busy
 	}
-	if l.d.Loss > 0 && l.rng.Float64() < l.d.Loss {
+	if l.lost() {
 		l.stats.Lost++
 		return
 	}
@@ -140,6 +182,37 @@ func (l *line) meet(now int64, data []byte) {
 		l.stats.Duplicated++
 		l.hold(due, data)
 	}
+}
+
+// conforms takes n bytes out of the policer's bucket, if it holds them.
+func (l *line) conforms(now int64, n float64) bool {
+	filled := float64(max(0, now-l.tokensAt)) * float64(l.d.PoliceRate) / 8e9
+	l.tokens = min(l.tokens+filled, float64(l.d.PoliceBurst))
+	l.tokensAt = max(now, l.tokensAt)
+	if n > l.tokens {
+		return false
+	}
+	l.tokens -= n
+	return true
+}
+
+func (l *line) lost() bool {
+	p := l.d.Loss
+	if l.d.BurstStart > 0 {
+		change := l.d.BurstStart
+		if l.burst {
+			change = l.d.BurstEnd
+		}
+		if l.rng.Float64() < change {
+			l.burst = !l.burst
+		}
+		if l.burst {
+			if p = l.d.BurstLoss; p == 0 {
+				p = 1
+			}
+		}
+	}
+	return p > 0 && l.rng.Float64() < p
 }
 
 // packet copies a frame.
