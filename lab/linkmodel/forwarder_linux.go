@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -20,13 +21,21 @@ import (
 // Each direction is one thread that owns a packet socket on either side. Received frames are read from a ring shared
 // with the kernel, with the kernel's time of arrival, so that a late wake-up does not lengthen the delay; due frames
 // leave in batches.
+//
+// A Box is called on the thread of the frame's direction. What it emits into the other direction wakes that one's thread.
 type Forwarder struct {
 	// Realtime, set before Run, asks the kernel to let the two threads run before any ordinary one, so that a busy
 	// machine does not stretch the path. It needs root or a RLIMIT_RTPRIO of 1; Stats tells whether it was granted.
 	Realtime bool
+	// Box, set before Run, sees every frame that arrives and decides what goes on. Nil lets all go on.
+	Box Box
 
 	forward, backward *direction
 	running           atomic.Bool
+
+	// boxMu is held while Box is called, and taken before a direction's mu, never after it.
+	boxMu  sync.Mutex
+	boxNow int64 // what Box was told last
 }
 
 // Open prepares to carry frames between interfaces a and b of the calling thread's network namespace. It needs
@@ -43,6 +52,7 @@ func Open(a, b string, spec Spec) (*Forwarder, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("link %s to %s: %w", b, a, err), fw.close())
 	}
+	fw.back, bw.back = bw, fw
 	return &Forwarder{forward: fw, backward: bw}, nil
 }
 
@@ -56,14 +66,38 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
+	begin := time.Now()
 	for i, d := range []*direction{f.forward, f.backward} {
+		d.begin = begin
+		deliver := d.deliver
+		if f.Box != nil {
+			deliver = f.boxed(i == 0)
+		}
 		wg.Go(func() {
 			defer cancel()
-			errs[i] = d.run(ctx, f.Realtime)
+			errs[i] = d.run(ctx, f.Realtime, deliver)
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// boxed returns what is done with an arrived frame of a direction when there is a Box.
+func (f *Forwarder) boxed(forward bool) func(arrived int64, frame []byte) {
+	emit := func(forward bool, after time.Duration, frame []byte) {
+		d := f.backward
+		if forward {
+			d = f.forward
+		}
+		d.emit(f.boxNow, after, frame)
+	}
+	return func(arrived int64, frame []byte) {
+		f.boxMu.Lock()
+		defer f.boxMu.Unlock()
+		// A frame of one direction may be read after one of the other that arrived later.
+		f.boxNow = max(f.boxNow, arrived)
+		f.Box.Frame(time.Duration(f.boxNow), forward, frame, emit)
+	}
 }
 
 // Set changes the path for frames that arrive from now on; those on their way are not touched. The Seed is not used.
@@ -89,9 +123,10 @@ const (
 	ringBlock  = 1 << 17
 	ringFrames = 8192 // 16 MB: rides out a stall of 80 ms at 100,000 frames a second
 	batch      = 64
-	// idleWait bounds how long a quiet direction takes to notice that its context ended.
-	idleWait = 50 * time.Millisecond
 )
+
+// never is later than any frame is due.
+const never = math.MaxInt64
 
 // grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups.
 func grain(d Direction) time.Duration {
@@ -100,17 +135,22 @@ func grain(d Direction) time.Duration {
 
 type direction struct {
 	rx, tx int // packet sockets
-	ring   []byte
-	head   int // next ring frame to look at
+	wake   int // eventfd
+	back   *direction
 	begin  time.Time
-	last   int64 // arrival of the last frame
-	msgs   [batch]mmsghdr
-	iovs   [batch]unix.Iovec
-	out    [batch]packet
+
+	// The thread's own.
+	ring []byte
+	head int   // next ring frame to look at
+	last int64 // arrival of the last frame
+	msgs [batch]mmsghdr
+	iovs [batch]unix.Iovec
+	out  [batch]packet
 
 	mu     sync.Mutex
 	line   *line
 	grain  time.Duration
+	wakeAt int64 // when the thread will look at line again; 0 while it is awake
 	closed bool
 }
 
@@ -121,7 +161,7 @@ type mmsghdr struct {
 }
 
 func openDirection(in, out string, l *line, g time.Duration) (d *direction, err error) {
-	d = &direction{rx: -1, tx: -1, line: l, grain: g, begin: time.Now()}
+	d = &direction{rx: -1, tx: -1, wake: -1, line: l, grain: g, begin: time.Now()}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -134,6 +174,9 @@ func openDirection(in, out string, l *line, g time.Duration) (d *direction, err 
 	outIf, err := net.InterfaceByName(out)
 	if err != nil {
 		return nil, err
+	}
+	if d.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, os.NewSyscallError("eventfd", err)
 	}
 	// Protocol 0 at first: nothing is received before the ring is there and the socket is bound.
 	if d.rx, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -192,7 +235,7 @@ func (d *direction) close() error {
 	if d.ring != nil {
 		unix.Munmap(d.ring)
 	}
-	for _, fd := range []int{d.rx, d.tx} {
+	for _, fd := range []int{d.rx, d.tx, d.wake} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -224,7 +267,46 @@ func (d *direction) kernelDropsLocked() {
 	}
 }
 
-func (d *direction) run(ctx context.Context, realtime bool) error {
+// deliver puts a frame that arrived onto the path.
+func (d *direction) deliver(arrived int64, frame []byte) {
+	d.mu.Lock()
+	d.line.push(arrived, frame)
+	d.unlock()
+}
+
+// emit puts a frame onto the path after a wait. It may be called on the other direction's thread.
+func (d *direction) emit(now int64, after time.Duration, frame []byte) {
+	d.mu.Lock()
+	if after > 0 {
+		d.line.pushLater(now+int64(after), frame)
+	} else {
+		d.line.push(now, frame)
+	}
+	if due, ok := d.line.next(); ok && due+int64(d.grain/2) < d.wakeAt {
+		d.wakeLocked()
+	}
+	d.unlock()
+}
+
+// unlock unlocks mu, and then puts what the path answered onto the way back: no two directions are ever locked at once.
+// Answers are too short to be answered.
+func (d *direction) unlock() {
+	answers := d.line.answers
+	d.line.answers = nil
+	d.mu.Unlock()
+	for _, a := range answers {
+		d.back.emit(a.at, 0, a.frame)
+	}
+}
+
+func (d *direction) wakeLocked() {
+	d.wakeAt = 0
+	if !d.closed {
+		unix.Write(d.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // any number but 0
+	}
+}
+
+func (d *direction) run(ctx context.Context, realtime bool, deliver func(arrived int64, frame []byte)) error {
 	// A thread of its own: its timer slack is changed, and its sleeps must not share the scheduler's timers, whose
 	// resolution is a millisecond. The thread ends with the goroutine.
 	runtime.LockOSThread()
@@ -244,33 +326,46 @@ func (d *direction) run(ctx context.Context, realtime bool) error {
 		d.line.stats.CPUSeconds = time.Duration(ts.Nano()).Seconds()
 		d.mu.Unlock()
 	}()
-	poll := []unix.PollFd{{Fd: int32(d.rx), Events: unix.POLLIN}}
+	stop := context.AfterFunc(ctx, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.wakeLocked()
+	})
+	defer stop()
+	poll := []unix.PollFd{{Fd: int32(d.wake), Events: unix.POLLIN}, {Fd: int32(d.rx), Events: unix.POLLIN}}
 	for ctx.Err() == nil {
-		got, wait, err := d.step()
+		got := d.receive(deliver)
+		wait, err := d.send(got > 0)
 		if err != nil {
 			return err
 		}
-		if wait <= 0 {
-			continue
-		}
-		ts := unix.NsecToTimespec(int64(wait))
+		fds, timeout := poll, (*unix.Timespec)(nil)
 		if got > 0 {
 			// More will come soon. Let it gather in the ring rather than be woken for each.
-			unix.Nanosleep(&ts, nil)
-			continue
+			fds = poll[:1]
 		}
-		if _, err := unix.Ppoll(poll, &ts, nil); err != nil && err != unix.EINTR {
+		if wait != never {
+			ts := unix.NsecToTimespec(wait)
+			timeout = &ts
+		}
+		if _, err := unix.Ppoll(fds, timeout, nil); err != nil && err != unix.EINTR {
 			return os.NewSyscallError("ppoll", err)
 		}
+		d.mu.Lock()
+		d.wakeAt = 0
+		if poll[0].Revents != 0 {
+			var count [8]byte
+			unix.Read(d.wake, count[:])
+		}
+		d.mu.Unlock()
 	}
 	return nil
 }
 
-// step takes in what has arrived and sends what is due. It says how many frames came in and how long to wait.
-func (d *direction) step() (got int, wait time.Duration, err error) {
+// send sends what is due and says how long to wait; hurry means not longer than a grain.
+func (d *direction) send(hurry bool) (wait int64, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	got = d.receiveLocked()
+	defer d.unlock()
 	for {
 		horizon := int64(time.Since(d.begin)) + int64(d.grain/2)
 		n := 0
@@ -286,20 +381,24 @@ func (d *direction) step() (got int, wait time.Duration, err error) {
 			break
 		}
 		if err := d.sendLocked(n); err != nil {
-			return got, 0, err
+			return 0, err
 		}
 		if n < batch {
 			break
 		}
 	}
-	wait = idleWait
+	wait, d.wakeAt = never, never
+	now := int64(time.Since(d.begin))
 	if due, ok := d.line.next(); ok {
-		wait = min(wait, max(time.Duration(due-int64(time.Since(d.begin)))-d.grain/2, d.grain))
+		wait = max(due-now-int64(d.grain/2), int64(d.grain))
 	}
-	if got > 0 {
-		wait = min(wait, d.grain)
+	if hurry {
+		wait = min(wait, int64(d.grain))
 	}
-	return got, wait, nil
+	if wait != never {
+		d.wakeAt = now + wait
+	}
+	return wait, nil
 }
 
 // Offsets in struct tpacket2_hdr.
@@ -312,7 +411,8 @@ const (
 	tpNsec    = 20
 )
 
-func (d *direction) receiveLocked() (got int) {
+// receive takes in what has arrived.
+func (d *direction) receive(deliver func(arrived int64, frame []byte)) (got int) {
 	var now, toMono int64
 	for got < ringFrames {
 		f := d.ring[d.head*ringFrame : (d.head+1)*ringFrame : (d.head+1)*ringFrame]
@@ -335,15 +435,13 @@ func (d *direction) receiveLocked() (got int) {
 		}
 		arrived = max(arrived, d.last)
 		d.last = arrived
-		switch {
-		case s&unix.TP_STATUS_CSUMNOTREADY != 0:
-			d.line.stats.Frames++
-			d.line.stats.Unfinished++
-		case snap != length || mac+int(snap) > ringFrame:
-			d.line.stats.Frames++
-			d.line.stats.Oversize++
-		default:
-			d.line.push(arrived, f[mac:mac+int(snap)])
+		unfinished, oversize := s&unix.TP_STATUS_CSUMNOTREADY != 0, snap != length || mac+int(snap) > ringFrame
+		if unfinished || oversize {
+			d.mu.Lock()
+			d.line.refuse(unfinished, int(length))
+			d.mu.Unlock()
+		} else {
+			deliver(arrived, f[mac:mac+int(snap)])
 		}
 		atomic.StoreUint32(status, unix.TP_STATUS_KERNEL)
 		d.head = (d.head + 1) % ringFrames
@@ -373,6 +471,9 @@ func (d *direction) sendLocked(n int) error {
 				i++
 			}
 		case unix.EINTR:
+		case unix.EMSGSIZE: // longer than the far interface takes
+			d.line.stats.Oversize++
+			i++
 		case unix.ENOBUFS, unix.EAGAIN, unix.ENETDOWN:
 			// The far interface's backlog is full, or it is down: as good as a drop, but not one that was asked for.
 			d.line.stats.KernelDrop++

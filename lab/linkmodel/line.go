@@ -3,6 +3,7 @@ package linkmodel
 import (
 	"container/heap"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"time"
@@ -10,6 +11,9 @@ import (
 
 // maxFrame is an Ethernet frame at an MTU of 1500 with two VLAN tags.
 const maxFrame = 1522
+
+// minFrame is an Ethernet header.
+const minFrame = 14
 
 // smallFrame is the length up to which a frame is held in a small buffer: acknowledgements are half of all frames.
 const smallFrame = 128
@@ -21,6 +25,8 @@ type packet struct {
 	data []byte
 }
 
+func (p packet) before(q packet) bool { return p.due < q.due || p.due == q.due && p.seq < q.seq }
+
 // line is one direction without any input or output: frames go in with the time they arrived and come out when due.
 // Times are nanoseconds of any monotonic clock. It is not safe for concurrent use.
 type line struct {
@@ -29,10 +35,17 @@ type line struct {
 	rng   *rand.Rand
 	busy  int64 // when the bottleneck will have sent all it holds
 	last  int64 // due time of the last frame that keeps its order
-	seq   uint64
+	burst bool  // in a burst of losses
+
+	tokens   float64 // bytes in the policer's bucket
+	tokensAt int64   // when they were counted
+	seq      uint64
 
 	inOrder fifo
 	late    lateHeap // frames that others may overtake
+	waiting lateHeap // frames that have yet to arrive
+
+	answers []answer // to be put on the path back
 
 	small, large [][]byte // free buffers
 
@@ -50,21 +63,100 @@ func newLine(d Direction, seed, stream uint64) *line {
 	return l
 }
 
+// answer is a frame for the other direction.
+type answer struct {
+	at    int64
+	frame []byte
+}
+
 // set changes what happens to frames that arrive from now on.
 func (l *line) set(d Direction) {
+	if l.d.PoliceRate == 0 {
+		l.tokens = float64(d.PoliceBurst)
+	}
 	l.d, l.limit = d, d.queueLimit()
 	if d.Rate == 0 {
 		l.busy = 0
+	}
+	if d.BurstStart == 0 {
+		l.burst = false
 	}
 }
 
 // push takes a frame that arrived at now; data is copied.
 func (l *line) push(now int64, data []byte) {
-	n := int64(len(data))
+	if !l.fits(data) {
+		return
+	}
+	l.admit(now)
+	l.meet(now, data)
+}
+
+// pushLater takes a frame that will arrive at the given time, which is not in the past; data is copied.
+func (l *line) pushLater(at int64, data []byte) {
+	if !l.fits(data) {
+		return
+	}
+	l.stats.InFlight++
+	heap.Push(&l.waiting, l.packet(at, data))
+}
+
+// admit lets the waiting frames arrive whose time has come.
+func (l *line) admit(now int64) {
+	for len(l.waiting) > 0 && l.waiting[0].due <= now {
+		p := heap.Pop(&l.waiting).(packet)
+		l.stats.InFlight--
+		l.meet(p.due, p.data)
+		l.free(p)
+	}
+}
+
+func (l *line) fits(data []byte) bool {
+	l.stats.Frames++
+	l.stats.Bytes += uint64(len(data))
+	if len(data) < minFrame || len(data) > maxFrame {
+		l.stats.Oversize++
+		return false
+	}
+	return true
+}
+
+// refuse counts a frame that the kernel should not have brought.
+func (l *line) refuse(unfinished bool, n int) {
 	l.stats.Frames++
 	l.stats.Bytes += uint64(n)
-	if n > maxFrame {
+	if unfinished {
+		l.stats.Unfinished++
+	} else {
 		l.stats.Oversize++
+	}
+}
+
+// meet is what the path does to a frame.
+func (l *line) meet(now int64, data []byte) {
+	if l.d.MTU == 0 || len(data)-minFrame <= l.d.MTU {
+		l.enter(now, data)
+		return
+	}
+	parts, reply := narrow(l.d.MTU, data)
+	for _, part := range parts {
+		l.enter(now, part)
+	}
+	l.stats.Fragments += uint64(max(0, len(parts)-1))
+	if parts == nil {
+		l.stats.TooLong++
+	}
+	if reply != nil {
+		l.stats.Answers++
+		l.answers = append(l.answers, answer{now, reply})
+	}
+}
+
+// enter is what the path does to a frame that is not too long.
+func (l *line) enter(now int64, data []byte) {
+	n := int64(len(data))
+	if l.d.PoliceRate > 0 && !l.conforms(now, float64(n)) {
+		l.stats.Policed++
 		return
 	}
 	due := now
@@ -77,7 +169,7 @@ func (l *line) push(now int64, data []byte) {
 		l.busy = start + n*8*int64(time.Second)/l.d.Rate
 		due = l.busy
 	}
-	if l.d.Loss > 0 && l.rng.Float64() < l.d.Loss {
+	if l.lost() {
 		l.stats.Lost++
 		return
 	}
@@ -92,9 +184,45 @@ func (l *line) push(now int64, data []byte) {
 	}
 }
 
-func (l *line) hold(due int64, data []byte) {
+// conforms takes n bytes out of the policer's bucket, if it holds them.
+func (l *line) conforms(now int64, n float64) bool {
+	filled := float64(max(0, now-l.tokensAt)) * float64(l.d.PoliceRate) / 8e9
+	l.tokens = min(l.tokens+filled, float64(l.d.PoliceBurst))
+	l.tokensAt = max(now, l.tokensAt)
+	if n > l.tokens {
+		return false
+	}
+	l.tokens -= n
+	return true
+}
+
+func (l *line) lost() bool {
+	p := l.d.Loss
+	if l.d.BurstStart > 0 {
+		change := l.d.BurstStart
+		if l.burst {
+			change = l.d.BurstEnd
+		}
+		if l.rng.Float64() < change {
+			l.burst = !l.burst
+		}
+		if l.burst {
+			if p = l.d.BurstLoss; p == 0 {
+				p = 1
+			}
+		}
+	}
+	return p > 0 && l.rng.Float64() < p
+}
+
+// packet copies a frame.
+func (l *line) packet(due int64, data []byte) packet {
 	l.seq++
-	p := packet{due: due, seq: l.seq, data: append(l.buffer(len(data)), data...)}
+	return packet{due: due, seq: l.seq, data: append(l.buffer(len(data)), data...)}
+}
+
+func (l *line) hold(due int64, data []byte) {
+	p := l.packet(due, data)
 	l.stats.InFlight++
 	if l.d.Reorder > 0 && l.rng.Float64() < l.d.Reorder {
 		l.stats.Reordered++
@@ -107,29 +235,34 @@ func (l *line) hold(due int64, data []byte) {
 	l.inOrder.push(p)
 }
 
-// next says when the next frame is due; false if none is held.
-func (l *line) next() (int64, bool) {
-	a, okA := l.inOrder.peek()
-	if len(l.late) == 0 {
-		return a.due, okA
+// next says when the next frame is due, or arrives after waiting; false if none is held.
+func (l *line) next() (at int64, ok bool) {
+	at = math.MaxInt64
+	if p, some := l.inOrder.peek(); some {
+		at, ok = p.due, true
 	}
-	if !okA || l.late[0].due < a.due {
-		return l.late[0].due, true
+	for _, h := range []lateHeap{l.late, l.waiting} {
+		if len(h) > 0 {
+			at, ok = min(at, h[0].due), true
+		}
 	}
-	return a.due, true
+	return at, ok
 }
 
 // pop takes the next frame that is due at horizon. Its data must be given back with free.
 func (l *line) pop(horizon int64) (packet, bool) {
-	due, ok := l.next()
-	if !ok || due > horizon {
+	l.admit(horizon)
+	first, ok := l.inOrder.peek()
+	late := len(l.late) > 0 && (!ok || l.late[0].before(first))
+	if late {
+		first, ok = l.late[0], true
+	}
+	if !ok || first.due > horizon {
 		return packet{}, false
 	}
 	l.stats.InFlight--
-	if len(l.late) > 0 && l.late[0].due == due {
-		if a, ok := l.inOrder.peek(); !ok || a.due > due || a.seq > l.late[0].seq {
-			return heap.Pop(&l.late).(packet), true
-		}
+	if late {
+		return heap.Pop(&l.late).(packet), true
 	}
 	return l.inOrder.pop(), true
 }
@@ -221,12 +354,10 @@ func (f *fifo) pop() packet {
 // lateHeap orders by due time, then by arrival.
 type lateHeap []packet
 
-func (h lateHeap) Len() int { return len(h) }
-func (h lateHeap) Less(i, j int) bool {
-	return h[i].due < h[j].due || h[i].due == h[j].due && h[i].seq < h[j].seq
-}
-func (h lateHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *lateHeap) Push(x any)   { *h = append(*h, x.(packet)) }
+func (h lateHeap) Len() int           { return len(h) }
+func (h lateHeap) Less(i, j int) bool { return h[i].before(h[j]) }
+func (h lateHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *lateHeap) Push(x any)        { *h = append(*h, x.(packet)) }
 func (h *lateHeap) Pop() any {
 	old := *h
 	p := old[len(old)-1]

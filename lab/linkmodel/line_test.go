@@ -3,6 +3,8 @@ package linkmodel
 import (
 	"encoding/binary"
 	"math"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -146,6 +148,82 @@ func TestLostFramesUseTheRate(t *testing.T) {
 	}
 }
 
+func TestBurstsOfLoss(t *testing.T) {
+	t.Parallel()
+	const n = 200_000
+	run := func(d Direction, seed uint64) (lost, bursts int, pattern []bool) {
+		l := newLine(d, seed, 0)
+		for i := range n {
+			before := l.stats.Lost
+			l.push(int64(i), frame(64, uint32(i)))
+			gone := l.stats.Lost > before
+			if gone {
+				lost++
+				if i == 0 || !pattern[i-1] {
+					bursts++
+				}
+			}
+			pattern = append(pattern, gone)
+			drain(l)
+		}
+		return lost, bursts, pattern
+	}
+	// 1/51 of all frames are in bursts of 10 frames in the mean.
+	lost, bursts, pattern := run(Direction{BurstStart: 0.002, BurstEnd: 0.1}, 3)
+	if got, want := float64(lost)/n, 0.002/0.102; math.Abs(got/want-1) > 0.2 {
+		t.Errorf("lost %.4f, want %.4f", got, want)
+	}
+	if mean := float64(lost) / float64(bursts); mean < 8.5 || mean > 11.5 {
+		t.Errorf("bursts of %.1f frames, want 10", mean)
+	}
+	_, _, again := run(Direction{BurstStart: 0.002, BurstEnd: 0.1}, 3)
+	_, _, other := run(Direction{BurstStart: 0.002, BurstEnd: 0.1}, 4)
+	if !slices.Equal(pattern, again) || slices.Equal(pattern, other) {
+		t.Error("the losses are not the seed's")
+	}
+	// Half of the frames in bursts, and one in a hundred outside of them.
+	lost, _, _ = run(Direction{Loss: 0.01, BurstStart: 0.01, BurstEnd: 0.09, BurstLoss: 0.5}, 3)
+	if got, want := float64(lost)/n, 0.9*0.01+0.1*0.5; math.Abs(got/want-1) > 0.1 {
+		t.Errorf("lost %.4f, want %.4f", got, want)
+	}
+}
+
+func TestPolicer(t *testing.T) {
+	t.Parallel()
+	// 16 KB at once, then 140 kbit/s, which is 17.5 bytes each ms.
+	d := Direction{PoliceRate: 140_000, PoliceBurst: 16_000}
+	l := newLine(d, 1, 0)
+	passed := func(from, ms_ int64) (bytes int) {
+		for i := range ms_ {
+			l.push((from+i)*ms, frame(1000, 0))
+			_, s := drain(l)
+			bytes += 1000 * len(s)
+		}
+		return bytes
+	}
+	if got := passed(0, 10); got != 10_000 {
+		t.Errorf("%d bytes passed in the first 10 ms, want all", got)
+	}
+	if got := passed(10, 990); got < 22_000 || got > 24_000 {
+		t.Errorf("%d bytes passed in the rest of a second, want 6 kB and 17.5", got)
+	}
+	// Whoever is quiet for long has the burst again, and no more.
+	if got := passed(100_000, 20); got != 16_000 {
+		t.Errorf("%d bytes passed after a pause, want the burst", got)
+	}
+	if s := l.snapshot(); s.Policed != s.Frames-s.Sent {
+		t.Errorf("stats %+v", s)
+	}
+	l.set(Direction{})
+	if got := passed(200_000, 50); got != 50_000 {
+		t.Errorf("%d of 50000 bytes passed when nobody polices", got)
+	}
+	l.set(d)
+	if got := passed(201_000, 20); got != 16_000 {
+		t.Errorf("%d bytes passed a new policer, want a full bucket", got)
+	}
+}
+
 func TestJitterKeepsOrder(t *testing.T) {
 	t.Parallel()
 	l := newLine(Direction{Delay: 10 * time.Millisecond, Jitter: 5 * time.Millisecond}, 3, 0)
@@ -235,21 +313,31 @@ func TestValidate(t *testing.T) {
 	if err := good.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	for name, d := range map[string]Direction{
-		"loss":     {Loss: 1.5},
-		"nan":      {Loss: math.NaN()},
-		"delay":    {Delay: -1},
-		"long":     {Delay: time.Hour},
-		"rate":     {Rate: -1},
-		"tiny":     {Rate: 10},
-		"queue":    {QueueBytes: -1},
-		"reorder":  {Reorder: 0.1},
-		"dup":      {Duplicate: 2},
-		"jitter":   {Jitter: -1},
-		"queuetim": {QueueTime: -1},
+	for field, d := range map[string]Direction{
+		"loss 1.5":      {Loss: 1.5},
+		"loss NaN":      {Loss: math.NaN()},
+		"delay -1":      {Delay: -1},
+		"delay 1h":      {Delay: time.Hour},
+		"rate -1":       {Rate: -1},
+		"rate 10":       {Rate: 10},
+		"queue_bytes":   {QueueBytes: -1},
+		"reorder":       {Reorder: 0.1},
+		"duplicate":     {Duplicate: 2},
+		"jitter":        {Jitter: -1},
+		"queue_time":    {QueueTime: -1},
+		"burst_start 2": {BurstStart: 2, BurstEnd: 1},
+		"burst_start w": {BurstStart: 0.1},
+		"burst_end":     {BurstEnd: 0.1},
+		"burst_loss":    {BurstStart: 0.1, BurstEnd: 0.1, BurstLoss: -1},
+		"police_rate":   {PoliceRate: 10, PoliceBurst: 2000},
+		"police_burst":  {PoliceRate: 10_000},
+		"police_burst ": {PoliceBurst: 2000},
+		"mtu 100":       {MTU: 100},
+		"mtu 9000":      {MTU: 9000},
 	} {
-		if err := Symmetric(d, 1).Validate(); err == nil {
-			t.Errorf("%s: accepted %+v", name, d)
+		spec := Spec{Backward: d}
+		if err := spec.Validate(); err == nil || !strings.HasPrefix(err.Error(), "backward: "+field) {
+			t.Errorf("%s: %+v gave %v", field, d, err)
 		}
 	}
 }
@@ -269,5 +357,33 @@ func BenchmarkLine(b *testing.B) {
 			l.left(now, p)
 			l.free(p)
 		}
+	}
+}
+
+func TestPushLaterArrivesInItsTurn(t *testing.T) {
+	t.Parallel()
+	// 1250 bytes at 100 Mbit/s take 100 µs.
+	l := newLine(Direction{Rate: 100e6, Delay: time.Millisecond}, 1, 0)
+	l.pushLater(300_000, frame(1250, 2))
+	l.pushLater(200_000, frame(1250, 1))
+	l.push(100_000, frame(1250, 0))
+	if at, ok := l.next(); !ok || at != 200_000 {
+		t.Fatalf("next at %d %v, want the arrival of the first that waits", at, ok)
+	}
+	if s := l.snapshot(); s.InFlight != 3 || s.Frames != 3 {
+		t.Fatalf("stats %+v", s)
+	}
+	l.push(250_000, frame(1250, 3)) // the one of 200 µs is ahead of it, and still on the bottleneck
+	due, serial := drain(l)
+	for i, want := range []struct {
+		due    int64
+		serial uint32
+	}{{1_200_000, 0}, {1_300_000, 1}, {1_400_000, 3}, {1_500_000, 2}} {
+		if due[i] != want.due || serial[i] != want.serial {
+			t.Fatalf("left at %v: %v", due, serial)
+		}
+	}
+	if s := l.snapshot(); s.InFlight != 0 || s.Sent != 4 {
+		t.Fatalf("stats %+v", s)
 	}
 }
