@@ -159,10 +159,8 @@ func (n *Net) AddRoute(h *netns.Host, r netns.Route) error {
 	return h.AddRoute(r)
 }
 
-// AddAddr gives a host's interface an address, likewise.
-func (n *Net) AddAddr(h *netns.Host, dev string, p netip.Prefix) error {
-	return h.AddAddr(dev, p, n.routeCC)
-}
+// RouteCC is the congestion control that every route must carry; empty if there is no need to.
+func (n *Net) RouteCC() string { return n.routeCC }
 
 // Direct lets the client reach the target without any peer.
 func (n *Net) Direct() error {

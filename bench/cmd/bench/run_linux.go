@@ -16,9 +16,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/internal/peer"
 	"github.com/godwit-vpn/godwit/bench/internal/result"
 	"github.com/godwit-vpn/godwit/bench/internal/suite"
+	"github.com/godwit-vpn/godwit/lab/peer"
 )
 
 // runFlags are read twice: outside the sandbox, where programs are built, and inside, where they run.
@@ -32,7 +32,7 @@ type runFlags struct {
 func parseRun(args []string) (*runFlags, error) {
 	f := &runFlags{}
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
-	fs.StringVar(&f.peers, "peers", strings.Join(peer.Names(), ","), "what to measure; godwit-N has N links")
+	fs.StringVar(&f.peers, "peers", strings.Join(suite.Peers(), ","), "what to measure; godwit-N has N links; any of the lab's peers can be named")
 	fs.StringVar(&f.suite, "suite", suite.Quick, "quick or full")
 	fs.StringVar(&f.conditions, "conditions", "", "only conditions that match one of these patterns, such as clean-*")
 	fs.StringVar(&f.tests, "tests", "", "only these tests, such as down1,keystroke")

@@ -99,7 +99,7 @@ func (r *report) collect() {
 		}
 	}
 	// Runs begin with different peers; tables do not.
-	order := []string{"direct", "wireguard", "sb-reality", "sb-trojan", "sb-hysteria2", "godwit"}
+	order := []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit"}
 	rank := func(p string) int {
 		if i := slices.Index(order, p); i >= 0 {
 			return i

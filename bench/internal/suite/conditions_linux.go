@@ -27,6 +27,11 @@ type Test struct {
 	Spec load.Spec
 }
 
+// Peers are what is measured if nothing else is asked for.
+func Peers() []string {
+	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-2", "godwit-3"}
+}
+
 // Durations are how long the bulk tests take.
 type Durations struct {
 	Clean float64 // seconds, after half a second of warm-up

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,11 +14,11 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
-	"github.com/godwit-vpn/godwit/bench/internal/peer"
 	"github.com/godwit-vpn/godwit/bench/internal/result"
 	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/linkmodel"
 	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/peer"
 )
 
 // measurement is one peer under one condition.
@@ -128,7 +129,11 @@ func (m *measurement) truth(ctx context.Context) error {
 
 // start starts both ends and measures until the first byte has come back.
 func (m *measurement) start(ctx context.Context, cfg load.Config) (err error) {
-	site := &peer.Site{Net: m.net, Dir: m.dir}
+	site := &peer.Site{
+		Client: m.net.Client, Gateway: m.net.Gateway, GatewayAddr: topology.GatewayAddr, Targets: topology.TargetNet,
+		Cover: netip.AddrPortFrom(topology.TargetAddr, load.PortHTTPS), CoverName: targetName,
+		CC: m.net.RouteCC(), Dir: m.dir,
+	}
 	defer func() {
 		if err != nil {
 			m.client.Stop()
@@ -152,7 +157,12 @@ func (m *measurement) start(ctx context.Context, cfg load.Config) (err error) {
 	}()
 	time.Sleep(50 * time.Millisecond)
 	begin := time.Now()
-	if m.client, err = m.peer.Client(ctx, site); err != nil {
+	if m.res.Peer == "direct" {
+		err = m.net.Direct()
+	} else {
+		m.client, err = m.peer.Client(ctx, site)
+	}
+	if err != nil {
 		cancel()
 		<-first
 		return err

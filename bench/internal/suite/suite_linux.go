@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
-	"github.com/godwit-vpn/godwit/bench/internal/peer"
 	"github.com/godwit-vpn/godwit/bench/internal/result"
 	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/peer"
 )
 
 // Config is a whole bench.

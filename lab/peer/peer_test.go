@@ -82,14 +82,14 @@ func TestSingboxConfigurations(t *testing.T) {
 func TestBuiltAs(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x")
-	if _, err := builtAs(path, singboxProgram); err == nil {
+	if _, err := builtAs(path, singboxProgram, ""); err == nil {
 		t.Error("a missing program was taken")
 	}
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := builtAs(self, singboxProgram); err == nil {
+	if _, err := builtAs(self, singboxProgram, ""); err == nil {
 		t.Error("another program was taken")
 	}
 }

@@ -17,7 +17,7 @@ import (
 type Tools struct {
 	Dir    string
 	Godwit string // path of the godwit program; empty if there is none
-	// Offline only takes what is there: nothing can be fetched inside a sandbox.
+	// Offline only takes what is there, built with whichever Go: nothing can be fetched inside a sandbox.
 	Offline bool
 	Log     *slog.Logger
 }
@@ -41,7 +41,10 @@ func (t *Tools) path(p program) string { return filepath.Join(t.Dir, p.name) }
 // install makes sure that exactly this version is there, built with the Go that built this program, so that no peer has
 // the better compiler.
 func (t *Tools) install(ctx context.Context, p program) (version string, err error) {
-	if v, err := builtAs(t.path(p), p); err == nil || t.Offline {
+	if t.Offline {
+		return builtAs(t.path(p), p, "")
+	}
+	if v, err := builtAs(t.path(p), p, runtime.Version()); err == nil {
 		return v, err
 	}
 	t.Log.Info("building a peer, this takes a while", "program", p.name, "version", p.version)
@@ -58,11 +61,11 @@ func (t *Tools) install(ctx context.Context, p program) (version string, err err
 		last := strings.Split(strings.TrimSpace(out.String()), "\n")
 		return "", fmt.Errorf("build %s %s: %w: %s", p.name, p.version, err, last[len(last)-1])
 	}
-	return builtAs(t.path(p), p)
+	return builtAs(t.path(p), p, runtime.Version())
 }
 
-// builtAs reads back from the program what it was built from.
-func builtAs(path string, p program) (string, error) {
+// builtAs reads back from the program what it was built from; goVersion, if not empty, is the Go it must be built with.
+func builtAs(path string, p program, goVersion string) (string, error) {
 	info, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return "", err
@@ -74,7 +77,7 @@ func builtAs(path string, p program) (string, error) {
 		}
 	}
 	if info.Main.Path != p.module || info.Main.Version != p.version || tags != p.tags ||
-		info.GoVersion != runtime.Version() {
+		info.GoVersion != goVersion && goVersion != "" {
 		return "", fmt.Errorf("%s is %s %s (tags %q) of %s", path, info.Main.Path, info.Main.Version, tags, info.GoVersion)
 	}
 	v := info.Main.Version + ", " + info.GoVersion

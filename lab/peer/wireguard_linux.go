@@ -5,14 +5,14 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
@@ -31,23 +31,17 @@ var wireguardEntry = Entry{
 	Name: "wireguard",
 	Prepare: func(ctx context.Context, t *Tools) (Info, error) {
 		v, err := t.install(ctx, wireguardProgram)
-		return Info{Version: "wireguard-go " + v, Settings: "MTU 1420, TUN with offloads, no address translation"}, err
+		return Info{Version: "wireguard-go " + v, Settings: "MTU 1420, TUN with offloads"}, err
 	},
-	Check: func() error {
-		f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
-		if err != nil {
-			return fmt.Errorf("a TUN interface cannot be made: %w", err)
-		}
-		return f.Close()
-	},
-	New: func(t *Tools) Peer { return &wireguard{path: t.path(wireguardProgram)} },
+	Check: needTUN,
+	New:   func(t *Tools) Peer { return &wireguard{path: t.path(wireguardProgram)} },
 }
 
 const wireguardPort = 51820
 
 var (
-	wireguardClient  = netip.MustParsePrefix("10.77.9.2/24")
-	wireguardGateway = netip.MustParsePrefix("10.77.9.1/24")
+	wireguardClient  = netip.MustParsePrefix("198.18.1.2/24")
+	wireguardGateway = netip.MustParsePrefix("198.18.1.1/24")
 )
 
 func (w *wireguard) Proxy() string { return "" }
@@ -60,33 +54,30 @@ func (w *wireguard) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if w.gateway, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
 		return nil, err
 	}
-	p, err := w.up(ctx, s, s.Net.Gateway, "gateway", "wgg0", wireguardGateway,
+	p, err := w.up(ctx, s, s.Gateway, "gateway", "wgg0", wireguardGateway,
 		fmt.Sprintf("private_key=%x\nlisten_port=%d\npublic_key=%x\nallowed_ip=%s/32\n",
 			w.gateway.Bytes(), wireguardPort, w.client.PublicKey().Bytes(), wireguardClient.Addr()))
 	if err != nil {
 		return p, err
 	}
-	return p, p.listens(ctx, s.Net.Gateway, "udp", wireguardPort)
+	return p, errors.Join(s.forward(ctx), p.listens(ctx, s.Gateway, "udp", wireguardPort))
 }
 
 func (w *wireguard) Client(ctx context.Context, s *Site) (*Process, error) {
-	p, err := w.up(ctx, s, s.Net.Client, "client", "wgc0", wireguardClient,
-		fmt.Sprintf("private_key=%x\npublic_key=%x\nendpoint=%s:%d\nallowed_ip=0.0.0.0/0\n",
-			w.client.Bytes(), w.gateway.PublicKey().Bytes(), topology.GatewayAddr, wireguardPort))
+	p, err := w.up(ctx, s, s.Client, "client", "wgc0", wireguardClient,
+		fmt.Sprintf("private_key=%x\npublic_key=%x\nendpoint=%s\nallowed_ip=0.0.0.0/0\n",
+			w.client.Bytes(), w.gateway.PublicKey().Bytes(), s.at(wireguardPort)))
 	if err != nil {
 		return p, err
 	}
-	return p, s.Net.AddRoute(s.Net.Client, netns.Route{
-		To: topology.TargetNet, Dev: "wgc0", Source: wireguardClient.Addr(),
-	})
+	return p, s.into("wgc0", wireguardClient.Addr())
 }
 
 // up starts wireguard-go, configures it through its socket (www.wireguard.com/xplatform) and brings the interface up.
 func (w *wireguard) up(ctx context.Context, s *Site, h *netns.Host, role, dev string, addr netip.Prefix,
 	config string) (*Process, error) {
-	socket := "/var/run/wireguard/" + dev + ".sock"
-	os.Remove(socket)
-	p, err := s.start(h, role, []string{"LOG_LEVEL=error"}, w.path, "-f", dev)
+	socket := filepath.Join(s.private(role), "wireguard", dev+".sock")
+	p, err := s.startPrivate(h, role, []string{"LOG_LEVEL=error"}, "", w.path, "-f", dev)
 	if err != nil {
 		return nil, err
 	}
@@ -114,5 +105,5 @@ func (w *wireguard) up(ctx context.Context, s *Site, h *netns.Host, role, dev st
 	if err := h.LinkUp(dev); err != nil {
 		return p, err
 	}
-	return p, s.Net.AddAddr(h, dev, addr)
+	return p, h.AddAddr(dev, addr, s.CC)
 }

@@ -1,22 +1,16 @@
 package peer
 
 import (
-	"bytes"
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-
-	"github.com/godwit-vpn/godwit/bench/topology"
 )
 
-// Everything that the bench knows of Godwit's command line is in this file.
+// Everything that the lab's peers and the bench know of Godwit's command line is in this file.
 
 // godwit is the program under development at both ends, its own SOCKS5 port at the client.
 type godwit struct {
@@ -49,7 +43,7 @@ func godwitEntry(name string, links int) Entry {
 			}
 			return Info{Version: version, Settings: fmt.Sprintf("%d link(s); SOCKS5 in", links)}, nil
 		},
-		Check: func() error { return nil },
+		Check: nothingToCheck,
 		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links} },
 	}
 }
@@ -58,37 +52,30 @@ func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy
 
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
-	endpoint := fmt.Sprintf("%s:%d", topology.GatewayAddr, godwitPort)
+	endpoint := s.at(godwitPort)
 	var err error
 	if g.key, err = g.init(ctx, s, state, endpoint); err != nil {
 		return nil, err
 	}
-	p, err := s.start(s.Net.Gateway, "gateway", nil, g.path,
-		"gateway", "run", "--state-dir", state, "--listen", endpoint, "--allow", topology.TargetNet.String())
+	p, err := s.start(s.Gateway, "gateway", nil, g.path,
+		"gateway", "run", "--state-dir", state, "--listen", endpoint, "--allow", s.Targets.String())
 	if err != nil {
 		return nil, err
 	}
-	return p, p.listens(ctx, s.Net.Gateway, "tcp", godwitPort)
+	return p, p.listens(ctx, s.Gateway, "tcp", godwitPort)
 }
 
 // init makes a gateway's state and returns its access key.
 func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key string, err error) {
-	cmd := exec.CommandContext(ctx, g.path, "gateway", "init", "--state-dir", state, "--endpoint", endpoint, "--json")
-	cmd.Dir = s.Dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "TMPDIR=" + s.Dir}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := s.Net.Gateway.Start(cmd); err != nil {
+	said, err := s.run(ctx, s.Gateway, g.path, "gateway", "init", "--state-dir", state, "--endpoint", endpoint, "--json")
+	if err != nil {
 		return "", err
-	}
-	if err := cmd.Wait(); err != nil {
-		return "", fmt.Errorf("godwit gateway init: %w: %s", err, strings.TrimSpace(stderr.String()))
 	}
 	var out struct {
 		Schema string `json:"schema"`
 		Key    string `json:"key"`
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &out); err != nil {
+	if err := json.Unmarshal(said, &out); err != nil {
 		return "", fmt.Errorf("godwit gateway init: %w", err)
 	}
 	if out.Schema != "godwit.gateway.init/1" || out.Key == "" {
@@ -98,6 +85,6 @@ func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key
 }
 
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
-	return s.start(s.Net.Client, "client", nil, g.path, "up", "--foreground",
+	return s.start(s.Client, "client", nil, g.path, "up", "--foreground",
 		"--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--links", strconv.Itoa(g.links), g.key)
 }

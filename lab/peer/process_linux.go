@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,15 +13,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
-
-// Site is where a peer is to run.
-type Site struct {
-	Net *topology.Net
-	Dir string // private, empty, in memory
-}
 
 // Process is one end of a peer: the leader of its own process group.
 type Process struct {
@@ -29,29 +23,84 @@ type Process struct {
 	log  string
 	done chan struct{}
 	err  error
+	// parts are what this program itself does for the peer; they are closed by Stop.
+	parts []io.Closer
 }
 
 // start runs a program on a host, its output in a file.
 func (s *Site) start(h *netns.Host, role string, env []string, path string, args ...string) (*Process, error) {
-	p := &Process{Role: role, log: filepath.Join(s.Dir, role+".log"), done: make(chan struct{})}
+	cmd := exec.Command(path, args...)
+	cmd.Env = env
+	return s.startCommand(h, role, cmd)
+}
+
+// startPrivate runs a program that finds s.Dir/role at /run: it takes its socket or its process number to be the only
+// one of its kind on a machine, and here two share one. What is in setup is run by a shell before.
+func (s *Site) startPrivate(h *netns.Host, role string, env []string, setup, path string, args ...string) (*Process, error) {
+	dir := s.private(role)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command("/bin/sh", append([]string{
+		"-c", `mount --bind "$1" /run && shift && ` + setup + ` exec "$@"`, "sh", dir, path}, args...)...)
+	cmd.Env = env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	return s.startCommand(h, role, cmd)
+}
+
+// private is the /run of startPrivate.
+func (s *Site) private(role string) string { return filepath.Join(s.Dir, role+".run") }
+
+func (s *Site) startCommand(h *netns.Host, role string, cmd *exec.Cmd) (*Process, error) {
+	p := &Process{Role: role, cmd: cmd, log: filepath.Join(s.Dir, role+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close()
-	p.cmd = exec.Command(path, args...)
-	p.cmd.Dir = s.Dir
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.Dir, "TMPDIR=" + s.Dir}, env...)
-	p.cmd.Stdout, p.cmd.Stderr = out, out
-	if err := h.Start(p.cmd); err != nil {
+	cmd.Dir = s.Dir
+	cmd.Env = append(s.environment(), cmd.Env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := h.Start(cmd); err != nil {
 		return nil, fmt.Errorf("%s: %w", role, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		p.err = cmd.Wait()
 		close(p.done)
 	}()
 	return p, nil
 }
+
+func (s *Site) environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin", "HOME=" + s.Dir, "TMPDIR=" + s.Dir}
+}
+
+// run runs a program on a host to its end and returns what it printed.
+func (s *Site) run(ctx context.Context, h *netns.Host, path string, args ...string) (stdout []byte, err error) {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Dir, cmd.Env = s.Dir, s.environment()
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := h.Start(cmd); err != nil {
+		return nil, err
+	}
+	if err := cmd.Wait(); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(complaint.String()))
+	}
+	return out.Bytes(), nil
+}
+
+// write puts a file that only this user can read into s.Dir and returns its path.
+func (s *Site) write(name string, content []byte) (path string, err error) {
+	path = filepath.Join(s.Dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return "", err
+	}
+	return path, os.WriteFile(path, content, 0o600)
+}
+
+// at is the gateway's address with a port.
+func (s *Site) at(port int) string { return netip.AddrPortFrom(s.GatewayAddr, uint16(port)).String() }
 
 // PID is the leader, and the number of its group.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
@@ -69,25 +118,32 @@ func (p *Process) Died() error {
 	}
 }
 
-// LastWords are the last lines of its output.
+// LastWords are the last lines of its output. They may hold addresses of the lab.
 func (p *Process) LastWords() string {
+	return strings.TrimSpace(string(bytes.ToValidUTF8(p.said(1500), nil)))
+}
+
+// said is the end of its output.
+func (p *Process) said(most int64) []byte {
 	f, err := os.Open(p.log)
 	if err != nil {
-		return ""
+		return nil
 	}
 	defer f.Close()
-	const most = 1500
 	if n, err := f.Seek(0, io.SeekEnd); err == nil {
 		f.Seek(max(0, n-most), io.SeekStart)
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, most))
-	return strings.TrimSpace(string(bytes.ToValidUTF8(b, nil)))
+	return b
 }
 
 // Stop asks the group to end and kills what is left after two seconds. It is safe on a nil Process.
 func (p *Process) Stop() {
 	if p == nil {
 		return
+	}
+	for _, c := range p.parts {
+		c.Close()
 	}
 	syscall.Kill(-p.PID(), syscall.SIGTERM)
 	select {

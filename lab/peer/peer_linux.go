@@ -1,0 +1,103 @@
+package peer
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/godwit-vpn/godwit/lab/netns"
+)
+
+// Peer is one way of getting from client to targets. It is started once: gateway first, then client.
+type Peer interface {
+	// Proxy is the SOCKS5 address that its client serves on the client host; empty if it captures traffic below TCP:
+	// then, from the return of Client on, what the client host sends to Site.Targets takes the tunnel or is lost.
+	Proxy() string
+	// Gateway starts the gateway's end and returns when it listens; nil if there is none.
+	Gateway(ctx context.Context, s *Site) (*Process, error)
+	// Client starts the client's end and returns as soon as it can do no more to speed it up; nil if there is none.
+	Client(ctx context.Context, s *Site) (*Process, error)
+}
+
+// Site is where a peer is to run.
+type Site struct {
+	Client, Gateway *netns.Host
+	// GatewayAddr is where the client finds the gateway.
+	GatewayAddr netip.Addr
+	// Targets are what is to be reached, from the gateway's host: tunnels get a route to them. It must not contain
+	// GatewayAddr. Whoever is at the far end of a proxy looks names up in /etc/hosts.
+	Targets netip.Prefix
+	// Cover is a website with TLS 1.3, and CoverName its name: REALITY and ShadowTLS borrow its handshake, and other
+	// peers over TLS go by that name.
+	Cover     netip.AddrPort
+	CoverName string
+	// NAT has the gateway's host translate what comes out of a tunnel, for targets that know no way back to Tunnels.
+	NAT bool
+	// CC, if not empty, is the congestion control of every route that a peer adds.
+	CC string
+	// Dir is private, empty, and best in memory: keys are written there.
+	Dir string
+}
+
+// Tunnels has the addresses inside of tunnels.
+var Tunnels = netip.MustParsePrefix("198.18.0.0/16")
+
+// Info is what a report says about a peer.
+type Info struct {
+	Version  string `json:"version"`
+	Settings string `json:"settings"`
+}
+
+// Entry is a peer that can be asked for by name.
+type Entry struct {
+	Name string
+	// Prepare finds or builds the program; it runs outside the sandbox, where there is a network. Check runs inside
+	// and says why the peer cannot work there. Either error means that the peer is skipped, and why.
+	Prepare func(ctx context.Context, t *Tools) (Info, error)
+	Check   func() error
+	New     func(t *Tools) Peer
+}
+
+// Entries lists every peer.
+func Entries() []Entry {
+	return []Entry{
+		directEntry,
+		godwitEntry("godwit", 1), godwitEntry("godwit-2", 2), godwitEntry("godwit-3", 3),
+		openvpnEntry("openvpn-udp", "udp"), openvpnEntry("openvpn-tcp", "tcp"),
+		wireguardEntry,
+		ikev2Entry,
+		shadowsocksEntry("shadowsocks", "chacha20-ietf-poly1305"), shadowsocksEntry("shadowsocks-cfb", "aes-256-cfb"),
+		obfs4Entry,
+		sshEntry,
+		singboxEntry("reality", reality), singboxEntry("trojan", trojan), singboxEntry("hysteria2", hysteria2),
+		singboxEntry("vmess", vmess), singboxEntry("shadowsocks-2022", shadowsocks2022),
+		singboxEntry("anytls", anytls), singboxEntry("shadowtls", shadowtls), singboxEntry("https-proxy", httpsProxy),
+	}
+}
+
+// Names lists the names of Entries.
+func Names() (names []string) {
+	for _, e := range Entries() {
+		names = append(names, e.Name)
+	}
+	return names
+}
+
+// Find looks a peer up; beyond Names it knows godwit-N, Godwit with N links.
+func Find(name string) (Entry, error) {
+	entries := Entries()
+	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
+		return entries[i], nil
+	}
+	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
+		n, err := strconv.Atoi(links)
+		if err != nil || n < 1 {
+			return Entry{}, fmt.Errorf("peer %q: want godwit-N with N links", name)
+		}
+		return godwitEntry(name, n), nil
+	}
+	return Entry{}, fmt.Errorf("no peer %q: there are %s", name, strings.Join(Names(), ", "))
+}

@@ -1,0 +1,323 @@
+package peer
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/proxy"
+
+	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
+)
+
+// buildPeers, in the environment, has the peers that are built from source built before the tests: one to two minutes,
+// once. Without it those that were never built are skipped.
+const buildPeers = "GODWIT_LAB_BUILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(buildPeers) != "" && !inside(os.Args[1:]) {
+		tools := &Tools{Dir: toolsDir(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+		for _, p := range []program{wireguardProgram, singboxProgram} {
+			if _, err := tools.install(context.Background(), p); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	}
+	netnstest.Main(m)
+}
+
+// inside reports whether this is the program in the sandbox, which has no network.
+func inside(args []string) bool { return len(args) > 0 && strings.HasPrefix(args[0], "sandboxed") }
+
+func toolsDir() string {
+	dir, err := DefaultToolsDir()
+	if err != nil {
+		return os.TempDir()
+	}
+	return dir
+}
+
+// The test's network. Nothing forwards but the gateway, and it only does for tunnels.
+//
+//	client ──────────────────── gateway ──────────────────── target
+//	192.0.2.10        203.0.113.20  198.51.100.1        198.51.100.80
+//	      eth0        eth0          eth1                eth0
+var (
+	clientAddr  = netip.MustParseAddr("192.0.2.10")
+	gatewayAddr = netip.MustParseAddr("203.0.113.20")
+	targetAddr  = netip.MustParseAddr("198.51.100.80")
+	targetNet   = netip.MustParsePrefix("198.51.100.0/24")
+	clientNet   = netip.MustParsePrefix("192.0.2.0/24")
+	gatewayNet  = netip.MustParsePrefix("203.0.113.0/24")
+)
+
+const (
+	banned  = "banned.example"
+	allowed = "allowed.example"
+	// page is what a visit fetches, in parts.
+	partSize, parts = 12 << 10, 5
+)
+
+// A network is the hosts of the drawing and the websites on the target: one certificate, for both names.
+type network struct {
+	client, gateway, target *netns.Host
+}
+
+func newNetwork(t *testing.T, site http.Handler) *network {
+	t.Helper()
+	netnstest.Need(t)
+	n := &network{}
+	for _, h := range []struct {
+		to   **netns.Host
+		name string
+	}{{&n.client, "client"}, {&n.gateway, "gateway"}, {&n.target, "target"}} {
+		host, err := netns.NewHost(h.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		*h.to = host
+		t.Cleanup(func() { host.Close() })
+	}
+	route := func(h *netns.Host, to netip.Prefix, dev string) error {
+		return h.AddRoute(netns.Route{To: to, Dev: dev})
+	}
+	if err := errors.Join(
+		netns.Connect(n.client, "eth0", n.gateway, "eth0"),
+		netns.Connect(n.gateway, "eth1", n.target, "eth0"),
+		n.client.AddAddr("eth0", netip.PrefixFrom(clientAddr, 24), ""),
+		n.gateway.AddAddr("eth0", netip.PrefixFrom(gatewayAddr, 24), ""),
+		n.gateway.AddAddr("eth1", netip.MustParsePrefix("198.51.100.1/24"), ""),
+		n.target.AddAddr("eth0", netip.PrefixFrom(targetAddr, 24), ""),
+		route(n.client, gatewayNet, "eth0"),
+		route(n.gateway, clientNet, "eth0"),
+		n.client.OffloadsOff("eth0"),
+		n.gateway.OffloadsOff("eth0"),
+		netns.SetHosts(banned+" "+allowed, targetAddr),
+	); err != nil {
+		t.Fatal(err)
+	}
+	n.serve(t, n.target, targetAddr, site)
+	return n
+}
+
+// serve has a host serve a website, over TLS 1.3 and without.
+func (n *network) serve(t *testing.T, h *netns.Host, addr netip.Addr, site http.Handler) {
+	t.Helper()
+	certPEM, keyPEM, err := SelfSigned(banned, allowed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []uint16{80, 443} {
+		l, err := h.Listen(netip.AddrPortFrom(addr, port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: site, ErrorLog: log.New(io.Discard, "", 0),
+			TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13}}
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if port == 443 {
+				server.ServeTLS(l, "", "")
+			} else {
+				server.Serve(l)
+			}
+		})
+		t.Cleanup(func() {
+			server.Close()
+			wg.Wait()
+		})
+	}
+}
+
+// content answers /N with a part of a page.
+func content(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(make([]byte, partSize))
+}
+
+func (n *network) site(t *testing.T) *Site {
+	t.Helper()
+	dir, err := os.MkdirTemp("/run", "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return &Site{
+		Client: n.client, Gateway: n.gateway, GatewayAddr: gatewayAddr, Targets: targetNet,
+		Cover: netip.AddrPortFrom(targetAddr, 443), CoverName: allowed, Dir: dir, NAT: true,
+	}
+}
+
+// start starts both ends of a peer, or skips.
+func start(t *testing.T, name string, s *Site) Peer {
+	t.Helper()
+	e, err := Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools := &Tools{Dir: toolsDir(), Offline: true}
+	if strings.HasPrefix(name, "godwit") {
+		tools.Godwit = builtGodwit(t)
+	}
+	info, err := e.Prepare(t.Context(), tools)
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Logf("%s: %s", info.Version, info.Settings)
+	if err := e.Check(); err != nil {
+		t.Skip(err)
+	}
+	p := e.New(tools)
+	var gateway, client *Process
+	t.Cleanup(func() {
+		client.Stop()
+		gateway.Stop()
+		if t.Failed() {
+			for _, p := range []*Process{gateway, client} {
+				if p != nil {
+					t.Logf("%s said: %s", p.Role, p.LastWords())
+				}
+			}
+		}
+	})
+	if gateway, err = p.Gateway(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if client, err = p.Client(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var builtOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("/run", "built")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "godwit")
+	out, err := exec.Command("go", "build", "-o", path, "../../cmd/godwit").CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, out)
+	}
+	return path, err
+})
+
+func builtGodwit(t *testing.T) string {
+	t.Helper()
+	path, err := builtOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// visitor is an HTTP client on the client host, through a SOCKS5 port if there is one.
+func (n *network) visitor(socks string) *http.Client {
+	direct := func(_ context.Context, _, addr string) (net.Conn, error) {
+		if host, port, _ := net.SplitHostPort(addr); host == banned || host == allowed {
+			addr = net.JoinHostPort(targetAddr.String(), port)
+		}
+		to, err := netip.ParseAddrPort(addr)
+		if err != nil {
+			return nil, err
+		}
+		return n.client.Dial(to, 3*time.Second)
+	}
+	dial := direct
+	if socks != "" {
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			d, err := proxy.SOCKS5("tcp", socks, nil, dialer(func(_, addr string) (net.Conn, error) {
+				return direct(ctx, "tcp", addr)
+			}))
+			if err != nil {
+				return nil, err
+			}
+			return d.Dial("tcp", addr)
+		}
+	}
+	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: false,
+	}}
+}
+
+type dialer func(network, addr string) (net.Conn, error)
+
+func (d dialer) Dial(network, addr string) (net.Conn, error) { return d(network, addr) }
+
+// fetch gets a whole page, one part after another, or says why not.
+func fetch(c *http.Client, url string) error {
+	defer c.CloseIdleConnections()
+	for i := range parts {
+		res, err := c.Get(fmt.Sprintf("%s/%d", url, i))
+		if err != nil {
+			return err
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil {
+			return err
+		}
+		if len(b) != partSize {
+			return fmt.Errorf("%d bytes, want %d", len(b), partSize)
+		}
+	}
+	return nil
+}
+
+// eventually fetches until it works: a tunnel takes a moment.
+func eventually(t *testing.T, c *http.Client, url string) {
+	t.Helper()
+	begin := time.Now()
+	for {
+		err := fetch(c, url)
+		if err == nil {
+			t.Logf("fetched after %v", time.Since(begin).Round(time.Millisecond))
+			return
+		}
+		if time.Since(begin) > 20*time.Second {
+			t.Fatalf("%s: %v", url, err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// TestPeers starts both ends of every peer and fetches a page through it: by name where the far end looks names up, and
+// without a way past the tunnel.
+func TestPeers(t *testing.T) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, http.HandlerFunc(content))
+			s := n.site(t)
+			p := start(t, name, s)
+			if name == "direct" {
+				if err := errors.Join(
+					n.client.AddRoute(netns.Route{To: targetNet, Dev: "eth0", Via: gatewayAddr}),
+					n.target.AddRoute(netns.Route{To: clientNet, Dev: "eth0", Via: netip.MustParseAddr("198.51.100.1")}),
+					n.gateway.Sysctl("net.ipv4.ip_forward", "1"),
+				); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, n.visitor(p.Proxy()), "https://"+banned)
+		})
+	}
+}
