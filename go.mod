@@ -22,10 +22,11 @@ require (
 	rsc.io/qr v0.2.0 // draws the QR code of an access key
 )
 
-// What only tests use.
+// What only tests, bench and lab use.
 require (
 	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
 	github.com/letsencrypt/pebble/v2 v2.10.1 // a CA that really validates (MPL 2.0, never linked into the program)
+	github.com/quic-go/quic-go v0.65.0 // the lab's sites speak HTTP/3 too
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read
 	go.uber.org/goleak v1.3.0 // a goroutine that outlives its test fails it
 )
@@ -40,6 +41,7 @@ require (
 	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
+	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	golang.org/x/crypto v0.58.0 // indirect

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/proxy"
 )
 
@@ -74,16 +76,23 @@ func Website(name string) http.Handler {
 	return mux
 }
 
-// Serve runs the website on a plain and a TLS listener until ctx ends.
-func Serve(ctx context.Context, name string, cert tls.Certificate, plain, secure net.Listener) error {
-	s := &http.Server{Handler: Website(name), ReadHeaderTimeout: time.Minute,
-		TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
+// Serve runs the website on a plain and a TLS listener, and as HTTP/3 on a UDP socket if that is not nil, until ctx ends.
+func Serve(ctx context.Context, name string, cert tls.Certificate, plain, secure net.Listener, quic net.PacketConn) error {
+	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
+	s := &http.Server{Handler: Website(name), ReadHeaderTimeout: time.Minute, TLSConfig: conf, ErrorLog: silent}
+	h3 := &http3.Server{Handler: s.Handler, TLSConfig: http3.ConfigureTLSConfig(conf)}
+	stop := context.AfterFunc(ctx, func() {
+		s.Close()
+		h3.Close()
+	})
 	defer stop()
 	var wg sync.WaitGroup
-	errs := make([]error, 2)
+	errs := make([]error, 3)
 	wg.Go(func() { errs[0] = s.Serve(plain) })
 	wg.Go(func() { errs[1] = s.ServeTLS(secure, "", "") })
+	if quic != nil {
+		wg.Go(func() { errs[2] = h3.Serve(quic) })
+	}
 	wg.Wait()
 	for i, err := range errs {
 		if errors.Is(err, http.ErrServerClosed) {
@@ -93,21 +102,28 @@ func Serve(ctx context.Context, name string, cert tls.Certificate, plain, secure
 	return errors.Join(errs...)
 }
 
+// silent drops what net/http says of clients that a firewall cut off.
+var silent = log.New(io.Discard, "", 0)
+
+// A Dialer connects from one host of a lab.
+type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
 // Fetch says what to fetch, and how.
 type Fetch struct {
-	URL string `json:"url"`
+	URL string
+	// Dial connects to the proxy, or to the site; nil is this process's own network.
+	Dial Dialer
 	// Proxy is a SOCKS5 server, which looks names up; empty is none.
-	Proxy string `json:"proxy,omitempty"`
+	Proxy string
 	// Addr, if valid, is where to connect to, whatever the URL's name: without it, or a proxy, the system looks it up.
-	Addr netip.Addr `json:"addr,omitzero"`
+	Addr netip.Addr
 	// Bytes and Seed say what a file must be; zero Bytes is for whatever comes.
-	Bytes int64  `json:"bytes,omitempty"`
-	Seed  uint64 `json:"seed,omitempty"`
+	Bytes int64
+	Seed  uint64
 	// Timeout ends all of it; Silence ends it after so long without a byte. Zero is a minute each.
-	Timeout time.Duration `json:"timeout,omitempty"`
-	Silence time.Duration `json:"silence,omitempty"`
-	// CA, PEM, is whom to trust; empty trusts anyone.
-	CA string `json:"ca,omitempty"`
+	Timeout, Silence time.Duration
+	// CA, if not nil, is whom to trust; nil trusts anyone.
+	CA *x509.CertPool
 }
 
 // step is the resolution of Result.Series.
@@ -215,9 +231,12 @@ func (f Fetch) Do(ctx context.Context) (r Result) {
 }
 
 func (f Fetch) client() (*http.Client, error) {
-	dial := (&net.Dialer{}).DialContext
+	dial := f.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
 	if f.Proxy != "" {
-		d, err := proxy.SOCKS5("tcp", f.Proxy, nil, proxy.Direct)
+		d, err := proxy.SOCKS5("tcp", f.Proxy, nil, dialer{dial})
 		if err != nil {
 			return nil, err
 		}
@@ -232,13 +251,18 @@ func (f Fetch) client() (*http.Client, error) {
 			return direct(ctx, network, net.JoinHostPort(f.Addr.String(), port))
 		}
 	}
-	conf := &tls.Config{InsecureSkipVerify: f.CA == ""} // the site of a lab, when no CA was given
-	if f.CA != "" {
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM([]byte(f.CA)) {
-			return nil, errors.New("no certificate in the CA that was given")
-		}
-	}
+	conf := &tls.Config{RootCAs: f.CA, InsecureSkipVerify: f.CA == nil} // the site is a lab's: whom would one trust?
 	return &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: conf, ForceAttemptHTTP2: true,
 		DisableCompression: true}}, nil
+}
+
+// dialer is a Dialer as package proxy wants it.
+type dialer struct{ dial Dialer }
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.dial(context.Background(), network, address)
+}
+
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	return d.dial(ctx, network, address)
 }

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/goleak"
 )
 
@@ -100,16 +102,33 @@ func TestServe(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, "banned.example", cert, ls[0], ls[1]) }()
+	go func() { done <- Serve(ctx, "banned.example", cert, ls[0], ls[1], udp) }()
 	for i, scheme := range []string{"http", "https"} {
 		if r := (Fetch{URL: scheme + "://" + ls[i].Addr().String() + "/file/20000?rate=5000", Bytes: 20000}).Do(t.Context()); !r.Right || r.Stall < time.Second {
 			t.Errorf("%s: %+v", scheme, r)
 		}
 	}
+	h3 := &http3.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	resp, err := (&http.Client{Transport: h3}).Get("https://" + udp.LocalAddr().String() + "/file/5000?seed=3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(resp.Body)
+	want, _ := io.ReadAll(Body(3, 5000))
+	if err != nil || string(got) != string(want) {
+		t.Errorf("HTTP/3: %d bytes, %v", len(got), err)
+	}
+	resp.Body.Close()
+	h3.Close()
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+	udp.Close()
 }
