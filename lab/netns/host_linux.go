@@ -23,9 +23,12 @@ type Host struct {
 	quit  chan struct{} // closed by Close
 	done  chan struct{} // closed when no call will run any more
 	once  sync.Once
+
+	mu    sync.Mutex
+	files map[string]string // what SetFile put over the machine's files, by the file's name
 }
 
-// NewHost makes an empty namespace with its loopback up. The process needs CAP_SYS_ADMIN.
+// NewHost makes an empty namespace with its loopback up; it knows IPv4 until EnableIPv6. The process needs CAP_SYS_ADMIN.
 func NewHost(name string) (*Host, error) {
 	h := &Host{Name: name, calls: make(chan func()), quit: make(chan struct{}), done: make(chan struct{})}
 	ready := make(chan error)
@@ -75,6 +78,33 @@ func NewHost(name string) (*Host, error) {
 	return h, nil
 }
 
+// EnableIPv6 lets interfaces that are made from now on have IPv6 addresses. By themselves they get a
+// link-local one only, at once, as they all know their neighbours.
+func (h *Host) EnableIPv6() error {
+	for _, kv := range [][2]string{
+		{"net.ipv6.conf.default.accept_ra", "0"},
+		{"net.ipv6.conf.default.accept_dad", "0"},
+		{"net.ipv6.conf.default.router_solicitations", "0"},
+		{"net.ipv6.conf.default.disable_ipv6", "0"},
+		{"net.ipv6.conf.all.disable_ipv6", "0"}, // for loopback, which is there already
+	} {
+		if err := h.Sysctl(kv[0], kv[1]); err != nil {
+			return fmt.Errorf("host %s: IPv6: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
+// Forward makes the host a router for the families it knows.
+func (h *Host) Forward() error {
+	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
+		if err := h.Sysctl(key, "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("host %s: %w", h.Name, err)
+		}
+	}
+	return nil
+}
+
 // Do runs f on the host's thread: sockets it opens and files of /proc/self/net it reads are the host's. Calls run one
 // after another; f must not call Do, nor start goroutines that open sockets.
 func (h *Host) Do(f func() error) error {
@@ -85,6 +115,21 @@ func (h *Host) Do(f func() error) error {
 	case <-h.done:
 		return fmt.Errorf("host %s is closed", h.Name)
 	}
+}
+
+// DoApart runs f in the host's network on a thread of its own, which ends with it: f may block without holding up
+// others. It must not start programs, which would die with the thread, nor goroutines that open sockets.
+func (h *Host) DoApart(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked, as in NewHost
+		if err := unix.Setns(int(h.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			result <- fmt.Errorf("host %s: enter: %w", h.Name, err)
+			return
+		}
+		result <- f()
+	}()
+	return <-result
 }
 
 // Start starts cmd on the host. It is killed when the host is closed.
@@ -102,6 +147,12 @@ func (h *Host) Start(cmd *exec.Cmd) error {
 func (h *Host) Close() error {
 	h.once.Do(func() { close(h.quit) })
 	<-h.done
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, over := range h.files {
+		os.Remove(over)
+	}
+	h.files = nil
 	if h.ns == nil {
 		return nil
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +97,24 @@ func Connect(a *Host, nameA string, b *Host, nameB string) error {
 	if err := a.Do(m.call); err != nil {
 		return fmt.Errorf("connect %s %s to %s %s: %w", a.Name, nameA, b.Name, nameB, err)
 	}
-	return errors.Join(a.LinkUp(nameA), b.LinkUp(nameB))
+	if err := errors.Join(a.LinkUp(nameA), b.LinkUp(nameB)); err != nil {
+		return err
+	}
+	return errors.Join(a.running(nameA), b.running(nameB))
+}
+
+// running waits until the kernel has noticed that the cable's other end is up, which it does a little later: until then
+// it gives the interface no link-local address, and asks for no neighbours.
+func (h *Host) running(name string) error {
+	return h.withLink(name, "wait for carrier", func(i *net.Interface) (err error) {
+		for begin := time.Now(); err == nil && i.Flags&net.FlagRunning == 0; i, err = net.InterfaceByIndex(i.Index) {
+			if time.Since(begin) > 10*time.Second {
+				return errors.New("the cable stays dead")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return err
+	})
 }
 
 // LinkUp brings an interface up.
@@ -134,12 +152,13 @@ func (h *Host) HardwareAddr(name string) (mac net.HardwareAddr, err error) {
 func (h *Host) AddAddr(name string, p netip.Prefix, cc string) error {
 	err := h.withLink(name, "add "+p.String(), func(i *net.Interface) error {
 		// struct ifaddrmsg: family, prefixlen, flags, scope u8; index u32.
-		hdr := []byte{unix.AF_INET, byte(p.Bits()), 0, 0, 0, 0, 0, 0}
+		hdr := []byte{family(p.Addr()), byte(p.Bits()), 0, 0, 0, 0, 0, 0}
 		binary.NativeEndian.PutUint32(hdr[4:], uint32(i.Index))
 		m := newMsg(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL, hdr)
 		m.attr(unix.IFA_LOCAL, p.Addr().AsSlice())
 		m.attr(unix.IFA_ADDRESS, p.Addr().AsSlice())
-		m.u32(unix.IFA_FLAGS, unix.IFA_F_NOPREFIXROUTE) // the route is made below, so that it can carry cc
+		// The route is made below, so that it can carry cc. Nobody else has the address, so it can be used at once.
+		m.u32(unix.IFA_FLAGS, unix.IFA_F_NOPREFIXROUTE|unix.IFA_F_NODAD)
 		return m.call()
 	})
 	if err != nil {
@@ -148,7 +167,14 @@ func (h *Host) AddAddr(name string, p netip.Prefix, cc string) error {
 	return h.AddRoute(Route{To: p.Masked(), Dev: name, Source: p.Addr(), CC: cc})
 }
 
-// Route is an IPv4 route.
+func family(a netip.Addr) byte {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// Route is an IPv4 or IPv6 route.
 type Route struct {
 	To  netip.Prefix
 	Dev string
@@ -167,7 +193,7 @@ func (h *Host) AddRoute(r Route) error {
 	return h.withLink(r.Dev, "route to "+r.To.String(), func(i *net.Interface) error {
 		// struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type u8; flags u32.
 		hdr := make([]byte, 12)
-		hdr[0], hdr[1] = unix.AF_INET, byte(r.To.Bits())
+		hdr[0], hdr[1] = family(r.To.Addr()), byte(r.To.Bits())
 		hdr[4], hdr[5], hdr[6], hdr[7] = unix.RT_TABLE_MAIN, unix.RTPROT_STATIC, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
 		if !r.Via.IsValid() {
 			hdr[6] = unix.RT_SCOPE_LINK
@@ -192,12 +218,21 @@ func (h *Host) AddRoute(r Route) error {
 	})
 }
 
+// AddDefaultRoute sends all of via's family that no other route takes to via.
+func (h *Host) AddDefaultRoute(dev string, via netip.Addr) error {
+	to, err := via.Prefix(0)
+	if err != nil {
+		return fmt.Errorf("host %s: default route: %w", h.Name, err)
+	}
+	return h.AddRoute(Route{To: to, Dev: dev, Via: via})
+}
+
 // AddNeighbour fixes the Ethernet address behind an IP address.
 func (h *Host) AddNeighbour(dev string, ip netip.Addr, mac net.HardwareAddr) error {
 	return h.withLink(dev, "neighbour "+ip.String(), func(i *net.Interface) error {
 		// struct ndmsg: family u8, pad 3; ifindex i32; state u16; flags, type u8.
 		hdr := make([]byte, 12)
-		hdr[0] = unix.AF_INET
+		hdr[0] = family(ip)
 		binary.NativeEndian.PutUint32(hdr[4:], uint32(i.Index))
 		binary.NativeEndian.PutUint16(hdr[8:], unix.NUD_PERMANENT)
 		m := newMsg(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, hdr)

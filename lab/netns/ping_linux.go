@@ -15,9 +15,13 @@ import (
 // Ping sends count echo requests to addr, one each interval, and returns the round trips of those answered within
 // wait after the last.
 func (h *Host) Ping(ctx context.Context, addr netip.Addr, count int, interval, wait time.Duration) ([]time.Duration, error) {
+	request, reply, proto := byte(8), byte(0), unix.IPPROTO_ICMP
+	if addr.Is6() {
+		request, reply, proto = 128, 129, unix.IPPROTO_ICMPV6 // the kernel fills in its checksum
+	}
 	var conn net.PacketConn
 	err := h.Do(func() error {
-		s, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_ICMP)
+		s, err := unix.Socket(int(family(addr)), unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 		if err != nil {
 			return os.NewSyscallError("raw socket", err)
 		}
@@ -38,9 +42,9 @@ func (h *Host) Ping(ctx context.Context, addr netip.Addr, count int, interval, w
 	conn.SetReadDeadline(begin.Add(time.Duration(count)*interval + wait))
 	go func() {
 		for seq := range count {
-			// Type 8, code 0, checksum, id, seq; then when it was sent.
+			// Type, code 0, checksum, id, seq; then when it was sent.
 			m := make([]byte, 64)
-			m[0] = 8
+			m[0] = request
 			binary.BigEndian.PutUint16(m[4:], id)
 			binary.BigEndian.PutUint16(m[6:], uint16(seq))
 			time.Sleep(time.Until(begin.Add(time.Duration(seq) * interval)))
@@ -63,7 +67,7 @@ func (h *Host) Ping(ctx context.Context, addr netip.Addr, count int, interval, w
 			return nil, err
 		}
 		seq := binary.BigEndian.Uint16(buf[6:])
-		if n < 16 || buf[0] != 0 || binary.BigEndian.Uint16(buf[4:]) != id || seen[seq] {
+		if n < 16 || buf[0] != reply || binary.BigEndian.Uint16(buf[4:]) != id || seen[seq] {
 			continue
 		}
 		seen[seq] = true

@@ -309,13 +309,7 @@ func TestPeers(t *testing.T) {
 			s := n.site(t)
 			p := start(t, name, s)
 			if name == "direct" {
-				if err := errors.Join(
-					n.client.AddRoute(netns.Route{To: targetNet, Dev: "eth0", Via: gatewayAddr}),
-					n.target.AddRoute(netns.Route{To: clientNet, Dev: "eth0", Via: netip.MustParseAddr("198.51.100.1")}),
-					n.gateway.Sysctl("net.ipv4.ip_forward", "1"),
-				); err != nil {
-					t.Fatal(err)
-				}
+				n.routed(t)
 			}
 			eventually(t, n.visitor(p.Proxy()), "https://"+banned)
 		})
