@@ -8,6 +8,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 var (
@@ -25,7 +27,7 @@ type Action struct {
 	text []byte
 	grew bool
 
-	emit    func(outbound bool, after time.Duration, frame []byte)
+	emit    linkmodel.Emit
 	dropped bool
 	done    bool
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/gopacket/gopacket/ip4defrag"
+
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 // Config makes a Box.
@@ -94,7 +96,7 @@ func New(cfg Config) (*Box, error) {
 
 // Frame takes an Ethernet frame that arrived at now, outbound (from inside) or not, and hands on by emit what leaves the
 // box, which way, and how much later.
-func (b *Box) Frame(now time.Duration, outbound bool, frame []byte, emit func(outbound bool, after time.Duration, frame []byte)) {
+func (b *Box) Frame(now time.Duration, outbound bool, frame []byte, emit linkmodel.Emit) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.now, b.seen = now, time.Now()

@@ -332,3 +332,25 @@ func (w *Firewall) Events() (all []firewall.Event) {
 	slices.SortStableFunc(all, func(a, b firewall.Event) int { return cmp.Compare(a.At, b.At) })
 	return all
 }
+
+// Describe tells of each box, in a line, where it is and what it looks for.
+func (p *Profile) Describe() (lines []string) {
+	for _, b := range p.Boxes {
+		var names []string
+		for _, r := range b.named {
+			if n := len(names); n > 0 && strings.HasPrefix(names[n-1], r.Name) {
+				continue // the same again, with other parameters
+			}
+			names = append(names, r.Name)
+		}
+		line := fmt.Sprintf("box %s, %s: %s", b.Name, b.Place, strings.Join(names, ", "))
+		if len(names) == 0 {
+			line = fmt.Sprintf("box %s, %s: no rules of its own", b.Name, b.Place)
+		}
+		if b.Drops != "" {
+			line += "; drops at " + b.Drops
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}

@@ -1,0 +1,282 @@
+package scenario
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/godwit-vpn/godwit/lab/firewall"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/peer"
+	"github.com/godwit-vpn/godwit/lab/profile"
+	"github.com/godwit-vpn/godwit/lab/topology"
+	"github.com/godwit-vpn/godwit/lab/traffic"
+)
+
+// hosts is the country without its firewall. The gateway has more addresses if the profile gives it some.
+const hosts = `
+inside  client   192.0.2.10   2001:db8:1::10
+inside  laptop   192.0.2.20   192.0.2.21
+inside  office   192.0.2.30
+inside  dns      192.0.2.53
+inside  home     192.0.2.80   2001:db8:1::80
+inside  prober   192.0.2.200
+outside gateway  %s
+outside banned   198.51.100.200 2001:db8:2::200
+outside plain    198.51.100.60
+outside allowed  203.0.113.80 2001:db8:3::80
+outside resolver 203.0.113.53
+`
+
+// Where things are.
+var (
+	clientAddr   = netip.MustParseAddr("192.0.2.10")
+	dnsAddr      = netip.MustParseAddr("192.0.2.53")
+	homeAddr     = netip.MustParseAddr("192.0.2.80")
+	proberAddr   = netip.MustParseAddr("192.0.2.200")
+	bannedAddr   = netip.MustParseAddr("198.51.100.200")
+	plainAddr    = netip.MustParseAddr("198.51.100.60")
+	allowedAddr  = netip.MustParseAddr("203.0.113.80")
+	resolverAddr = netip.MustParseAddr("203.0.113.53")
+	// targets is what tunnels are for: the banned site's network.
+	targets = netip.MustParsePrefix("198.51.100.192/26")
+	// gatewayAddrs are given out from the first on. Two hosters, so that a block of one leaves the other.
+	gatewayAddrs = []netip.Addr{netip.MustParseAddr("198.51.100.10"), netip.MustParseAddr("203.0.113.10"),
+		netip.MustParseAddr("198.51.100.11"), netip.MustParseAddr("203.0.113.11")}
+)
+
+// The sites' names.
+const (
+	banned  = "banned.example"
+	allowed = "allowed.example"
+	home    = "home.example"
+)
+
+// names is what an honest resolver says.
+var names = map[string][]netip.Addr{
+	banned:  {bannedAddr, netip.MustParseAddr("2001:db8:2::200")},
+	allowed: {allowedAddr, netip.MustParseAddr("2001:db8:3::80")},
+	home:    {homeAddr, netip.MustParseAddr("2001:db8:1::80")},
+}
+
+// path is the way from the country's edge to the gateway and back, 60 ms and 100 Mbit/s, with half a bandwidth-delay product
+// of queue.
+var path = linkmodel.Direction{Delay: 30 * time.Millisecond, Rate: 100e6, QueueTime: 30 * time.Millisecond}
+
+// country is a built one, with everybody at work.
+type country struct {
+	profile  *profile.Profile
+	firewall *profile.Firewall
+	net      *topology.Net
+	gateways []netip.Addr
+	resolver *traffic.Resolver // outside
+	domestic *traffic.Resolver
+	suspects chan firewall.Suspect
+	dir      string // in memory, empty
+
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	mu     sync.Mutex
+	errs   []error
+}
+
+// newCountry builds one. The profile must be freshly loaded: its rules keep what they see.
+func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string) (*country, error) {
+	c := &country{profile: p, dir: dir, suspects: make(chan firewall.Suspect, 64), // more at once are the same suspect again
+		resolver: &traffic.Resolver{Names: names}, domestic: &traffic.Resolver{Names: names}}
+	c.gateways = gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
+	var err error
+	c.firewall, err = p.Build(seed, func(s firewall.Suspect) {
+		select {
+		case c.suspects <- s:
+		default:
+		}
+	}, netip.PrefixFrom(proberAddr, proberAddr.BitLen()))
+	if err != nil {
+		return nil, err
+	}
+	d, err := topology.Parse("country", fmt.Sprintf(hosts, strings.Trim(fmt.Sprint(c.gateways), "[]")))
+	if err != nil {
+		return nil, err
+	}
+	d.Seed = seed
+	boxes := make(map[string]linkmodel.Box)
+	for i, b := range p.Boxes {
+		f := topology.Firewall{Name: b.Name}
+		if i == 0 {
+			f.Forward, f.Backward = path, path
+		}
+		d.Firewalls = append(d.Firewalls, f)
+		boxes[b.Name] = c.firewall.Boxes[i]
+	}
+	if c.net, err = d.Build(ctx, boxes); err != nil {
+		return nil, err
+	}
+	ctx, c.cancel = context.WithCancel(ctx)
+	c.run("the network", func() error { return c.net.Run(ctx) })
+	if err := c.open(ctx); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// run does something until the country is closed; an error before that is kept for close.
+func (c *country) run(what string, f func() error) {
+	c.done.Go(func() {
+		if err := f(); err != nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.errs = append(c.errs, fmt.Errorf("%s: %w", what, err))
+		}
+	})
+}
+
+func (c *country) host(name string) *netns.Host { return c.net.Hosts[name] }
+
+// open opens sites and resolvers, and says to everybody whom to ask.
+func (c *country) open(ctx context.Context) error {
+	for host, site := range map[string]struct {
+		name string
+		addr netip.Addr
+	}{"banned": {banned, bannedAddr}, "allowed": {allowed, allowedAddr}, "home": {home, homeAddr}} {
+		if err := c.site(ctx, c.host(host), site.name, site.addr); err != nil {
+			return fmt.Errorf("site %s: %w", site.name, err)
+		}
+	}
+	for host, r := range map[string]struct {
+		r    *traffic.Resolver
+		addr netip.Addr
+	}{"dns": {c.domestic, dnsAddr}, "resolver": {c.resolver, resolverAddr}} {
+		udp, err := c.host(host).ListenUDP(netip.AddrPortFrom(r.addr, 53))
+		if err != nil {
+			return err
+		}
+		tcp, err := c.host(host).Listen(netip.AddrPortFrom(r.addr, 53))
+		if err != nil {
+			return errors.Join(err, udp.Close())
+		}
+		c.run("resolver "+host, func() error { return r.r.Serve(ctx, udp, tcp) })
+	}
+	for _, inside := range []string{"client", "laptop", "office"} {
+		if err := errors.Join(c.host(inside).SetNames(), c.host(inside).SetResolvers(dnsAddr)); err != nil {
+			return err
+		}
+	}
+	// The gateway's side knows the sites: which of the two it is, no firewall decides.
+	return errors.Join(c.host("gateway").SetNames(netns.Name{Name: banned, Addr: bannedAddr}, netns.Name{Name: allowed, Addr: allowedAddr}),
+		c.host("gateway").SetResolvers(resolverAddr))
+}
+
+// site serves a website on a host, on ports 80 and 443, TCP and UDP.
+func (c *country) site(ctx context.Context, h *netns.Host, name string, addr netip.Addr) error {
+	certPEM, keyPEM, err := peer.SelfSigned(name)
+	if err != nil {
+		return err
+	}
+	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return err
+	}
+	plain, err := h.Listen(netip.AddrPortFrom(addr, 80))
+	if err != nil {
+		return err
+	}
+	secure, err := h.Listen(netip.AddrPortFrom(addr, 443))
+	if err != nil {
+		return errors.Join(err, plain.Close())
+	}
+	quic, err := h.ListenUDP(netip.AddrPortFrom(addr, 443))
+	if err != nil {
+		return errors.Join(err, plain.Close(), secure.Close())
+	}
+	c.run("site "+name, func() error {
+		defer quic.Close()
+		return traffic.Serve(ctx, name, cert, plain, secure, quic)
+	})
+	return nil
+}
+
+// close tears all of it down and tells what went wrong meanwhile.
+func (c *country) close() error {
+	if c.cancel != nil {
+		c.cancel()
+	}
+	err := c.net.Close()
+	c.done.Wait()
+	return errors.Join(append(c.errs, err)...)
+}
+
+// lookup asks a resolver from a host, as any program there would.
+func (c *country) lookup(ctx context.Context, from *netns.Host, resolver netip.Addr, name string) (netip.Addr, error) {
+	conn, err := from.DialContext(ctx, "udp", netip.AddrPortFrom(resolver, 53).String())
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	defer conn.Close()
+	m := new(dns.Msg)
+	m.SetQuestion(dns.Fqdn(name), dns.TypeA)
+	for range 3 {
+		if err := conn.SetDeadline(time.Now().Add(3 * time.Second)); err != nil {
+			return netip.Addr{}, err
+		}
+		co := &dns.Conn{Conn: conn}
+		if err := co.WriteMsg(m); err != nil {
+			return netip.Addr{}, err
+		}
+		reply, err := co.ReadMsg()
+		var netErr net.Error
+		if errors.As(err, &netErr) && netErr.Timeout() {
+			continue
+		}
+		if err != nil {
+			return netip.Addr{}, err
+		}
+		for _, rr := range reply.Answer {
+			if a, ok := rr.(*dns.A); ok {
+				addr, _ := netip.AddrFromSlice(a.A.To4())
+				return addr, nil
+			}
+		}
+		return netip.Addr{}, fmt.Errorf("%s: %s", name, dns.RcodeToString[reply.Rcode])
+	}
+	return netip.Addr{}, fmt.Errorf("%s: %w", name, os.ErrDeadlineExceeded)
+}
+
+// peerSite is where a peer is to run.
+func (c *country) peerSite() *peer.Site {
+	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], Targets: targets,
+		Cover: netip.AddrPortFrom(allowedAddr, 443), CoverName: allowed, NAT: true, Dir: c.dir}
+}
+
+// firedOn counts the rules that fired on connections of one side's address and the other's, and tells what the first found.
+func (c *country) firedOn(client netip.Addr, servers []netip.Addr) (count map[string]int, first string) {
+	count = make(map[string]int)
+	for _, e := range c.firewall.Events() {
+		ends := []netip.Addr{e.Client.Addr(), e.Server.Addr()}
+		ours := false
+		for _, s := range servers {
+			ours = ours || ends[0] == s || ends[1] == s
+		}
+		if client.IsValid() && ends[0] != client && ends[1] != client {
+			ours = false
+		}
+		if !ours {
+			continue
+		}
+		if first == "" {
+			first = e.Rule + ": " + e.Detail
+		}
+		count[e.Rule]++
+	}
+	return count, first
+}

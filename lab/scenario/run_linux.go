@@ -1,0 +1,260 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/godwit-vpn/godwit/lab/peer"
+	"github.com/godwit-vpn/godwit/lab/profile"
+	"github.com/godwit-vpn/godwit/lab/survival"
+)
+
+// Scenarios lists those that Run knows.
+func Scenarios() []string { return []string{"reach", "hold"} }
+
+// Config says what to run.
+type Config struct {
+	Profiles  []string // names, or files
+	Peers     []peer.Entry
+	Infos     map[string]peer.Info
+	Skipped   map[string]string // peers that are not there, and why
+	Scenarios []string
+	Tools     *peer.Tools
+	// Seeds is how many runs a cell of reach has, each with another seed; zero is one. Seed is the first one's.
+	Seeds int
+	Seed  uint64
+	// HoldMB is the download's size in hold; zero is 200.
+	HoldMB int64
+	// Parallel is how many cells run at once; zero is one.
+	Parallel int
+	// Captures is a directory for the packets of failures; empty keeps none.
+	Captures string
+	Progress io.Writer
+}
+
+// cellKey is a place in the table.
+type cellKey struct {
+	profile, scenario string
+	peer              peer.Entry
+}
+
+// Run fills in the table. When ctx ends it returns what there is, with the error.
+func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
+	report := &survival.Report{Schema: survival.Schema, Date: time.Now().UTC().Format(time.DateOnly), Seed: cfg.Seed,
+		Machine: fmt.Sprintf("%d cores, %s", runtime.NumCPU(), kernel())}
+	var cells []cellKey
+	for _, s := range cfg.Scenarios {
+		if !slices.Contains(Scenarios(), s) {
+			return nil, fmt.Errorf("there is no scenario %q; there are %s", s, strings.Join(Scenarios(), ", "))
+		}
+	}
+	for _, name := range cfg.Profiles {
+		p, err := profile.Load(name)
+		if err != nil {
+			return nil, err
+		}
+		report.Profiles = append(report.Profiles, survival.Profile{Name: p.Name, Story: p.Story, Sources: p.Sources,
+			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
+			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
+		for _, s := range cfg.Scenarios {
+			for _, e := range cfg.Peers {
+				cells = append(cells, cellKey{name, s, e})
+			}
+		}
+	}
+	for _, e := range cfg.Peers {
+		info := cfg.Infos[e.Name]
+		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
+	}
+	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	var wg sync.WaitGroup
+	work := make(chan cellKey)
+	for range max(1, cfg.Parallel) {
+		wg.Go(func() {
+			for k := range work {
+				b.put(b.fill(ctx, k))
+			}
+		})
+	}
+	for _, k := range cells {
+		if ctx.Err() != nil {
+			break
+		}
+		work <- k
+	}
+	close(work)
+	wg.Wait()
+	b.sort()
+	return report, ctx.Err()
+}
+
+// board is the table while it is filled.
+type board struct {
+	cfg    Config
+	mu     sync.Mutex
+	report *survival.Report
+	total  int
+	done   int
+	begin  time.Time
+}
+
+// put adds a cell and says so.
+func (b *board) put(c survival.Cell) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done++
+	b.report.Cells = append(b.report.Cells, c)
+	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
+	why := c.First
+	if why == "" {
+		why = c.Note
+	}
+	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, c.Profile, c.Scenario, c.Peer, c.Verdict,
+		clip(why, 90), left)
+}
+
+func clip(s string, n int) string {
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
+
+// sort puts the cells in the order in which they were asked for, whenever they were done.
+func (b *board) sort() {
+	place := func(list []string, s string) int { return slices.Index(list, s) }
+	var profiles, peers []string
+	for _, p := range b.report.Profiles {
+		profiles = append(profiles, p.Name)
+	}
+	for _, p := range b.report.Peers {
+		peers = append(peers, p.Name)
+	}
+	slices.SortStableFunc(b.report.Cells, func(x, y survival.Cell) int {
+		for _, d := range []int{place(b.cfg.Scenarios, x.Scenario) - place(b.cfg.Scenarios, y.Scenario),
+			place(profiles, x.Profile) - place(profiles, y.Profile), place(peers, x.Peer) - place(peers, y.Peer)} {
+			if d != 0 {
+				return d
+			}
+		}
+		return 0
+	})
+}
+
+// fill runs a cell.
+func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
+	p, err := profile.Load(k.profile)
+	if err != nil { // it could be read a moment ago
+		return survival.Cell{Profile: k.profile, Peer: k.peer.Name, Scenario: k.scenario, Verdict: survival.None, Note: err.Error()}
+	}
+	c := survival.Cell{Profile: p.Name, Peer: k.peer.Name, Scenario: k.scenario, Verdict: survival.None, How: survival.Program,
+		Rules: make(map[string]int)}
+	if why := b.cfg.Skipped[k.peer.Name]; why != "" {
+		c.Note = why
+		return c
+	}
+	if err := k.peer.Check(); err != nil {
+		c.Note = err.Error()
+		return c
+	}
+	seeds := max(1, b.cfg.Seeds)
+	if k.scenario == "hold" {
+		seeds = 1
+	}
+	for n := range seeds {
+		r, err := b.once(ctx, k, b.cfg.Seed+uint64(n)*1000)
+		if err != nil {
+			c.Note = err.Error()
+			return c
+		}
+		add(&c, r)
+	}
+	return c
+}
+
+// add adds a run to its cell: the cell passes if all its runs do, and is blocked if none does.
+func add(c *survival.Cell, r run) {
+	if r.verdict == survival.None {
+		if c.Runs == 0 {
+			c.Note = r.note
+		}
+		return
+	}
+	c.Runs++
+	for rule, n := range r.rules {
+		c.Rules[rule] += n
+	}
+	if c.First == "" {
+		c.First = r.first
+	}
+	if r.note != "" && r.verdict != survival.Passes {
+		c.Note = r.note
+	}
+	c.Strikes += r.strikes
+	if r.verdict == survival.Passes {
+		c.Passed++
+		c.FirstByte = append(c.FirstByte, r.fetch.FirstByte)
+	}
+	if c.Scenario == "hold" {
+		c.Stall = append(c.Stall, r.fetch.Stall)
+		if s := r.fetch.Took.Seconds(); s > 0 {
+			c.Mbps = append(c.Mbps, float64(r.fetch.Bytes)*8/1e6/s)
+		}
+		if c.Series == nil {
+			c.Series = r.fetch.Series
+		}
+	}
+	switch c.Passed {
+	case c.Runs:
+		c.Verdict = survival.Passes
+	case 0:
+		c.Verdict = survival.Blocked
+	default:
+		c.Verdict = survival.Degraded
+	}
+}
+
+// once runs a cell's scenario in a country of its own.
+func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err error) {
+	dir, err := os.MkdirTemp("/run", "lab-")
+	if err != nil {
+		return run{}, err
+	}
+	defer os.RemoveAll(dir)
+	p, err := profile.Load(k.profile)
+	if err != nil {
+		return run{}, err
+	}
+	c, err := newCountry(ctx, p, seed, dir)
+	if err != nil {
+		return run{}, err
+	}
+	defer func() { err = errors.Join(err, c.close()) }()
+	program := k.peer.New(b.cfg.Tools)
+	switch k.scenario {
+	case "reach":
+		r = c.reach(ctx, program)
+	case "hold":
+		r = c.hold(ctx, program, max(b.cfg.HoldMB, 1)<<20)
+	}
+	return r, nil
+}
+
+// kernel is the running kernel's version.
+func kernel() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "Linux"
+	}
+	return "Linux " + strings.TrimSpace(string(b))
+}
+
