@@ -22,9 +22,9 @@ require (
 	rsc.io/qr v0.2.0 // draws the QR code of an access key
 )
 
-// What only tests use.
+// What only tests and the lab use.
 require (
-	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
+	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is, and captures
 	github.com/letsencrypt/pebble/v2 v2.10.1 // a CA that really validates (MPL 2.0, never linked into the program)
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read
 	go.uber.org/goleak v1.3.0 // a goroutine that outlives its test fails it
