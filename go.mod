@@ -24,7 +24,7 @@ require (
 
 // What only tests, bench and lab use.
 require (
-	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is
+	github.com/gopacket/gopacket v1.7.7 // another opinion on what an IP packet is, and captures
 	github.com/letsencrypt/pebble/v2 v2.10.1 // a CA that really validates (MPL 2.0, never linked into the program)
 	github.com/quic-go/quic-go v0.65.0 // the lab's sites speak HTTP/3 too
 	github.com/rogpeppe/go-internal v1.16.0 // testscript: the command line as scripts a user could read

@@ -13,3 +13,8 @@ type Box interface {
 // Emit sends a frame on, in either direction, after a wait of its own (0: at once); it then meets that direction's path.
 // frame is copied.
 type Emit func(forward bool, after time.Duration, frame []byte)
+
+// A Tap sees a frame as it passes one of the two interfaces: when it arrives, before the Box, or when it leaves, after
+// the path. First says which interface. It is called on two threads, keeps them waiting, must not call the Forwarder, and
+// must not keep or change the frame.
+type Tap func(at time.Time, first, arriving bool, frame []byte)

@@ -29,6 +29,8 @@ type Forwarder struct {
 	Realtime bool
 	// Box, set before Run, sees every frame that arrives and decides what goes on. Nil lets all go on.
 	Box Box
+	// Tap, set before Run, sees every frame that passes an interface; nil looks at none.
+	Tap Tap
 
 	forward, backward *direction
 	running           atomic.Bool
@@ -72,6 +74,11 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		deliver := d.deliver
 		if f.Box != nil {
 			deliver = f.boxed(i == 0)
+		}
+		if f.Tap != nil {
+			d.tap = func(at int64, arriving bool, frame []byte) {
+				f.Tap(begin.Add(time.Duration(at)), arriving == (i == 0), arriving, frame)
+			}
 		}
 		wg.Go(func() {
 			defer cancel()
@@ -138,6 +145,7 @@ type direction struct {
 	wake   int // eventfd
 	back   *direction
 	begin  time.Time
+	tap    func(at int64, arriving bool, frame []byte)
 
 	// The thread's own.
 	ring []byte
@@ -441,6 +449,9 @@ func (d *direction) receive(deliver func(arrived int64, frame []byte)) (got int)
 			d.line.refuse(unfinished, int(length))
 			d.mu.Unlock()
 		} else {
+			if d.tap != nil {
+				d.tap(arrived, true, f[mac:mac+int(snap)])
+			}
 			deliver(arrived, f[mac:mac+int(snap)])
 		}
 		atomic.StoreUint32(status, unix.TP_STATUS_KERNEL)
@@ -468,6 +479,9 @@ func (d *direction) sendLocked(n int) error {
 			now := int64(time.Since(d.begin))
 			for range k {
 				d.line.left(now, d.out[i])
+				if d.tap != nil {
+					d.tap(now, false, d.out[i].data)
+				}
 				i++
 			}
 		case unix.EINTR:
