@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/net/proxy"
 
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 	"github.com/godwit-vpn/godwit/lab/netns"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
@@ -52,11 +53,12 @@ func toolsDir() string {
 	return dir
 }
 
-// The test's network. Nothing forwards but the gateway, and it only does for tunnels.
+// The test's network. Nothing forwards but the gateway, and it only does for tunnels; the path between client and gateway
+// can be a long one.
 //
-//	client ──────────────────── gateway ──────────────────── target
-//	192.0.2.10        203.0.113.20  198.51.100.1        198.51.100.80
-//	      eth0        eth0          eth1                eth0
+//	client ──────── (path) ──────── gateway ──────────────────── target
+//	192.0.2.10            203.0.113.20  198.51.100.1        198.51.100.80
+//	      eth0  cl      gw  eth0        eth1                eth0
 var (
 	clientAddr  = netip.MustParseAddr("192.0.2.10")
 	gatewayAddr = netip.MustParseAddr("203.0.113.20")
@@ -78,7 +80,8 @@ type network struct {
 	client, gateway, target *netns.Host
 }
 
-func newNetwork(t *testing.T, site http.Handler) *network {
+// newNetwork makes it, with a path that takes a while in each direction, or none.
+func newNetwork(t *testing.T, delay time.Duration, site http.Handler) *network {
 	t.Helper()
 	netnstest.Need(t)
 	n := &network{}
@@ -97,7 +100,7 @@ func newNetwork(t *testing.T, site http.Handler) *network {
 		return h.AddRoute(netns.Route{To: to, Dev: dev})
 	}
 	if err := errors.Join(
-		netns.Connect(n.client, "eth0", n.gateway, "eth0"),
+		n.connect(t, delay),
 		netns.Connect(n.gateway, "eth1", n.target, "eth0"),
 		n.client.AddAddr("eth0", netip.PrefixFrom(clientAddr, 24), ""),
 		n.gateway.AddAddr("eth0", netip.PrefixFrom(gatewayAddr, 24), ""),
@@ -113,6 +116,43 @@ func newNetwork(t *testing.T, site http.Handler) *network {
 	}
 	n.serve(t, n.target, targetAddr, site)
 	return n
+}
+
+// connect connects client and gateway.
+func (n *network) connect(t *testing.T, delay time.Duration) error {
+	t.Helper()
+	if delay == 0 {
+		return netns.Connect(n.client, "eth0", n.gateway, "eth0")
+	}
+	path, err := netns.NewHost("path")
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { path.Close() })
+	if err := errors.Join(
+		netns.Connect(n.client, "eth0", path, "cl"), netns.Connect(path, "gw", n.gateway, "eth0"),
+		path.OffloadsOff("cl"), path.OffloadsOff("gw"),
+	); err != nil {
+		return err
+	}
+	var f *linkmodel.Forwarder
+	if err := path.Do(func() (err error) {
+		f, err = linkmodel.Open("cl", "gw", linkmodel.Symmetric(linkmodel.Direction{Delay: delay}, 1))
+		return err
+	}); err != nil {
+		return err
+	}
+	f.Realtime = true
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return nil
 }
 
 // serve has a host serve a website, over TLS 1.3 and without.
@@ -305,17 +345,11 @@ func eventually(t *testing.T, c *http.Client, url string) {
 func TestPeers(t *testing.T) {
 	for _, name := range Names() {
 		t.Run(name, func(t *testing.T) {
-			n := newNetwork(t, http.HandlerFunc(content))
+			n := newNetwork(t, 0, http.HandlerFunc(content))
 			s := n.site(t)
 			p := start(t, name, s)
 			if name == "direct" {
-				if err := errors.Join(
-					n.client.AddRoute(netns.Route{To: targetNet, Dev: "eth0", Via: gatewayAddr}),
-					n.target.AddRoute(netns.Route{To: clientNet, Dev: "eth0", Via: netip.MustParseAddr("198.51.100.1")}),
-					n.gateway.Sysctl("net.ipv4.ip_forward", "1"),
-				); err != nil {
-					t.Fatal(err)
-				}
+				n.routed(t)
 			}
 			eventually(t, n.visitor(p.Proxy()), "https://"+banned)
 		})
