@@ -128,7 +128,7 @@ secrets {
 	if _, err := s.write(filepath.Join(role+".run", "strongswan.conf"), fmt.Appendf(nil, `
 charon {
 	load_modular = no
-	load = random nonce openssl pem pubkey x509 kdf hmac sha2 aes curve25519 kernel-libipsec kernel-netlink socket-default vici
+	load = random nonce openssl pem pubkey x509 kdf hmac sha2 aes kernel-libipsec kernel-netlink socket-default vici
 	port = %d
 	port_nat_t = %d
 	syslog {

@@ -160,8 +160,8 @@ func subjects() (all []subject) {
 		}})
 	}
 	for name, host := range map[string]string{"banned": banned, "allowed": allowed} {
-		for _, scheme := range []string{"https", "http"} {
-			plain("curl-"+scheme+"-"+name, func(t *testing.T, n *network) error {
+		for file, scheme := range map[string]string{"direct-https": "https", "http": "http"} {
+			plain(file+"-"+name, func(t *testing.T, n *network) error {
 				args := []string{"--silent", "--show-error", "--insecure", "--output", "/dev/null"}
 				for i := range parts {
 					args = append(args, fmt.Sprintf("%s://%s/%d", scheme, host, i))
@@ -173,7 +173,7 @@ func subjects() (all []subject) {
 		plain("chromium-https-"+name, func(t *testing.T, n *network) error {
 			return n.browse(t, "https://"+host+"/", "")
 		})
-		plain("chromium-quic-initial-"+name, func(t *testing.T, n *network) error {
+		plain("quic-initial-"+name, func(t *testing.T, n *network) error {
 			// Nobody answers: Chromium says the same again until it gives up.
 			sink, err := listenUDP(n.target, netip.AddrPortFrom(targetAddr, 443))
 			if err != nil {
@@ -183,7 +183,7 @@ func subjects() (all []subject) {
 			n.command(t, 6*time.Second, "chromium", "chromium", quicArgs(t, host, "")...)
 			return nil
 		})
-		plain("chromium-quic-"+name, func(t *testing.T, n *network) error { return n.browseQUIC(t, host) })
+		plain("quic-"+name, func(t *testing.T, n *network) error { return n.browseQUIC(t, host) })
 	}
 	plain("dns", func(t *testing.T, n *network) error {
 		stop, err := n.serveDNS()
