@@ -1,26 +1,19 @@
 package capture
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
-
-// Frame is an Ethernet frame that passed At after the capture began.
-type Frame struct {
-	At       time.Duration
-	Outgoing bool // sent by the host, not received
-	Data     []byte
-}
 
 // Capture is a running capture.
 type Capture struct {
@@ -49,12 +42,15 @@ func Start(h *netns.Host, dev string, most int) (*Capture, error) {
 			return os.NewSyscallError("packet socket", err)
 		}
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 16<<20) // as much as is allowed
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+			return os.NewSyscallError("packet socket", err)
+		}
 		return unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: everything, Ifindex: i.Index})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("host %s: capture on %s: %w", h.Name, dev, err)
 	}
-	c := &Capture{begin: time.Now(), conn: os.NewFile(uintptr(fd), "capture"), done: make(chan struct{}), most: most}
+	c := &Capture{begin: time.Now().Round(0), conn: os.NewFile(uintptr(fd), "capture"), done: make(chan struct{}), most: most}
 	go c.run()
 	return c, nil
 }
@@ -65,13 +61,13 @@ func (c *Capture) run() {
 	if err != nil {
 		return
 	}
-	buf := make([]byte, 1<<16)
+	buf, control := make([]byte, 1<<16), make([]byte, 128)
 	for {
-		var n int
+		var n, controls int
 		var from unix.Sockaddr
 		var recvErr error
 		err := raw.Read(func(fd uintptr) bool {
-			n, from, recvErr = unix.Recvfrom(int(fd), buf, 0)
+			n, controls, _, from, recvErr = unix.Recvmsg(int(fd), buf, control, 0)
 			return !errors.Is(recvErr, unix.EAGAIN)
 		})
 		if err != nil {
@@ -81,14 +77,30 @@ func (c *Capture) run() {
 			continue
 		}
 		ll, _ := from.(*unix.SockaddrLinklayer)
-		f := Frame{At: time.Since(c.begin), Outgoing: ll != nil && ll.Pkttype == unix.PACKET_OUTGOING,
-			Data: append([]byte(nil), buf[:n]...)}
+		f := Frame{At: passed(control[:controls]).Sub(c.begin), Outgoing: ll != nil && ll.Pkttype == unix.PACKET_OUTGOING,
+			Data: bytes.Clone(buf[:n]), Length: n}
 		c.mu.Lock()
 		if c.most == 0 || len(c.frames) < c.most {
 			c.frames = append(c.frames, f)
 		}
 		c.mu.Unlock()
 	}
+}
+
+// passed is when the kernel saw the frame, which can be a while before it is read here.
+func passed(control []byte) time.Time {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return time.Now()
+	}
+	for _, m := range messages {
+		var at unix.Timespec
+		if m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SCM_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(at)) {
+			at = *(*unix.Timespec)(unsafe.Pointer(&m.Data[0]))
+			return time.Unix(at.Unix())
+		}
+	}
+	return time.Now()
 }
 
 // Frames returns what was noted so far.
@@ -103,25 +115,4 @@ func (c *Capture) Stop() []Frame {
 	c.conn.Close()
 	<-c.done
 	return c.Frames()
-}
-
-// WritePcap writes frames as tcpdump does, with nanoseconds; time begins at zero. Frames after the first whole ones are
-// cut to snap bytes; zero leaves all of them whole.
-func WritePcap(w io.Writer, frames []Frame, whole, snap int) error {
-	var b []byte
-	for _, v := range []uint32{0xa1b23c4d, 2 | 4<<16, 0, 0, 1 << 16, 1} { // in nanoseconds; version 2.4; Ethernet
-		b = binary.LittleEndian.AppendUint32(b, v)
-	}
-	for i, f := range frames {
-		data := f.Data
-		if snap > 0 && i >= whole && len(data) > snap {
-			data = data[:snap]
-		}
-		for _, v := range []int{int(f.At / time.Second), int(f.At % time.Second), len(data), len(f.Data)} {
-			b = binary.LittleEndian.AppendUint32(b, uint32(v))
-		}
-		b = append(b, data...)
-	}
-	_, err := w.Write(b)
-	return err
 }

@@ -53,12 +53,15 @@ func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
 	endpoint := s.at(godwitPort)
+	if s.GatewayName != "" {
+		endpoint = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+	}
 	var err error
 	if g.key, err = g.init(ctx, s, state, endpoint); err != nil {
 		return nil, err
 	}
 	p, err := s.start(s.Gateway, "gateway", nil, g.path,
-		"gateway", "run", "--state-dir", state, "--listen", endpoint, "--allow", s.Targets.String())
+		"gateway", "run", "--state-dir", state, "--listen", s.at(godwitPort), "--allow", s.Targets.String())
 	if err != nil {
 		return nil, err
 	}

@@ -128,7 +128,7 @@ secrets {
 	if _, err := s.write(filepath.Join(role+".run", "strongswan.conf"), fmt.Appendf(nil, `
 charon {
 	load_modular = no
-	load = random nonce openssl pem pubkey x509 kdf hmac sha2 aes curve25519 kernel-libipsec kernel-netlink socket-default vici
+	load = random nonce openssl pem pubkey x509 kdf hmac sha2 aes kernel-libipsec kernel-netlink socket-default vici
 	port = %d
 	port_nat_t = %d
 	syslog {
@@ -157,7 +157,11 @@ charon {
 	if role == "gateway" {
 		h = s.Gateway
 	}
-	p, err := s.startPrivate(h, role, []string{"STRONGSWAN_CONF=/run/strongswan.conf"}, "", charon)
+	daemon, err := s.unconfined(charon, role)
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.startPrivate(h, role, []string{"STRONGSWAN_CONF=/run/strongswan.conf"}, "", daemon)
 	if err != nil {
 		return nil, err
 	}
@@ -174,10 +178,24 @@ charon {
 			return p, err
 		}
 	}
-	swanctl, err := debian("swanctl", ikev2Needs)
+	path, err := debian("swanctl", ikev2Needs)
 	if err != nil {
 		return p, err
 	}
-	_, err = s.run(ctx, h, swanctl, "--load-all", "--file", file, "--uri", "unix://"+socket)
+	if _, err = s.unconfined(path, role); err != nil {
+		return p, err
+	}
+	_, err = s.run(ctx, h, filepath.Join(s.private(role), "swanctl"), "--load-all", "--file", file, "--uri", "unix://"+socket)
 	return p, err
+}
+
+// unconfined copies a program into a role's /run and says where it is found from there: where AppArmor is on, it has the
+// packaged ones read nothing but the machine's own configuration.
+func (s *Site) unconfined(program, role string) (path string, err error) {
+	b, err := os.ReadFile(program)
+	if err != nil {
+		return "", err
+	}
+	name := filepath.Base(program)
+	return filepath.Join("/run", name), os.WriteFile(filepath.Join(s.private(role), name), b, 0o700)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -59,7 +60,7 @@ func (o *obfs4) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	}
 	p.parts = append(p.parts, server)
 	// "cert=...,iat-mode=0" becomes "cert=...;iat-mode=0"; neither value has a character to be escaped.
-	o.arguments = regexp.MustCompile(`,`).ReplaceAllString(said, ";")
+	o.arguments = strings.ReplaceAll(said, ",", ";")
 	return p, err
 }
 

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -14,13 +15,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/net/proxy"
+	"golang.org/x/sys/unix"
 
+	"github.com/godwit-vpn/godwit/lab/capture"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 	"github.com/godwit-vpn/godwit/lab/netns"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
@@ -29,8 +35,11 @@ import (
 // once. Without it those that were never built are skipped.
 const buildPeers = "GODWIT_LAB_BUILD"
 
+// envGodwit is the program godwit to be tested; it is built if there is none.
+const envGodwit = "GODWIT_LAB_BINARY"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(buildPeers) != "" && !inside(os.Args[1:]) {
+	if outside := len(os.Args) < 2 || !strings.HasPrefix(os.Args[1], "sandboxed"); outside && os.Getenv(buildPeers) != "" {
 		tools := &Tools{Dir: toolsDir(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 		for _, p := range []program{wireguardProgram, singboxProgram} {
 			if _, err := tools.install(context.Background(), p); err != nil {
@@ -41,8 +50,25 @@ func TestMain(m *testing.M) {
 	netnstest.Main(m)
 }
 
-// inside reports whether this is the program in the sandbox, which has no network.
-func inside(args []string) bool { return len(args) > 0 && strings.HasPrefix(args[0], "sandboxed") }
+// builtGodwit is the path of godwit. What it is made of is in Go's caches: the sandbox has no network.
+var builtGodwit = sync.OnceValues(func() (path string, err error) {
+	if path := os.Getenv(envGodwit); path != "" {
+		return path, nil
+	}
+	dir, err := os.MkdirTemp("/run", "built")
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(dir, "godwit")
+	args := []string{"build", "-buildvcs=false", "-o", path}
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		args = append(args, "-race") // what other tests have built is then not built again
+	}
+	if out, err := exec.Command("go", append(args, "../../cmd/godwit")...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build godwit: %w: %s", err, out)
+	}
+	return path, nil
+})
 
 func toolsDir() string {
 	dir, err := DefaultToolsDir()
@@ -52,11 +78,12 @@ func toolsDir() string {
 	return dir
 }
 
-// The test's network. Nothing forwards but the gateway, and it only does for tunnels.
+// The test's network. Nothing forwards but the gateway, and it only does for tunnels; the path between client and gateway
+// can be a long one.
 //
-//	client ──────────────────── gateway ──────────────────── target
-//	192.0.2.10        203.0.113.20  198.51.100.1        198.51.100.80
-//	      eth0        eth0          eth1                eth0
+//	client ──────── (path) ──────── gateway ──────────────────── target
+//	192.0.2.10            203.0.113.20  198.51.100.1        198.51.100.80
+//	      eth0  cl      gw  eth0        eth1                eth0
 var (
 	clientAddr  = netip.MustParseAddr("192.0.2.10")
 	gatewayAddr = netip.MustParseAddr("203.0.113.20")
@@ -69,6 +96,8 @@ var (
 const (
 	banned  = "banned.example"
 	allowed = "allowed.example"
+
+	gatewayName = "gateway.example"
 	// page is what a visit fetches, in parts.
 	partSize, parts = 12 << 10, 5
 )
@@ -78,7 +107,8 @@ type network struct {
 	client, gateway, target *netns.Host
 }
 
-func newNetwork(t *testing.T, site http.Handler) *network {
+// newNetwork makes it, with a path that takes a while in each direction, or none.
+func newNetwork(t *testing.T, delay time.Duration, site http.Handler) *network {
 	t.Helper()
 	netnstest.Need(t)
 	n := &network{}
@@ -97,7 +127,7 @@ func newNetwork(t *testing.T, site http.Handler) *network {
 		return h.AddRoute(netns.Route{To: to, Dev: dev})
 	}
 	if err := errors.Join(
-		netns.Connect(n.client, "eth0", n.gateway, "eth0"),
+		n.connect(t, delay),
 		netns.Connect(n.gateway, "eth1", n.target, "eth0"),
 		n.client.AddAddr("eth0", netip.PrefixFrom(clientAddr, 24), ""),
 		n.gateway.AddAddr("eth0", netip.PrefixFrom(gatewayAddr, 24), ""),
@@ -107,12 +137,58 @@ func newNetwork(t *testing.T, site http.Handler) *network {
 		route(n.gateway, clientNet, "eth0"),
 		n.client.OffloadsOff("eth0"),
 		n.gateway.OffloadsOff("eth0"),
-		netns.SetHosts(banned+" "+allowed, targetAddr),
+		setHosts(fmt.Sprintf("127.0.0.1 localhost\n%s %s %s\n%s %s\n", targetAddr, banned, allowed, gatewayAddr, gatewayName)),
 	); err != nil {
 		t.Fatal(err)
 	}
 	n.serve(t, n.target, targetAddr, site)
 	return n
+}
+
+// setHosts has every program in the sandbox know these names.
+func setHosts(text string) error {
+	const file = "/run/names"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return unix.Mount(file, "/etc/hosts", "", unix.MS_BIND, "")
+}
+
+// connect connects client and gateway.
+func (n *network) connect(t *testing.T, delay time.Duration) error {
+	t.Helper()
+	if delay == 0 {
+		return netns.Connect(n.client, "eth0", n.gateway, "eth0")
+	}
+	path, err := netns.NewHost("path")
+	if err != nil {
+		return err
+	}
+	t.Cleanup(func() { path.Close() })
+	if err := errors.Join(
+		netns.Connect(n.client, "eth0", path, "cl"), netns.Connect(path, "gw", n.gateway, "eth0"),
+		path.OffloadsOff("cl"), path.OffloadsOff("gw"),
+	); err != nil {
+		return err
+	}
+	var f *linkmodel.Forwarder
+	if err := path.Do(func() (err error) {
+		f, err = linkmodel.Open("cl", "gw", linkmodel.Symmetric(linkmodel.Direction{Delay: delay}, 1))
+		return err
+	}); err != nil {
+		return err
+	}
+	f.Realtime = true
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- f.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return nil
 }
 
 // serve has a host serve a website, over TLS 1.3 and without.
@@ -161,14 +237,28 @@ func (n *network) site(t *testing.T) *Site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
+	_, err = debian("nft", "nftables")
+	translates := err == nil
+	if !translates {
+		back := netns.Route{To: Tunnels, Dev: "eth0", Via: netip.MustParseAddr("198.51.100.1")}
+		if err := n.target.AddRoute(back); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return &Site{
-		Client: n.client, Gateway: n.gateway, GatewayAddr: gatewayAddr, Targets: targetNet,
-		Cover: netip.AddrPortFrom(targetAddr, 443), CoverName: allowed, Dir: dir, NAT: true,
+		Client: n.client, Gateway: n.gateway, GatewayAddr: gatewayAddr, GatewayName: gatewayName, Targets: targetNet,
+		Cover: netip.AddrPortFrom(targetAddr, 443), CoverName: allowed, Dir: dir, NAT: translates,
 	}
 }
 
+// started is a peer whose ends run.
+type started struct {
+	Peer
+	gateway, client *Process
+}
+
 // start starts both ends of a peer, or skips.
-func start(t *testing.T, name string, s *Site) Peer {
+func start(t *testing.T, name string, s *Site) *started {
 	t.Helper()
 	e, err := Find(name)
 	if err != nil {
@@ -176,7 +266,9 @@ func start(t *testing.T, name string, s *Site) Peer {
 	}
 	tools := &Tools{Dir: toolsDir(), Offline: true}
 	if strings.HasPrefix(name, "godwit") {
-		tools.Godwit = builtGodwit(t)
+		if tools.Godwit, err = builtGodwit(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	info, err := e.Prepare(t.Context(), tools)
 	if err != nil {
@@ -186,48 +278,25 @@ func start(t *testing.T, name string, s *Site) Peer {
 	if err := e.Check(); err != nil {
 		t.Skip(err)
 	}
-	p := e.New(tools)
-	var gateway, client *Process
+	p := &started{Peer: e.New(tools)}
 	t.Cleanup(func() {
-		client.Stop()
-		gateway.Stop()
+		p.client.Stop()
+		p.gateway.Stop()
 		if t.Failed() {
-			for _, p := range []*Process{gateway, client} {
+			for _, p := range []*Process{p.gateway, p.client} {
 				if p != nil {
 					t.Logf("%s said: %s", p.Role, p.LastWords())
 				}
 			}
 		}
 	})
-	if gateway, err = p.Gateway(t.Context(), s); err != nil {
+	if p.gateway, err = p.Gateway(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
-	if client, err = p.Client(t.Context(), s); err != nil {
+	if p.client, err = p.Client(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	return p
-}
-
-var builtOnce = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("/run", "built")
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "godwit")
-	out, err := exec.Command("go", "build", "-o", path, "../../cmd/godwit").CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w: %s", err, out)
-	}
-	return path, err
-})
-
-func builtGodwit(t *testing.T) string {
-	t.Helper()
-	path, err := builtOnce()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // visitor is an HTTP client on the client host, through a SOCKS5 port if there is one.
@@ -255,7 +324,7 @@ func (n *network) visitor(socks string) *http.Client {
 		}
 	}
 	return &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DialContext: dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: false,
+		DialContext: dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
 }
 
@@ -305,13 +374,45 @@ func eventually(t *testing.T, c *http.Client, url string) {
 func TestPeers(t *testing.T) {
 	for _, name := range Names() {
 		t.Run(name, func(t *testing.T) {
-			n := newNetwork(t, http.HandlerFunc(content))
+			n := newNetwork(t, 0, http.HandlerFunc(content))
 			s := n.site(t)
 			p := start(t, name, s)
 			if name == "direct" {
 				n.routed(t)
 			}
 			eventually(t, n.visitor(p.Proxy()), "https://"+banned)
+		})
+	}
+}
+
+// TestNoWayAround has tunnels on a network where the target can be reached without them too: what is meant for one never
+// is, neither before it is up nor when its gateway is gone. A blocked tunnel must not look as if it had carried.
+func TestNoWayAround(t *testing.T) {
+	for _, name := range []string{"openvpn-udp", "wireguard", "ikev2"} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t, 0, http.HandlerFunc(content))
+			n.routed(t)
+			if err := fetch(n.visitor(""), "http://"+banned); err != nil {
+				t.Fatal("not reachable without a tunnel: ", err)
+			}
+			p := start(t, name, n.site(t))
+			out, err := capture.Start(n.client, "eth0", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer out.Stop()
+			eventually(t, n.visitor(""), "http://"+banned)
+			p.gateway.Stop()
+			c, err := n.client.Dial(netip.AddrPortFrom(targetAddr, 80), time.Second)
+			if err == nil {
+				c.Close()
+				t.Error("reached without a gateway")
+			}
+			for i, f := range out.Stop() {
+				if bytes.Contains(f.Data[:min(len(f.Data), 34)], targetAddr.AsSlice()) {
+					t.Errorf("frame %d of those outside the tunnel is the target's", i+1)
+				}
+			}
 		})
 	}
 }

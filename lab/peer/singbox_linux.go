@@ -24,6 +24,7 @@ type singbox struct {
 // protocol makes the two ends' configuration.
 type protocol struct {
 	network, settings string
+	port              int
 	configure         func(s *Site) (singboxConfig, error)
 }
 
@@ -52,10 +53,9 @@ func singboxEntry(name string, p protocol) Entry {
 	}
 }
 
-const singboxPort = 443
-
 var reality = protocol{
 	network:  "tcp",
+	port:     443,
 	settings: "VLESS, REALITY, flow xtls-rprx-vision, uTLS chrome",
 	configure: func(s *Site) (singboxConfig, error) {
 		key, err := ecdh.X25519().GenerateKey(rand.Reader)
@@ -92,6 +92,7 @@ var reality = protocol{
 
 var trojan = protocol{
 	network:  "tcp",
+	port:     443,
 	settings: "Trojan, TLS 1.3, uTLS chrome, no multiplex",
 	configure: func(s *Site) (singboxConfig, error) {
 		password := randomHex(16)
@@ -102,6 +103,7 @@ var trojan = protocol{
 
 var hysteria2 = protocol{
 	network:  "udp",
+	port:     443,
 	settings: "Hysteria2, no bandwidth given (its own BBR)",
 	configure: func(s *Site) (singboxConfig, error) {
 		cert, key, err := s.certificate()
@@ -129,6 +131,7 @@ var hysteria2 = protocol{
 
 var vmess = protocol{
 	network:  "tcp",
+	port:     10086,
 	settings: "VMess, AEAD header, security auto, plain TCP",
 	configure: func(*Site) (singboxConfig, error) {
 		user := randomUUID()
@@ -148,6 +151,7 @@ func shadowsocksKey() object {
 
 var shadowsocks2022 = protocol{
 	network:  "tcp",
+	port:     shadowsocksPort,
 	settings: "Shadowsocks 2022, 2022-blake3-aes-128-gcm",
 	configure: func(*Site) (singboxConfig, error) {
 		key := shadowsocksKey()
@@ -157,6 +161,7 @@ var shadowsocks2022 = protocol{
 
 var shadowtls = protocol{
 	network:  "tcp",
+	port:     443,
 	settings: "ShadowTLS 3, uTLS chrome, Shadowsocks 2022 inside",
 	configure: func(s *Site) (singboxConfig, error) {
 		password, key := randomHex(16), shadowsocksKey()
@@ -172,7 +177,7 @@ var shadowtls = protocol{
 			outbound:      outbound,
 			behindOutbound: object{
 				"type": "shadowtls", "tag": "outer", "version": 3, "password": password,
-				"server": s.GatewayAddr.String(), "server_port": singboxPort,
+				"server": s.GatewayAddr.String(), "server_port": 443,
 				"tls": object{
 					"enabled": true, "server_name": s.CoverName, "insecure": true, // the cover's certificate is its own
 					"utls": object{"enabled": true, "fingerprint": "chrome"},
@@ -184,6 +189,7 @@ var shadowtls = protocol{
 
 var anytls = protocol{
 	network:  "tcp",
+	port:     443,
 	settings: "AnyTLS, its standard padding, uTLS chrome",
 	configure: func(s *Site) (singboxConfig, error) {
 		password := randomHex(16)
@@ -194,6 +200,7 @@ var anytls = protocol{
 
 var httpsProxy = protocol{
 	network:  "tcp",
+	port:     443,
 	settings: "HTTP CONNECT over TLS 1.3, Go's ClientHello",
 	configure: func(s *Site) (singboxConfig, error) {
 		password := randomHex(16)
@@ -224,13 +231,13 @@ func (b *singbox) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if b.conf, err = b.proto.configure(s); err != nil {
 		return nil, err
 	}
-	b.conf.inbound["listen"], b.conf.inbound["listen_port"] = s.GatewayAddr.String(), singboxPort
-	b.conf.outbound["server"], b.conf.outbound["server_port"] = s.GatewayAddr.String(), singboxPort
+	b.conf.inbound["listen"], b.conf.inbound["listen_port"] = s.GatewayAddr.String(), b.proto.port
+	b.conf.outbound["server"], b.conf.outbound["server_port"] = s.GatewayAddr.String(), b.proto.port
 	p, err := b.run(s, s.Gateway, "gateway", b.conf.inbound, b.conf.behindInbound, object{"type": "direct"}, nil)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.listens(ctx, s.Gateway, b.proto.network, singboxPort)
+	return p, p.listens(ctx, s.Gateway, b.proto.network, b.proto.port)
 }
 
 func (b *singbox) Client(_ context.Context, s *Site) (*Process, error) {

@@ -94,6 +94,11 @@ func (secureShell) Gateway(ctx context.Context, s *Site) (*Process, error) {
 			return nil, err
 		}
 	}
+	if login.Uid != "0" {
+		if err := s.Gateway.Sysctl("net.ipv4.ip_unprivileged_port_start", "0"); err != nil {
+			return nil, err
+		}
+	}
 	p, err := s.startPrivate(s.Gateway, "gateway", nil, "mount --bind /run/shadow /etc/shadow &&"+asUser(login),
 		sshd, "-D", "-e", "-f", "/run/sshd_config")
 	if err != nil {

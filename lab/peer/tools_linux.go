@@ -42,7 +42,11 @@ func (t *Tools) path(p program) string { return filepath.Join(t.Dir, p.name) }
 // the better compiler.
 func (t *Tools) install(ctx context.Context, p program) (version string, err error) {
 	if t.Offline {
-		return builtAs(t.path(p), p, "")
+		version, err := builtAs(t.path(p), p, "")
+		if err != nil {
+			err = fmt.Errorf("needs %s %s, which is not built yet (go run ./bench/cmd/bench peers): %w", p.name, p.version, err)
+		}
+		return version, err
 	}
 	if v, err := builtAs(t.path(p), p, runtime.Version()); err == nil {
 		return v, err

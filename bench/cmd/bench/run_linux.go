@@ -238,10 +238,10 @@ func peersCommand(ctx context.Context, args []string, _ bool) (int, error) {
 		}
 		info, err := e.Prepare(ctx, tools)
 		if err != nil {
-			fmt.Printf("%-14s missing: %v\n", name, err)
+			fmt.Printf("%-17s missing: %v\n", name, err)
 			continue
 		}
-		fmt.Printf("%-14s %s\n%14s %s\n", name, info.Version, "", info.Settings)
+		fmt.Printf("%-17s %s\n%17s %s\n", name, info.Version, "", info.Settings)
 	}
 	return 0, ctx.Err()
 }
@@ -253,7 +253,7 @@ func reportCommand(_ context.Context, args []string, _ bool) (int, error) {
 		return exitUsage, err
 	}
 	if fs.NArg() == 0 {
-		return exitUsage, errors.New("usage: bench report [--base PEER] DIRECTORY...")
+		return exitUsage, errors.New("usage: bench report [--base PEER] DIRECTORY [DIRECTORY ...]")
 	}
 	return 0, writeReport(fs.Args(), *base, "")
 }
