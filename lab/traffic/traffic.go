@@ -79,16 +79,19 @@ func Website(name string) http.Handler {
 // Serve runs the website on a plain and a TLS listener, and as HTTP/3 on a UDP socket if that is not nil, until ctx ends.
 func Serve(ctx context.Context, name string, cert tls.Certificate, plain, secure net.Listener, quic net.PacketConn) error {
 	conf := &tls.Config{Certificates: []tls.Certificate{cert}}
+	// Two: a server that was first asked to serve without TLS does not speak HTTP/2 later.
 	s := &http.Server{Handler: Website(name), ReadHeaderTimeout: time.Minute, TLSConfig: conf, ErrorLog: silent}
+	s80 := &http.Server{Handler: s.Handler, ReadHeaderTimeout: time.Minute, ErrorLog: silent}
 	h3 := &http3.Server{Handler: s.Handler, TLSConfig: http3.ConfigureTLSConfig(conf)}
 	stop := context.AfterFunc(ctx, func() {
 		s.Close()
+		s80.Close()
 		h3.Close()
 	})
 	defer stop()
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
-	wg.Go(func() { errs[0] = s.Serve(plain) })
+	wg.Go(func() { errs[0] = s80.Serve(plain) })
 	wg.Go(func() { errs[1] = s.ServeTLS(secure, "", "") })
 	if quic != nil {
 		wg.Go(func() { errs[2] = h3.Serve(quic) })
