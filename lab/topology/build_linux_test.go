@@ -34,6 +34,7 @@ func start(t *testing.T, text string, boxes map[string]linkmodel.Box) *Net {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.Realtime = true // where it may
 	ran := make(chan error, 1)
 	go func() { ran <- n.Run(context.Background()) }()
 	t.Cleanup(func() {
