@@ -135,9 +135,10 @@ const (
 // never is later than any frame is due.
 const never = math.MaxInt64
 
-// grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups.
+// grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups, which cost more
+// than all else: with 10 µs at least, two Forwarders carried a third of the small frames that they do with 50.
 func grain(d Direction) time.Duration {
-	return min(max(d.Delay/250, 10*time.Microsecond), 400*time.Microsecond)
+	return min(max(d.Delay/250, 50*time.Microsecond), 400*time.Microsecond)
 }
 
 type direction struct {
