@@ -135,9 +135,10 @@ const (
 // never is later than any frame is due.
 const never = math.MaxInt64
 
-// grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups.
+// grain is the resolution at which frames leave: half of it early or late. Coarser means fewer wake-ups, which cost more
+// than all else: with 10 µs at least, two Forwarders carried a third of the small frames that they do with 50.
 func grain(d Direction) time.Duration {
-	return min(max(d.Delay/250, 10*time.Microsecond), 400*time.Microsecond)
+	return min(max(d.Delay/250, 50*time.Microsecond), 400*time.Microsecond)
 }
 
 type direction struct {
@@ -430,13 +431,16 @@ func (d *direction) receive(deliver func(arrived int64, frame []byte)) (got int)
 			break
 		}
 		if got%batch == 0 { // the clocks are read once for many frames
-			t := time.Now()
-			now = int64(t.Sub(d.begin))
-			toMono = now - t.UnixNano()
+			now, toMono = d.clocks()
 		}
 		length, snap := u32(f, tpLen), u32(f, tpSnaplen)
 		mac := int(*(*uint16)(unsafe.Pointer(&f[tpMac])))
-		arrived := int64(u32(f, tpSec))*int64(time.Second) + int64(u32(f, tpNsec)) + toMono
+		stamp := int64(u32(f, tpSec))*int64(time.Second) + int64(u32(f, tpNsec))
+		arrived := stamp + toMono
+		if arrived > now { // it came since the clocks were read: this thread may have had to wait in between
+			now, toMono = d.clocks()
+			arrived = stamp + toMono
+		}
 		// Never in the future nor before the last one, whatever somebody does to the wall clock.
 		if arrived > now || arrived < now-int64(time.Second) {
 			arrived = now
@@ -459,6 +463,13 @@ func (d *direction) receive(deliver func(arrived int64, frame []byte)) (got int)
 		got++
 	}
 	return got
+}
+
+// clocks returns the time since begin, and what makes it out of the wall clock's.
+func (d *direction) clocks() (now, toMono int64) {
+	t := time.Now()
+	now = int64(t.Sub(d.begin))
+	return now, now - t.UnixNano()
 }
 
 func u32(f []byte, at int) uint32 { return *(*uint32)(unsafe.Pointer(&f[at])) }

@@ -125,7 +125,7 @@ func TestTwoLabsAtOnceAndNothingLeft(t *testing.T) {
 	one := namespaces(t)
 	second := startLab(t)
 	two := namespaces(t)
-	if a, b := len(one)-len(before), len(two)-len(one); a < 4 || a != b {
+	if a, b := added(before, one), added(one, two); a < 4 || a != b {
 		t.Errorf("the labs have %d and %d namespaces", a, b)
 	}
 	must(t, first.Process.Kill(), second.Process.Kill())
@@ -135,12 +135,7 @@ func TestTwoLabsAtOnceAndNothingLeft(t *testing.T) {
 	for {
 		// The labs' inner programs are this one's orphans now, if it is process 1.
 		unix.Wait4(-1, nil, unix.WNOHANG, nil)
-		left := 0
-		for ns := range namespaces(t) {
-			if !before[ns] {
-				left++
-			}
-		}
+		left := added(before, namespaces(t))
 		if left == 0 {
 			return
 		}
@@ -149,4 +144,14 @@ func TestTwoLabsAtOnceAndNothingLeft(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// added counts what is in now and was not before.
+func added(before, now map[string]bool) (n int) {
+	for ns := range now {
+		if !before[ns] {
+			n++
+		}
+	}
+	return n
 }

@@ -286,7 +286,9 @@ func first(a netip.Addr, addrs []netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// Run lets frames pass the firewalls until ctx ends or Close, and returns nil then. It can be called once.
+// Run lets frames pass the firewalls until ctx ends or Close, and returns nil then. It can be called once. A program that
+// is busy while firewalls run should have raised runtime.GOMAXPROCS by two for each: else their threads wait for their
+// turn in Go's scheduler, which is slower than the kernel's.
 func (n *Net) Run(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
