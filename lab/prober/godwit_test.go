@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"testing"
 
 	"github.com/godwit-vpn/godwit/client"
@@ -77,6 +79,17 @@ func TestGodwit(t *testing.T) {
 			t.Errorf("%s\n\tthe gateway: %s\n\tthe website: %s", res.Probe, res.Suspect, res.Control)
 		}
 	}
+
+	// Were the client's own proxy to be seen from outside, it would not be cleared.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	defer run(func(ctx context.Context) error {
+		if err := user.ServeProxy(ctx, l); ctx.Err() == nil {
+			return err
+		}
+		return nil
+	})()
+	probe(t, control, Suspect{Addr: netip.MustParseAddrPort(l.Addr().String())}).want(t, Unmasked, "proxy", true)
 	if s := user.Status(); len(s.Links) == 0 {
 		t.Error("the user has lost the link meanwhile")
 	}

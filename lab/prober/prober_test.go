@@ -33,7 +33,7 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // patience is what the tests' servers are given to answer; the time that they would close after is another matter.
-const patience = 1200 * time.Millisecond
+const patience = 800 * time.Millisecond
 
 func ok(t testing.TB, err error) {
 	t.Helper()
@@ -45,7 +45,7 @@ func ok(t testing.TB, err error) {
 // probe probes a suspect beside the control.
 func probe(t *testing.T, control netip.AddrPort, s Suspect) *Report {
 	t.Helper()
-	p, err := New(Config{Control: control, Scale: 1e-9, Patience: patience, Parallel: 6, Seed: 1})
+	p, err := New(Config{Control: control, Scale: 1e-9, Patience: patience, Parallel: 12, Seed: 1})
 	ok(t, err)
 	if s.Network == "" {
 		s.Network = "tcp"
@@ -345,6 +345,29 @@ func TestNobody(t *testing.T) {
 	r.want(t, Undecided, "", false)
 	if r.Verdict.Reason != "nobody is there" {
 		t.Errorf("the reason is %q", r.Verdict.Reason)
+	}
+}
+
+// Probes come from all the prober's addresses.
+func TestSources(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	from := map[netip.Addr]bool{}
+	suspect := serve(t, func(c net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		from[netip.MustParseAddrPort(c.RemoteAddr().String()).Addr()] = true
+	})
+	sources := []netip.Addr{netip.MustParseAddr("127.0.0.2"), netip.MustParseAddr("127.0.0.3")}
+	p, err := New(Config{Control: plainSite(t), Sources: sources, Scale: 1e-9, Patience: 100 * time.Millisecond, Tries: 1,
+		Parallel: 12})
+	ok(t, err)
+	_, err = p.Probe(t.Context(), Suspect{Network: "tcp", Addr: suspect})
+	ok(t, err)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(from) != 2 || !from[sources[0]] || !from[sources[1]] {
+		t.Errorf("probes came from %v", from)
 	}
 }
 

@@ -19,10 +19,12 @@ type Report struct {
 	Suspect netip.AddrPort `json:"suspect"`
 	Control netip.AddrPort `json:"control"`
 	Why     string         `json:"why"`
-	Scale   float64        `json:"scale"`
-	Seed    uint64         `json:"seed"`
-	Verdict Verdict        `json:"verdict"`
-	Results []*Result      `json:"results"`
+	// Seen is what the server answered its user with, as far as that was recorded.
+	Seen    string    `json:"seen"`
+	Scale   float64   `json:"scale"`
+	Seed    uint64    `json:"seed"`
+	Verdict Verdict   `json:"verdict"`
+	Results []*Result `json:"results"`
 }
 
 // Result is one probe's.
@@ -51,7 +53,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 
 // WriteText writes it as a table for people, with the first few differences in full.
 func (r *Report) WriteText(w io.Writer) error {
-	fmt.Fprintf(w, "%s %s, suspected: %s\ncontrol %s, waits × %g, seed %d\n\n", r.Network, r.Suspect, r.Why, r.Control,
+	fmt.Fprintf(w, "%s %s, suspected: %s; its user was answered: %s\ncontrol %s, waits × %g, seed %d\n\n", r.Network, r.Suspect, r.Why, r.Seen, r.Control,
 		r.Scale, r.Seed)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "probe\twait\tsuspect\tcontrol\tsame")
