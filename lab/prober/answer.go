@@ -39,12 +39,30 @@ type Answer struct {
 	// records; 0 is not at all, or not asked.
 	Closes int `json:"closes_at,omitempty"`
 	Resets int `json:"resets_at,omitempty"`
+	// Unasked are the lengths of the records that a TLS server sends of itself behind its handshake, tickets and settings.
+	// They are the stack's own, but for tickets that are a cipher's block longer or shorter.
+	Unasked []int `json:"unasked,omitempty"`
 }
 
 // like reports whether two answers are the same to whoever sees many.
-func (a Answer) like(b Answer) bool { return a.What == b.What && a.End == b.End }
+func (a Answer) like(b Answer) bool {
+	return a.What == b.What && a.End == b.End && slices.EqualFunc(a.Unasked, b.Unasked, near)
+}
 
-func (a Answer) String() string { return a.What + ", " + string(a.End) }
+func (a Answer) String() string {
+	s := a.What
+	for _, n := range a.Unasked {
+		s += fmt.Sprintf(" +%d", n)
+	}
+	return s + ", " + string(a.End)
+}
+
+// block is how much two tickets of one OpenSSL differ: there is a random integer in what is padded to AES's blocks, and it
+// has no fixed length (seen with OpenSSL 3.0).
+const block = 16
+
+// near reports whether two lengths are a block apart at most.
+func near(a, b int) bool { return a-b <= block && b-a <= block }
 
 // nothing is What when no byte came.
 const nothing = "nothing"

@@ -190,7 +190,7 @@ func (p *Prober) Probe(ctx context.Context, s Suspect) (*Report, error) {
 		return nil, fmt.Errorf("field Network: %q is neither tcp nor udp", s.Network)
 	}
 	r := &Report{Schema: schema, Network: s.Network, Suspect: s.Addr, Control: p.cfg.Control, Why: s.Why,
-		Seen: describe(bytes.Join(s.Server, nil)), Scale: p.cfg.Scale, Seed: p.cfg.Seed}
+		Seen: describe(bytes.Join(s.Server, nil)), Scale: p.cfg.Scale, Seed: p.cfg.Seed, server: s.Server}
 	// Some probes follow only on an answer to others (B2).
 	var first, staged []*Result
 	for _, probe := range All() {

@@ -292,8 +292,8 @@ func TestWebsite(t *testing.T) {
 	resp.Body.Close()
 	visitor.CloseIdleConnections()
 	s := rec.suspect(t, suspect)
-	if name := serverName(s.Client); name != "www.site.example" {
-		t.Errorf("the recorded name is %q", name)
+	if name, protocols := offered(s.Client); name != "www.site.example" || len(protocols) != 2 {
+		t.Errorf("the recorded hello offers %q, %q", name, protocols)
 	}
 	r := probe(t, plainSite(t), s)
 	r.want(t, Cleared, "", true)

@@ -25,6 +25,8 @@ type Report struct {
 	Seed    uint64    `json:"seed"`
 	Verdict Verdict   `json:"verdict"`
 	Results []*Result `json:"results"`
+
+	server [][]byte // what was recorded of it
 }
 
 // Result is one probe's.

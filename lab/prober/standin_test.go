@@ -204,6 +204,72 @@ func TestBorrowedHandshake(t *testing.T) {
 	probe(t, target, rec.suspect(t, target)).want(t, Cleared, "", true)
 }
 
+// A server that lets nginx shake hands with everyone, and speaks itself to those it knows as soon as they are finished:
+// what ShadowTLS does, without its cryptography. nginx is the real one; it is cleared, and its tickets are where they
+// belong.
+func TestForwardedHandshake(t *testing.T) {
+	t.Parallel()
+	target := nginxSite(t, program(t, "nginx", "nginx-light"))
+	first := make(chan bool, 1)
+	first <- true
+	shadow := serve(t, func(c net.Conn) {
+		user := <-first
+		first <- false
+		up, err := net.Dial("tcp", target.String())
+		if err != nil {
+			return
+		}
+		defer up.Close()
+		go func() {
+			io.Copy(up, c)
+			up.(*net.TCPConn).CloseWrite()
+		}()
+		if !user {
+			io.Copy(c, up)
+			return
+		}
+		for head := make([]byte, 5); ; {
+			if _, err := io.ReadFull(up, head); err != nil {
+				return
+			}
+			body := make([]byte, int(head[3])<<8+int(head[4]))
+			if _, err := io.ReadFull(up, body); err != nil {
+				return
+			}
+			c.Write(append(head, body...))
+			if len(body) == finishedSHA384 || len(body) == finishedSHA256 {
+				break
+			}
+		}
+		b := make([]byte, 5+700)
+		rand.Read(b)
+		copy(b, []byte{23, 3, 3, 700 >> 8, 700 & 255})
+		c.Write(b)
+	})
+	visit := func(at netip.AddrPort) Suspect {
+		rec := tap(t, at.String())
+		c, err := tls.Dial("tcp", rec.addr.String(), &tls.Config{InsecureSkipVerify: true, ServerName: "www.site.example",
+			NextProtos: h2})
+		ok(t, err)
+		defer c.Close()
+		io.WriteString(c, getPage)
+		c.SetReadDeadline(time.Now().Add(time.Second))
+		io.Copy(io.Discard, c)
+		return rec.suspect(t, at)
+	}
+	genuine := visit(target)
+	if n := len(behindFinished(genuine.Server)); n < 2 {
+		t.Errorf("%d records behind the handshake of nginx", n)
+	}
+	probe(t, target, genuine).want(t, Cleared, "", true)
+	probe(t, plainSite(t), genuine).want(t, Undecided, "", false)
+	r := probe(t, target, visit(shadow))
+	r.want(t, Unmasked, "borrowed handshake", true)
+	if !strings.Contains(r.Verdict.Reason, "700 bytes in their place") {
+		t.Errorf("the reason is %q", r.Verdict.Reason)
+	}
+}
+
 // readFrom is a connection whose reads come from somewhere else.
 type readFrom struct {
 	net.Conn

@@ -23,12 +23,16 @@ import (
 // look is one handshake and what is said inside.
 type look struct {
 	protocols []string
+	recorded  bool // protocols are those of the recorded hello, if there is one
 	max       uint16
 	name      func(t *Target) string
 	say       []byte
 }
 
-func recordedName(t *Target) string { return serverName(t.Recorded) }
+func recordedName(t *Target) string {
+	name, _ := offered(t.Recorded)
+	return name
+}
 
 var (
 	h1 = []string{"http/1.1"}
@@ -36,6 +40,7 @@ var (
 )
 
 const (
+	asUser    = "TLS, the recorded name"
 	wrongName = "www.wrong.example"
 	getPage   = "GET / HTTP/1.1\r\nHost: www.site.example\r\nConnection: close\r\n\r\n"
 )
@@ -44,7 +49,7 @@ var tlsProbes = []Probe{
 	tlsProbe("TLS, no name", look{protocols: h2, name: func(*Target) string { return "" }}),
 	tlsProbe("TLS, another name", look{protocols: h2, name: func(*Target) string { return wrongName }}),
 	tlsProbe("TLS, the address as name", look{protocols: h2, name: func(t *Target) string { return t.Addr.Addr().String() }}),
-	tlsProbe("TLS, the recorded name", look{protocols: h2, name: recordedName}),
+	tlsProbe(asUser, look{protocols: h2, recorded: true, name: recordedName}),
 	tlsProbe("TLS, no ALPN", look{name: recordedName}),
 	tlsProbe("TLS, unknown ALPN", look{name: recordedName, protocols: []string{"probe"}}),
 	tlsProbe("TLS 1.2", look{name: recordedName, protocols: h1, max: tls.VersionTLS12}),
@@ -66,8 +71,11 @@ func tlsProbe(name string, l look) Probe {
 		}
 		defer c.Close()
 		seen := &watched{Conn: c}
-		inner := tls.Client(seen, &tls.Config{InsecureSkipVerify: true, ServerName: l.name(t), NextProtos: l.protocols,
-			MaxVersion: l.max})
+		config := &tls.Config{InsecureSkipVerify: true, ServerName: l.name(t), NextProtos: l.protocols, MaxVersion: l.max}
+		if l.recorded && len(t.Recorded) > 0 {
+			_, config.NextProtos = offered(t.Recorded)
+		}
+		inner := tls.Client(seen, config)
 		c.until(time.Now().Add(t.Patience))
 		if err := inner.HandshakeContext(ctx); err != nil {
 			return t.noHandshake(seen, err)
@@ -80,19 +88,20 @@ func tlsProbe(name string, l look) Probe {
 		got, end := t.read(&conn{inner, ctx, func() bool { return true }})
 		what := fmt.Sprintf("%s %s %s %q, %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite),
 			state.CurveID, state.NegotiatedProtocol, certificate(state.PeerCertificates, l.name(t)))
+		a := Answer{Bytes: seen.len(), End: end}
 		switch {
 		case l.say == nil:
-			// Tickets and what else is said unasked. Its lengths are the stack's own (Aparecium, B11).
 			all, _ := split(seen.from(flight))
 			for _, r := range all {
-				what += fmt.Sprintf(" +%d", len(r.body))
+				a.Unasked = append(a.Unasked, len(r.body))
 			}
 		case state.NegotiatedProtocol == "h2":
 			what += ": " + frames(got)
 		default:
 			what += ": " + describe(got)
 		}
-		return Answer{What: what, Bytes: seen.len(), End: end}
+		a.What = what
+		return a
 	}}
 }
 
@@ -206,7 +215,7 @@ func frames(b []byte) string {
 // hello is the ClientHello at the beginning of what a user sent, with its records; nil if there is none.
 func hello(recorded [][]byte) []byte {
 	b := bytes.Join(recorded, nil)
-	all, rest := split(b)
+	all, _ := split(b)
 	var n, want int
 	for i, r := range all {
 		if r.kind != 22 {
@@ -223,18 +232,17 @@ func hello(recorded [][]byte) []byte {
 			return b[:n]
 		}
 	}
-	_ = rest
 	return nil
 }
 
-// serverName is the name in a recorded ClientHello; empty if there is none. Go's server reads it for us.
-func serverName(recorded [][]byte) (name string) {
+// offered is the name and the protocols of a recorded ClientHello; empty if there is none. Go's server reads it for us.
+func offered(recorded [][]byte) (name string, protocols []string) {
 	c := &played{r: bytes.NewReader(hello(recorded))}
 	tls.Server(c, &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		name = h.ServerName
+		name, protocols = h.ServerName, h.SupportedProtos
 		return nil, errors.New("that was all")
 	}}).Handshake()
-	return name
+	return name, protocols
 }
 
 // played is a connection on which a recording arrives.

@@ -75,6 +75,7 @@ var rules = []rule{
 		}
 		return ""
 	}},
+	{"borrowed handshake", true, "B11", (*evidence).ticketsMissing},
 	{"shadowsocks", true, "B2", func(e *evidence) string {
 		// Whoever knows the key only answers what was made with it.
 		if r1, r2 := e.of(identical), e.of(byteChanged); r1 != nil && r2 != nil && e.mute() && r1.Suspect.Bytes > 0 &&
@@ -150,6 +151,7 @@ const fewestKnocks = 20
 type evidence struct {
 	network string
 	all     []*Result
+	server  [][]byte // recorded
 }
 
 // of is the result of a probe; nil if it was not sent.
@@ -201,7 +203,7 @@ func closed(a Answer) bool { return a.End == FIN || a.End == RST }
 
 // judge draws the conclusion.
 func judge(r *Report) Verdict {
-	e := &evidence{network: r.Network, all: r.Results}
+	e := &evidence{network: r.Network, all: r.Results, server: r.server}
 	sent, gone := 0, 0
 	var unlike []string
 	for _, res := range r.Results {
