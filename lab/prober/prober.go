@@ -18,6 +18,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -143,9 +144,13 @@ func dial(ctx context.Context, network string, from netip.Addr, to netip.AddrPor
 func (p *Prober) Suspect(s Suspect) (taken bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id := s.id()
+	id, now := s.id(), time.Now()
+	rests := func(until time.Time) bool { return until.IsZero() || now.Before(until) }
+	if len(p.known) >= maxKnown {
+		maps.DeleteFunc(p.known, func(_ string, until time.Time) bool { return !rests(until) })
+	}
 	until, known := p.known[id]
-	if known && (until.IsZero() || time.Now().Before(until)) || !known && len(p.known) >= maxKnown {
+	if known && rests(until) || len(p.known) >= maxKnown {
 		return false
 	}
 	select {

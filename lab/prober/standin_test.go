@@ -19,7 +19,7 @@ import (
 )
 
 // Stand-ins mimic what was measured of programs that no longer run or that no package has: each says which. They show
-// that a rule can fire; real programs are in programs_test.go.
+// that a rule can fire; real programs are in programs_linux_test.go.
 
 // discard reads to the end.
 func discard(c net.Conn) { io.Copy(io.Discard, c) }
@@ -382,7 +382,7 @@ func start(t *testing.T, listens netip.AddrPort, cmd *exec.Cmd) {
 		cmd.Process.Kill()
 		<-ended
 		if t.Failed() {
-			t.Logf("%s said: %s", cmd.Path, &out)
+			t.Logf("%s said last: %s", cmd.Path, out.Bytes()[max(0, out.Len()-2000):])
 		}
 	})
 	if !listens.IsValid() {

@@ -1,6 +1,7 @@
 package prober
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -120,7 +121,7 @@ var rules = []rule{
 				seen[res.Suspect.End] = res.Probe
 			}
 		}
-		if short, long := seen[Open], seen[FIN]+seen[RST]; short != "" && long != "" {
+		if short, long := seen[Open], cmp.Or(seen[FIN], seen[RST]); short != "" && long != "" {
 			return fmt.Sprintf("random bytes end by their length: open for %s, closed for %s", short, long)
 		}
 		return ""
