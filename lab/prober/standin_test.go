@@ -177,7 +177,7 @@ func TestBorrowedHandshake(t *testing.T) {
 			io.Reader
 			net.Conn
 		}{io.MultiReader(bytes.NewReader(b[:n]), c), c}
-		if bytes.Equal(b[:n], known) {
+		if bytes.HasPrefix(b[:n], known) { // what follows may have come along
 			inner := tls.Server(&readFrom{c, in.Reader}, &tls.Config{Certificates: []tls.Certificate{cert}})
 			discard(inner)
 			return
