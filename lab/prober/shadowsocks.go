@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // What is sent to servers suspected of Shadowsocks, with the names that B2 gives it. A server without a replay filter
@@ -78,6 +80,15 @@ const thresholdMost = 32 << 10
 // its own and goes out at once: a server that closes with bytes unread resets, so the two lengths tell how much it reads.
 func measureThreshold(ctx context.Context, t *Target) Answer {
 	b := t.random(thresholdMost)
+	// ask sends so many. An end that comes late is the server's patience, not its reading.
+	ask := func(n int) Answer {
+		began := time.Now()
+		a := t.talk(ctx, false, b[:n])
+		if closed(a) && time.Since(began) > t.Patience/2 {
+			a.End = Open
+		}
+		return a
+	}
 	seen := map[int]End{}
 	var steps []int
 	for n := 1; n <= thresholdMost; n *= 2 {
@@ -87,7 +98,7 @@ func measureThreshold(ctx context.Context, t *Target) Answer {
 	done := make(chan int, len(steps))
 	for i, n := range steps {
 		go func() {
-			ends[i] = t.talk(ctx, false, b[:n])
+			ends[i] = ask(n)
 			done <- i
 		}()
 	}
@@ -98,19 +109,14 @@ func measureThreshold(ctx context.Context, t *Target) Answer {
 		answered = max(answered, ends[i].Bytes)
 	}
 	// least is the smallest length whose end is among those that are looked for, if they grow with the length.
-	least := func(ends ...End) int {
+	least := func(wanted ...End) int {
 		is := func(n int) bool {
 			e, ok := seen[n]
 			if !ok {
-				a := t.talk(ctx, false, b[:n])
-				e, seen[n] = a.End, a.End
+				e = ask(n).End
+				seen[n] = e
 			}
-			for _, want := range ends {
-				if e == want {
-					return true
-				}
-			}
-			return false
+			return slices.Contains(wanted, e)
 		}
 		for i, n := range steps {
 			if !is(n) {
