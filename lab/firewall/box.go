@@ -73,7 +73,8 @@ type Box struct {
 	packets   uint64
 	dropped   uint64
 	forged    uint64
-	packet    Packet
+	packet    Packet // in hand, and what is done about it
+	action    Action
 }
 
 // early is a block that another box asked for before this one had seen a frame, and so had a clock.
@@ -118,10 +119,10 @@ func (b *Box) Frame(now time.Duration, outbound bool, frame []byte, emit func(ou
 	p.At, p.Outbound = now, outbound
 	b.packets++
 	f := b.flow(p)
-	do := Action{box: b, f: f, p: p, emit: emit}
-	b.look(f, p, &do)
+	b.action = Action{box: b, f: f, p: p, emit: emit}
+	b.look(f, p, &b.action)
 	f.Last = now
-	if do.dropped {
+	if b.action.dropped {
 		b.dropped++
 		return
 	}
