@@ -18,7 +18,8 @@ import (
 // Set is the rules of one box. The key in a profile is the rule's name; each may be there several times.
 type Set struct {
 	// A: addresses, names and the web.
-	TLSName []*TLSName `toml:"tls-name"`
+	AddressBlock []*AddressBlock `toml:"address-block"`
+	TLSName      []*TLSName      `toml:"tls-name"`
 
 	// B: proxies and VPNs.
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
