@@ -19,6 +19,7 @@ import (
 type Set struct {
 	// A: addresses, names and the web.
 	AddressBlock []*AddressBlock `toml:"address-block"`
+	DNSInjection []*DNSInjection `toml:"dns-injection"`
 	TLSName      []*TLSName      `toml:"tls-name"`
 
 	// B: proxies and VPNs.
