@@ -20,6 +20,7 @@ type Set struct {
 	// A: addresses, names and the web.
 	AddressBlock []*AddressBlock `toml:"address-block"`
 	DNSInjection []*DNSInjection `toml:"dns-injection"`
+	HTTPName     []*HTTPName     `toml:"http-name"`
 	TLSName      []*TLSName      `toml:"tls-name"`
 
 	// B: proxies and VPNs.
