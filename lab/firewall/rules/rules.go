@@ -22,6 +22,7 @@ type Set struct {
 	DNSInjection []*DNSInjection `toml:"dns-injection"`
 	HTTPName     []*HTTPName     `toml:"http-name"`
 	TLSName      []*TLSName      `toml:"tls-name"`
+	QUICName     []*QUICName     `toml:"quic-name"`
 
 	// B: proxies and VPNs.
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
