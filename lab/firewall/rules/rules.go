@@ -23,6 +23,7 @@ type Set struct {
 	HTTPName     []*HTTPName     `toml:"http-name"`
 	TLSName      []*TLSName      `toml:"tls-name"`
 	QUICName     []*QUICName     `toml:"quic-name"`
+	QUICVersion  []*QUICVersion  `toml:"quic-version"`
 
 	// B: proxies and VPNs.
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
