@@ -22,6 +22,8 @@ type Set struct {
 	DNSInjection []*DNSInjection `toml:"dns-injection"`
 	HTTPName     []*HTTPName     `toml:"http-name"`
 	TLSName      []*TLSName      `toml:"tls-name"`
+	ESNI         []*ESNI         `toml:"esni"`
+	ECH          []*ECH          `toml:"ech"`
 	QUICName     []*QUICName     `toml:"quic-name"`
 	QUICVersion  []*QUICVersion  `toml:"quic-version"`
 
