@@ -20,7 +20,8 @@ import (
 type HTTPName struct {
 	Names  Names `toml:"names"`
 	Except Names `toml:"except"`
-	// Words are looked for in the target as sent and as decoded, whatever their case.
+	// Words are looked for in the target as sent and as decoded, whatever their case. One in another encoding than UTF-8 is
+	// given as it is sent: "%bd%fb".
 	Words []string `toml:"words"`
 	To    Nets     `toml:"to"`
 	Ports []int    `toml:"ports"` // empty is every port

@@ -34,6 +34,7 @@ func TestHTTPName(t *testing.T) {
 		{"for a proxy", []string{get("http://banned.example/", "")}, true},
 		{"a word", []string{get("/x/Forbidden-Word", "Host: allowed.example\r\n")}, true},
 		{"a word in percent signs", []string{get("/%E7%A6%81", "Host: allowed.example\r\n")}, true},
+		{"a word in GB18030", []string{get("/?q=%BD%FB", "Host: allowed.example\r\n")}, true},
 		{"a word that does not end", []string{">GET /forbidden-wor", ">d"}, true},
 		{"spared", []string{get("/", "Host: fine.banned.example\r\n")}, false},
 		{"another host", []string{get("/", "Host: allowed.example\r\n")}, false},
@@ -46,7 +47,7 @@ func TestHTTPName(t *testing.T) {
 		{"SSH", []string{">SSH-2.0-banned.example\r\n"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := &HTTPName{Names: Names{"banned.example"}, Except: Names{"fine.banned.example"}, Words: []string{"forbidden-word", "禁"}, LongHeader: 64,
+			r := &HTTPName{Names: Names{"banned.example"}, Except: Names{"fine.banned.example"}, Words: []string{"forbidden-word", "禁", "%bd%fb"}, LongHeader: 64,
 				Then: Then{Reset: named[Injector](t, "gfw-1", "gfw-2", "gfw-3")}}
 			res := firewalltest.Pass(newBox(t, firewall.OnPath, Set{HTTPName: []*HTTPName{r}}), firewalltest.Conn(t, firewall.TCP, client, server, 0, c.texts...))
 			if fired := len(res.Events) == 1; fired != c.fired || fired != (len(res.Forged) == 10) || len(res.Dropped) > 0 {

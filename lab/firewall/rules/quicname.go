@@ -35,6 +35,17 @@ type QUICName struct {
 	Then       Then    `toml:"then"`
 }
 
+// noResets refuses what is for TCP alone.
+func noResets(t *Then) error {
+	switch {
+	case len(t.Reset) > 0:
+		return wrong("then.reset", "QUIC knows no resets: drop or block")
+	case t.Rewrite:
+		return wrong("then.rewrite", "only TCP has packets to rewrite to: drop or block")
+	}
+	return nil
+}
+
 func (r *QUICName) check(place firewall.Place) error {
 	if len(r.Names) == 0 {
 		return wrong("names", "is missing: it says which names are looked for")
@@ -44,7 +55,7 @@ func (r *QUICName) check(place firewall.Place) error {
 			return wrong("versions", "%d cannot be read: there are %d and %d", v, look.QUICv1, uint32(look.QUICv2))
 		}
 	}
-	return errors.Join(chance("chance", r.Chance), ports("ports", r.Ports), ports("except-ports", r.ExceptPorts), r.Then.check(place))
+	return errors.Join(chance("chance", r.Chance), ports("ports", r.Ports), ports("except-ports", r.ExceptPorts), noResets(&r.Then), r.Then.check(place))
 }
 
 // Watch looks at the first datagrams.

@@ -83,8 +83,8 @@ func TestQUICNameInChina(t *testing.T) {
 	})
 	t.Run("a new flow after a minute", func(t *testing.T) {
 		box := newBox(t, firewall.InPath, Set{QUICName: []*QUICName{gfwQUIC(t)}})
-		firewalltest.Pass(box, firewalltest.Conn(t, firewall.UDP, client, server, 0, ">x"))
-		if res := firewalltest.Pass(box, firewalltest.Conn(t, firewall.UDP, client, server, 61*time.Second, ">"+whole)); len(res.Events) != 1 {
+		frames := spaced(firewalltest.Conn(t, firewall.UDP, client, server, 0, ">x", ">"+whole), 61*time.Second)
+		if res := firewalltest.Pass(box, frames); len(res.Events) != 1 {
 			t.Errorf("fired %v", res.Fired())
 		}
 	})
@@ -230,6 +230,8 @@ func TestQUICNameChecks(t *testing.T) {
 		"names":        {Then: drop},
 		"versions":     {Names: names, Versions: []uint32{3}, Then: drop},
 		"except-ports": {Names: names, ExceptPorts: []int{-1}, Then: drop},
+		"then.reset":   {Names: names, Then: Then{Reset: named[Injector](t, "iran")}},
+		"then.rewrite": {Names: names, Then: Then{Block: scope(firewall.Connection), Rewrite: true}},
 		"chance":       {Names: names, Chance: 1.5, Then: drop},
 	} {
 		wantField(t, firewall.InPath, Set{QUICName: []*QUICName{r}}, field)

@@ -28,7 +28,7 @@ func (r *QUICVersion) check(place firewall.Place) error {
 	if r.Least < 0 {
 		return wrong("least", "cannot be negative")
 	}
-	return errors.Join(chance("chance", r.Chance), ports("ports", r.Ports), r.Then.check(place))
+	return errors.Join(chance("chance", r.Chance), ports("ports", r.Ports), noResets(&r.Then), r.Then.check(place))
 }
 
 // Watch looks at what the client sends.

@@ -132,14 +132,14 @@ func TestTLSNameRecorded(t *testing.T) {
 		return Set{TLSName: []*TLSName{{Names: Names{"banned.example"}, Then: Then{Reset: named[Injector](t, "gfw-1", "gfw-2", "gfw-3"),
 			Block: scope(firewall.Pair), For: always(180 * time.Second), Again: true}}}}
 	}
-	for _, capture := range []string{"direct-https-banned", "chromium-https-banned"} {
-		for seed := uint64(1); seed <= 20; seed++ {
+	seeds(t, func(t *testing.T, seed uint64) {
+		for _, capture := range []string{"direct-https-banned", "chromium-https-banned"} {
 			res := firewalltest.Pass(newBox(t, firewall.OnPath, set(), withSeed(seed)), recorded(t, capture))
 			if !slices.Contains(res.Fired(), "tls-name") || len(res.Forged) < 10 || len(res.Dropped) > 0 {
 				t.Errorf("%s: fired %v, forged %d, dropped %v", capture, res.Fired(), len(res.Forged), res.Dropped)
 			}
 		}
-	}
+	})
 	// A name inside of a tunnel, or behind another, is not seen.
 	untouched(t, firewall.OnPath, set, "godwit", "reality", "trojan", "https-proxy", "shadowsocks", "http-banned", "quic-banned")
 }
@@ -151,10 +151,7 @@ func TestTLSNameInRussia(t *testing.T) {
 	rule := func(then Then) *TLSName {
 		return &TLSName{Names: Names{"banned.example"}, Records: true, Outbound: true, Opened: true, Then: then}
 	}
-	texts := []string{">" + banned, "<hello", ">finished"}
-	for range 10 {
-		texts = append(texts, "<data", ">data")
-	}
+	texts := append([]string{">" + banned, "<hello"}, talk(21, 10)...)
 	// Frame 3 is the hello; each that follows has the next number.
 	last := 3 + len(texts) - 1
 	for _, c := range []struct {
