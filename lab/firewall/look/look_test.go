@@ -201,7 +201,7 @@ func TestQUICInitial(t *testing.T) {
 				!slices.Equal(i.Frames, []byte{6, 0}) || len(i.Crypto) != 1 || i.Crypto[0].Offset != 0 || len(i.Crypto[0].Data) != 241 {
 				t.Errorf("%+v", i)
 			}
-			h, err := CryptoHello(Join(i.Crypto))
+			h, err := i.ClientHello()
 			if err != nil || ServerName(h) != "example.com" {
 				t.Errorf("%+v, %v", h, err)
 			}

@@ -175,6 +175,9 @@ func (i *Initial) frames(b []byte) error {
 	return nil
 }
 
+// ClientHello reads a hello that is whole in this packet; ErrMore if there is only the beginning of it.
+func (i *Initial) ClientHello() (*clienthello.Hello, error) { return CryptoHello(Join(i.Crypto)) }
+
 // CryptoHello reads a hello from the beginning of a client's CRYPTO stream; ErrMore if that is not all of it.
 func CryptoHello(b []byte) (*clienthello.Hello, error) {
 	if len(b) > 0 && b[0] != clientHello {
