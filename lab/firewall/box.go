@@ -3,6 +3,7 @@ package firewall
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,10 +71,18 @@ type Box struct {
 	events    []Event
 	now       time.Duration // of the last frame, on the Forwarder's clock
 	seen      time.Time     // and on everyone's
+	early     []early
 	packets   uint64
 	dropped   uint64
 	forged    uint64
-	packet    Packet
+	packet    Packet // in hand, and what is done about it
+	action    Action
+}
+
+// early is a block that another box asked for before this one had seen a frame, and so had a clock.
+type early struct {
+	block Block
+	at    time.Time
 }
 
 // maxEvents bounds the log: a rule that fires for every packet is not worth more memory.
@@ -100,6 +109,10 @@ func (b *Box) Frame(now time.Duration, outbound bool, frame []byte, emit linkmod
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.now, b.seen = now, time.Now()
+	for i := range b.early {
+		b.table.add(now-b.seen.Sub(b.early[i].at), &b.early[i].block)
+	}
+	b.early = nil
 	p := &b.packet
 	if !b.parse(frame, p) || b.exempt(p.Src.Addr()) || b.exempt(p.Dst.Addr()) {
 		emit(outbound, 0, frame)
@@ -108,10 +121,10 @@ func (b *Box) Frame(now time.Duration, outbound bool, frame []byte, emit linkmod
 	p.At, p.Outbound = now, outbound
 	b.packets++
 	f := b.flow(p)
-	do := Action{box: b, f: f, p: p, emit: emit}
-	b.look(f, p, &do)
+	b.action = Action{box: b, f: f, p: p, emit: emit}
+	b.look(f, p, &b.action)
 	f.Last = now
-	if do.dropped {
+	if b.action.dropped {
 		b.dropped++
 		return
 	}
@@ -127,10 +140,13 @@ func (b *Box) parse(frame []byte, p *Packet) bool {
 	if !p.Fragment {
 		return true
 	}
-	if !b.cfg.ReassembleIP {
+	if !b.cfg.ReassembleIP || p.v6 {
 		return false
 	}
-	whole, err := b.fragments.DefragIPv4WithTimestamp(&b.parser.ip4, b.seen)
+	part := b.parser.ip4 // it is kept, and the frame and the parser are used again
+	part.Payload, part.SrcIP, part.DstIP = slices.Clone(part.Payload), slices.Clone(part.SrcIP), slices.Clone(part.DstIP)
+	part.Contents, part.Options, part.Padding = nil, nil, nil
+	whole, err := b.fragments.DefragIPv4WithTimestamp(&part, b.seen)
 	if err != nil || whole == nil {
 		return false
 	}
@@ -192,7 +208,7 @@ func (b *Box) flow(p *Packet) *Flow {
 	if f == nil {
 		b.sweep(p.At)
 		f = &Flow{Client: p.Src, Server: p.Dst, Proto: p.Proto, FromInside: p.Outbound, Began: p.At, Last: p.At, seed: b.cfg.Seed,
-			Opened: p.Proto == TCP && p.Is(SYN) && !p.Is(ACK)}
+			Opened: opens(p), first: p.Seq}
 		b.flows[k] = f
 		p.FromClient = true
 		for i, r := range b.cfg.Rules {
@@ -218,19 +234,23 @@ func (b *Box) flow(p *Packet) *Flow {
 func (b *Box) ended(f *Flow, p *Packet) bool {
 	idle := b.cfg.UDPIdle
 	if p.Proto == TCP {
-		if p.Is(SYN) && !p.Is(ACK) && p.Src == f.Client && p.Seq+1 != f.sent[0].next {
-			return true // the port is used again
+		if opens(p) && (p.Src != f.Client || !f.Opened || p.Seq != f.first) {
+			return true // the port is used again, or the other end begins
 		}
 		idle = b.cfg.TCPIdle
 	}
 	return p.At-f.Last > idle
 }
 
+// opens reports whether a packet begins a TCP connection.
+func opens(p *Packet) bool { return p.Proto == TCP && p.Is(SYN) && !p.Is(ACK) }
+
 func (b *Box) sweep(now time.Duration) {
 	if now < b.swept+sweepEvery {
 		return
 	}
 	b.swept = now
+	b.fragments.DiscardOlderThan(b.seen.Add(-sweepEvery))
 	for k, f := range b.flows {
 		if idle := b.cfg.TCPIdle; now-f.Last > idle || f.Proto != TCP && now-f.Last > b.cfg.UDPIdle {
 			delete(b.flows, k)
@@ -249,6 +269,10 @@ func (b *Box) note(e Event) {
 func (b *Box) Block(block Block) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.seen.IsZero() {
+		b.early = append(b.early, early{block, time.Now()})
+		return
+	}
 	b.table.add(b.now+time.Since(b.seen), &block)
 }
 

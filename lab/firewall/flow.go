@@ -23,6 +23,7 @@ type Flow struct {
 	FromClient, FromServer Count
 
 	sent     [2]reader // by the client, by the server
+	first    uint32    // the sequence number of a TCP connection's first packet
 	watching []watching
 	rng      *rand.Rand
 	seed     uint64
@@ -38,7 +39,6 @@ type Count struct {
 type watching struct {
 	rule int // in the box's list
 	w    Watcher
-	done bool
 }
 
 type flowKey struct {

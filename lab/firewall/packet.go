@@ -109,6 +109,9 @@ func (r *parser) parse(frame []byte, p *Packet) bool {
 			p.Proto, p.TTL, p.Payload, p.Size = uint8(r.ip6.NextHeader), r.ip6.HopLimit, r.ip6.Payload, 40+int(r.ip6.Length)
 			p.Src, p.Dst = addr(r.ip6.SrcIP), addr(r.ip6.DstIP)
 			whole = p.Proto != TCP && p.Proto != UDP
+		case layers.LayerTypeIPv6Fragment:
+			p.Fragment = true // what follows is the middle of something: IPv6 is not reassembled
+			return true
 		case layers.LayerTypeTCP:
 			p.Proto = TCP
 			p.Src = netip.AddrPortFrom(p.Src.Addr(), uint16(r.tcp.SrcPort))

@@ -73,6 +73,8 @@ type Block struct {
 	Wait, For time.Duration
 	// Extend starts For anew with each packet that it meets.
 	Extend bool
+	// Fixed leaves a block of the same thing as it is, where otherwise For would begin anew.
+	Fixed bool
 	// Pass lets that many packets by before it acts.
 	Pass int
 	// Chance, if not zero, is how likely a connection is to be met at all.
@@ -81,7 +83,7 @@ type Block struct {
 	Data bool
 	// Only, if not nil, says which packets it meets.
 	Only func(f *Flow, p *Packet) bool
-	// Forge, if not nil, is done for each packet it meets, which then passes.
+	// Forge, if not nil, is done for each packet it meets, which then passes, if Forge does not drop it.
 	Forge func(f *Flow, p *Packet, do *Action)
 
 	from, until time.Duration
@@ -138,7 +140,13 @@ func (t *table) add(now time.Duration, b *Block) {
 	// The same rule's block of the same thing is begun anew rather than kept twice, but not put off.
 	for _, old := range t.blocks[k] {
 		if old.Rule == b.Rule && old.Net == b.Net && old.Way == b.Way && !old.over(now) {
-			old.until = max(old.until, b.until)
+			switch {
+			case b.Fixed:
+			case b.For == 0:
+				old.For = 0
+			default:
+				old.until = max(old.until, b.until)
+			}
 			return
 		}
 	}

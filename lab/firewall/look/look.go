@@ -86,6 +86,8 @@ func ServerName(h *clienthello.Hello) string {
 // Request is the head of an HTTP/1 request, as a firewall reads it: the method, the target, and the Host header.
 type Request struct {
 	Method, Target, Host string
+	// Longest is the length of the longest name of a header before Host, or of all if there is none yet.
+	Longest int
 }
 
 // HTTP reads what may be the beginning of an HTTP/1 request. It returns what there is of it with ErrMore.
@@ -119,8 +121,12 @@ func HTTP(b []byte) (Request, error) {
 			return r, nil
 		}
 		name, value, _ := bytes.Cut(header, []byte(":"))
-		if bytes.EqualFold(name, []byte("Host")) {
+		switch {
+		case r.Host != "": // the first counts
+		case bytes.EqualFold(name, []byte("Host")):
 			r.Host = string(bytes.TrimSpace(value))
+		default:
+			r.Longest = max(r.Longest, len(name))
 		}
 	}
 }

@@ -3,9 +3,12 @@ package rules
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/godwit-vpn/godwit/lab/firewall"
 )
 
 // Dur is a duration in a profile, as "180s".
@@ -39,6 +42,55 @@ func (s *Span) UnmarshalText(b []byte) error {
 	}
 	s.Low, s.High = time.Duration(l), time.Duration(h)
 	return nil
+}
+
+// Lag is a Span, or a distribution as it was measured: the least, tenth, half, nine tenths and the most, as
+// "60ms/80ms/110ms/190ms/7.5s".
+type Lag struct {
+	Span
+	middle [3]time.Duration // zero if all between is as likely
+}
+
+// UnmarshalText reads one.
+func (l *Lag) UnmarshalText(b []byte) error {
+	*l = Lag{}
+	points := strings.Split(string(b), "/")
+	var d [5]Dur
+	switch len(points) {
+	case 1:
+		return l.Span.UnmarshalText(b)
+	case len(d):
+	default:
+		return fmt.Errorf("%d durations: a distribution is the least, tenth, half, nine tenths and the most", len(points))
+	}
+	for i := range d {
+		if err := d[i].UnmarshalText([]byte(points[i])); err != nil {
+			return err
+		}
+		if i > 0 && d[i] < d[i-1] {
+			return fmt.Errorf("%s is more than %s", points[i-1], points[i])
+		}
+	}
+	l.Low, l.High = time.Duration(d[0]), time.Duration(d[4])
+	l.middle = [3]time.Duration{time.Duration(d[1]), time.Duration(d[2]), time.Duration(d[3])}
+	return nil
+}
+
+// draw takes one. Between two points of a distribution the logarithm is as likely anywhere: such times have long tails.
+func (l *Lag) draw(f *firewall.Flow) time.Duration {
+	if l.middle == [3]time.Duration{} {
+		return f.Between(l.Low, l.High)
+	}
+	at := [...]time.Duration{l.Low, l.middle[0], l.middle[1], l.middle[2], l.High}
+	part := [...]float64{0, 0.1, 0.5, 0.9, 1}
+	u := float64(f.IntN(1<<20)) / (1 << 20)
+	i := 0
+	for u >= part[i+1] {
+		i++
+	}
+	u = (u - part[i]) / (part[i+1] - part[i])
+	low, high := float64(max(at[i], 1)), float64(max(at[i+1], 1))
+	return time.Duration(low * math.Pow(high/low, u))
 }
 
 // Nets is a list of prefixes and groups of them. An empty list is everywhere, where a rule does not say otherwise.
@@ -91,6 +143,14 @@ func (n Nets) Has(a netip.Addr) bool {
 
 // Covers is Has, but an empty list covers everything.
 func (n Nets) Covers(a netip.Addr) bool { return len(n) == 0 || n.Has(a) }
+
+// nets makes a list of prefixes that the program knows.
+func nets(prefixes ...string) (n Nets) {
+	for _, p := range prefixes {
+		n = append(n, Net{Prefix: netip.MustParsePrefix(p)})
+	}
+	return n
+}
 
 // Names is a list of patterns and groups of them: "banned.example" is that name and all below it, "=banned.example" that
 // name alone, "*.banned.example" only what is below, "*ban*" every name with that in it. An empty list matches no name.
@@ -154,4 +214,24 @@ func or[T comparable](v, def T) T {
 		return def
 	}
 	return v
+}
+
+// ports says which number is none of a port.
+func ports(field string, list []int) error {
+	for _, p := range list {
+		if p < 1 || p > 65535 {
+			return wrong(field, "%d is no port", p)
+		}
+	}
+	return nil
+}
+
+// portIn reports whether a port is in a list; every one is in an empty list.
+func portIn(ports []int, port uint16) bool {
+	for _, p := range ports {
+		if p == int(port) {
+			return true
+		}
+	}
+	return len(ports) == 0
 }

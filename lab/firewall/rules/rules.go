@@ -17,8 +17,18 @@ import (
 
 // Set is the rules of one box. The key in a profile is the rule's name; each may be there several times.
 type Set struct {
+	// A: addresses, names and the web.
+	AddressBlock []*AddressBlock `toml:"address-block"`
+	DNSInjection []*DNSInjection `toml:"dns-injection"`
+	HTTPName     []*HTTPName     `toml:"http-name"`
+	TLSName      []*TLSName      `toml:"tls-name"`
+	ESNI         []*ESNI         `toml:"esni"`
+	ECH          []*ECH          `toml:"ech"`
+	QUICName     []*QUICName     `toml:"quic-name"`
+	QUICVersion  []*QUICVersion  `toml:"quic-version"`
+
+	// B: proxies and VPNs.
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
-	TLSName        []*TLSName        `toml:"tls-name"`
 }
 
 // rule is what every entry of a Set is.
@@ -39,6 +49,15 @@ func (e *FieldError) Unwrap() error { return e.Err }
 
 func wrong(field, format string, args ...any) error {
 	return &FieldError{field, fmt.Errorf(format, args...)}
+}
+
+// inTable puts a field's error under the table that it is in.
+func inTable(table string, err error) error {
+	var field *FieldError
+	if errors.As(err, &field) {
+		return &FieldError{strings.Replace(field.Field, "then", table, 1), field.Err}
+	}
+	return err
 }
 
 // Groups are names for lists that several rules share; a rule's list says "@name".

@@ -19,13 +19,17 @@ type Then struct {
 	// Block, if set, is what becomes blocked for a while; see firewall.Block for the rest.
 	Block  *firewall.Scope `toml:"block"`
 	Way    firewall.Way    `toml:"way"`
-	Wait   Span            `toml:"wait"`
+	Wait   Lag             `toml:"wait"`
 	For    Span            `toml:"for"` // zero is for ever
 	Extend bool            `toml:"extend"`
+	Fixed  bool            `toml:"fixed"`
 	Pass   [2]int          `toml:"pass"` // between so many packets
 	Chance float64         `toml:"chance"`
+	Data   bool            `toml:"data"`
 	// Again has the block's packets answered by the injectors instead of dropped.
 	Again bool `toml:"again"`
+	// Rewrite has the block's packets lose what they carry and become RST+ACK instead of dropped.
+	Rewrite bool `toml:"rewrite"`
 	// AllProtocols blocks more than the protocol it was found in.
 	AllProtocols bool `toml:"all-protocols"`
 	// Probe hands the server to the active prober.
@@ -36,7 +40,12 @@ func (t *Then) check(place firewall.Place) error {
 	switch {
 	case t.Drop && place == firewall.OnPath:
 		return wrong("then.drop", "a box that sees a copy cannot drop: block, and name the box that drops")
-	case t.Block == nil && (t.Again || t.Extend || t.Way != 0 || t.For != Span{} || t.Wait != Span{} || t.Pass != [2]int{} || t.Chance != 0):
+	case t.Rewrite && place == firewall.OnPath:
+		return wrong("then.rewrite", "a box that sees a copy cannot change it")
+	case t.Rewrite && t.Again:
+		return wrong("then.rewrite", "and again exclude each other")
+	case t.Block == nil && (t.Again || t.Rewrite || t.Extend || t.Fixed || t.Data || t.Way != 0 || t.For != Span{} || t.Wait != Lag{} ||
+		t.Pass != [2]int{} || t.Chance != 0):
 		return wrong("then.block", "is missing: it says what the other fields are about")
 	case t.Again && len(t.Reset) == 0:
 		return wrong("then.again", "needs injectors in then.reset")
@@ -63,8 +72,8 @@ func (t *Then) do(f *firewall.Flow, do *firewall.Action, detail string, args ...
 	if t.Block == nil {
 		return
 	}
-	b := firewall.Block{Scope: *t.Block, Way: t.Way, Wait: f.Between(t.Wait.Low, t.Wait.High), For: f.Between(t.For.Low, t.For.High),
-		Extend: t.Extend, Chance: t.Chance, Pass: t.Pass[0] + f.IntN(t.Pass[1]-t.Pass[0]+1)}
+	b := firewall.Block{Scope: *t.Block, Way: t.Way, Wait: t.Wait.draw(f), For: f.Between(t.For.Low, t.For.High), Extend: t.Extend, Fixed: t.Fixed,
+		Chance: t.Chance, Data: t.Data, Pass: t.Pass[0] + f.IntN(t.Pass[1]-t.Pass[0]+1)}
 	if !t.AllProtocols {
 		b.Proto = f.Proto
 	}
@@ -72,7 +81,22 @@ func (t *Then) do(f *firewall.Flow, do *firewall.Action, detail string, args ...
 		b.Data = true
 		b.Forge = func(f *firewall.Flow, _ *firewall.Packet, do *firewall.Action) { t.reset(f, do) }
 	}
+	if t.Rewrite {
+		b.Forge = rewrite
+	}
 	do.Block(b)
+}
+
+// rewrite is what Russia's boxes do to a server's packets (class SNI-I; Xue et al., IMC 2022): numbers, time to live and
+// all else stay.
+func rewrite(_ *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
+	do.Drop()
+	if p.Proto != firewall.TCP {
+		return
+	}
+	r := do.Next(p.FromClient, firewall.RST|firewall.ACK)
+	r.TTL, r.ID, r.DF, r.Window = p.TTL, p.ID, p.DF, p.Window
+	do.Send(r)
 }
 
 func (t *Then) reset(f *firewall.Flow, do *firewall.Action) {
@@ -125,9 +149,11 @@ func (i *Injector) UnmarshalText(b []byte) error {
 }
 
 // lag draws when a forged packet comes: the least plus an exponential wait, capped.
-func (i *Injector) lag(f *firewall.Flow) time.Duration {
-	wait := -math.Log(1-float64(f.IntN(1<<20))/(1<<20)) * float64(i.mean-i.min)
-	return min(i.min+time.Duration(wait), i.max)
+func (i *Injector) lag(f *firewall.Flow) time.Duration { return exponential(f, i.min, i.mean, i.max) }
+
+func exponential(f *firewall.Flow, least, mean, most time.Duration) time.Duration {
+	wait := -math.Log(1-float64(f.IntN(1<<20))/(1<<20)) * float64(mean-least)
+	return min(least+time.Duration(wait), most)
 }
 
 func (i *Injector) forge(f *firewall.Flow, do *firewall.Action) {
