@@ -52,9 +52,9 @@ func PPTP(b []byte) (control uint16, err error) {
 	return binary.BigEndian.Uint16(b[8:]), nil
 }
 
-// L2TPControl is the kind of an L2TP control message that opens a tunnel.
+// Types of L2TP control messages (RFC 2661, section 4.4.1): what opens a tunnel.
 const (
-	L2TPOther = 0
+	L2TPOther = 0 // an acknowledgement
 	L2TPStart = 1 // SCCRQ
 	L2TPReply = 2 // SCCRP
 )
@@ -73,7 +73,7 @@ func L2TP(b []byte) (control uint16, err error) {
 		return 0, ErrNone
 	}
 	if b = b[header:]; len(b) == 0 {
-		return L2TPOther, nil // an acknowledgement
+		return L2TPOther, nil
 	}
 	if len(b) < 8 || binary.BigEndian.Uint16(b)&0x3ff != 8 || binary.BigEndian.Uint32(b[2:]) != 0 {
 		return 0, ErrNone

@@ -82,6 +82,12 @@ func (s *Set) Named(place firewall.Place, groups Groups) ([]firewall.Named, erro
 func resolve(v reflect.Value, path string, groups Groups) error {
 	for i := range v.NumField() {
 		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("toml"), ",")
+		if v.Type().Field(i).Anonymous { // its keys are the rule's own
+			if err := resolve(v.Field(i), path, groups); err != nil {
+				return err
+			}
+			continue
+		}
 		if key == "" {
 			continue
 		}
