@@ -19,6 +19,8 @@ import (
 type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
+
+	SSH []*SSH `toml:"ssh"`
 }
 
 // rule is what every entry of a Set is.
