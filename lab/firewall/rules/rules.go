@@ -20,7 +20,8 @@ type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
 
-	SSH []*SSH `toml:"ssh"`
+	EncryptedSizes []*EncryptedSizes `toml:"encrypted-sizes"`
+	SSH            []*SSH            `toml:"ssh"`
 }
 
 // rule is what every entry of a Set is.
