@@ -20,8 +20,9 @@ type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
 
-	EncryptedSizes []*EncryptedSizes `toml:"encrypted-sizes"`
-	SSH            []*SSH            `toml:"ssh"`
+	EncryptedSizes   []*EncryptedSizes   `toml:"encrypted-sizes"`
+	ShadowsocksFirst []*ShadowsocksFirst `toml:"shadowsocks-first"`
+	SSH              []*SSH              `toml:"ssh"`
 }
 
 // rule is what every entry of a Set is.
