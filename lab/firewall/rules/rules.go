@@ -22,6 +22,9 @@ type Set struct {
 
 	EncryptedSizes   []*EncryptedSizes   `toml:"encrypted-sizes"`
 	ShadowsocksFirst []*ShadowsocksFirst `toml:"shadowsocks-first"`
+	WireGuard        []*WireGuard        `toml:"wireguard"`
+	IPsec            []*IPsec            `toml:"ipsec"`
+	IPProtocol       []*IPProtocol       `toml:"ip-protocol"`
 	SSH              []*SSH              `toml:"ssh"`
 }
 
