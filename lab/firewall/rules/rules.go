@@ -22,6 +22,7 @@ type Set struct {
 
 	EncryptedSizes   []*EncryptedSizes   `toml:"encrypted-sizes"`
 	ShadowsocksFirst []*ShadowsocksFirst `toml:"shadowsocks-first"`
+	OpenVPN          []*OpenVPN          `toml:"openvpn"`
 	WireGuard        []*WireGuard        `toml:"wireguard"`
 	IPsec            []*IPsec            `toml:"ipsec"`
 	IPProtocol       []*IPProtocol       `toml:"ip-protocol"`
