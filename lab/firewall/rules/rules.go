@@ -26,6 +26,8 @@ type Set struct {
 	WireGuard        []*WireGuard        `toml:"wireguard"`
 	IPsec            []*IPsec            `toml:"ipsec"`
 	IPProtocol       []*IPProtocol       `toml:"ip-protocol"`
+	PPTP             []*PPTP             `toml:"pptp"`
+	L2TP             []*L2TP             `toml:"l2tp"`
 	SSH              []*SSH              `toml:"ssh"`
 }
 
