@@ -29,6 +29,8 @@ type Set struct {
 	PPTP             []*PPTP             `toml:"pptp"`
 	L2TP             []*L2TP             `toml:"l2tp"`
 	SSH              []*SSH              `toml:"ssh"`
+	Tor              []*Tor              `toml:"tor"`
+	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
 }
 
 // rule is what every entry of a Set is.
