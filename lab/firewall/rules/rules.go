@@ -31,6 +31,7 @@ type Set struct {
 	SSH              []*SSH              `toml:"ssh"`
 	Tor              []*Tor              `toml:"tor"`
 	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
+	DTLSFingerprint  []*DTLSFingerprint  `toml:"dtls-fingerprint"`
 }
 
 // rule is what every entry of a Set is.
