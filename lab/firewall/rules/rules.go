@@ -28,6 +28,7 @@ type Set struct {
 	IPProtocol       []*IPProtocol       `toml:"ip-protocol"`
 	PPTP             []*PPTP             `toml:"pptp"`
 	L2TP             []*L2TP             `toml:"l2tp"`
+	SSTP             []*SSTP             `toml:"sstp"`
 	SSH              []*SSH              `toml:"ssh"`
 	Tor              []*Tor              `toml:"tor"`
 	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
