@@ -31,6 +31,7 @@ type Set struct {
 	SSTP             []*SSTP             `toml:"sstp"`
 	SSH              []*SSH              `toml:"ssh"`
 	Tor              []*Tor              `toml:"tor"`
+	Obfs4            []*Obfs4            `toml:"obfs4"`
 	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
 	DTLSFingerprint  []*DTLSFingerprint  `toml:"dtls-fingerprint"`
 }
