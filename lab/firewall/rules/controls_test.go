@@ -53,7 +53,7 @@ func hits(t *testing.T, set func() Set, recordings map[string][]firewalltest.Fra
 }
 
 // others are proxies over TLS and QUIC that only look like what they are: no rule by a protocol's bytes may hit them.
-var others = []string{"godwit", "trojan", "reality", "shadowtls", "hysteria2", "chromium-quic-banned", "chromium-quic-initial-allowed"}
+var others = []string{"godwit", "trojan", "reality", "shadowtls", "hysteria2", "quic-banned", "quic-initial-allowed"}
 
 // said is what the first packets of a recording of UDP said, as Conn wants it.
 func said(t testing.TB, frames []firewalltest.Frame, n int) (texts []string) {

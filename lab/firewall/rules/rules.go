@@ -17,9 +17,11 @@ import (
 
 // Set is the rules of one box. The key in a profile is the rule's name; each may be there several times.
 type Set struct {
-	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
-	TLSName        []*TLSName        `toml:"tls-name"`
+	// A: addresses, names and the web.
+	TLSName []*TLSName `toml:"tls-name"`
 
+	// B: proxies and VPNs.
+	FullyEncrypted   []*FullyEncrypted   `toml:"fully-encrypted"`
 	EncryptedSizes   []*EncryptedSizes   `toml:"encrypted-sizes"`
 	ShadowsocksFirst []*ShadowsocksFirst `toml:"shadowsocks-first"`
 	OpenVPN          []*OpenVPN          `toml:"openvpn"`

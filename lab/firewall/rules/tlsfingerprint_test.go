@@ -19,9 +19,9 @@ func TestTLSFingerprint(t *testing.T) {
 		t.Fatal(err)
 	}
 	recordings := map[string][]firewalltest.Frame{
-		"Go": conn(golang), "curl": recorded(t, "curl-https-allowed"), "Chromium": recorded(t, "chromium-https-allowed"),
+		"Go": conn(golang), "curl": recorded(t, "direct-https-allowed"), "Chromium": recorded(t, "chromium-https-allowed"),
 		"trojan": recorded(t, "trojan"), "reality": recorded(t, "reality"), "tor": own(t, "tor"), "ssh": recorded(t, "ssh"),
-		"dns": recorded(t, "dns"), "QUIC": recorded(t, "chromium-quic-allowed"), "HTTP": recorded(t, "curl-http-allowed"),
+		"dns": recorded(t, "dns"), "QUIC": recorded(t, "quic-allowed"), "HTTP": recorded(t, "http-allowed"),
 		"fake": conn(withExtension(t, golang, 0xfe02)),
 	}
 	// JA3 of programs as Wireshark gives it.
