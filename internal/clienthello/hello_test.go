@@ -64,5 +64,7 @@ func FuzzParseHello(f *testing.F) {
 		}
 		h.Fields()
 		h.Order()
+		h.JA3()
+		h.JA4()
 	})
 }

@@ -28,7 +28,21 @@ type Set struct {
 	QUICVersion  []*QUICVersion  `toml:"quic-version"`
 
 	// B: proxies and VPNs.
-	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
+	FullyEncrypted   []*FullyEncrypted   `toml:"fully-encrypted"`
+	EncryptedSizes   []*EncryptedSizes   `toml:"encrypted-sizes"`
+	ShadowsocksFirst []*ShadowsocksFirst `toml:"shadowsocks-first"`
+	OpenVPN          []*OpenVPN          `toml:"openvpn"`
+	WireGuard        []*WireGuard        `toml:"wireguard"`
+	IPsec            []*IPsec            `toml:"ipsec"`
+	IPProtocol       []*IPProtocol       `toml:"ip-protocol"`
+	PPTP             []*PPTP             `toml:"pptp"`
+	L2TP             []*L2TP             `toml:"l2tp"`
+	SSTP             []*SSTP             `toml:"sstp"`
+	SSH              []*SSH              `toml:"ssh"`
+	Tor              []*Tor              `toml:"tor"`
+	Obfs4            []*Obfs4            `toml:"obfs4"`
+	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
+	DTLSFingerprint  []*DTLSFingerprint  `toml:"dtls-fingerprint"`
 }
 
 // rule is what every entry of a Set is.
@@ -101,6 +115,12 @@ func (s *Set) Named(place firewall.Place, groups Groups) ([]firewall.Named, erro
 func resolve(v reflect.Value, path string, groups Groups) error {
 	for i := range v.NumField() {
 		key, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("toml"), ",")
+		if v.Type().Field(i).Anonymous { // its keys are the rule's own
+			if err := resolve(v.Field(i), path, groups); err != nil {
+				return err
+			}
+			continue
+		}
 		if key == "" {
 			continue
 		}
