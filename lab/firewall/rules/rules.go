@@ -19,6 +19,10 @@ import (
 type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
+
+	Throttle []*Throttle `toml:"throttle"`
+	Freeze   []*Freeze   `toml:"freeze"`
+	Burst    []*Burst    `toml:"burst"`
 }
 
 // rule is what every entry of a Set is.
