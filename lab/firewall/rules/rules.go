@@ -20,9 +20,14 @@ type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
 
-	Throttle []*Throttle `toml:"throttle"`
-	Freeze   []*Freeze   `toml:"freeze"`
-	Burst    []*Burst    `toml:"burst"`
+	Throttle       []*Throttle       `toml:"throttle"`
+	UDPPolice      []*UDPPolice      `toml:"udp-police"`
+	Freeze         []*Freeze         `toml:"freeze"`
+	Burst          []*Burst          `toml:"burst"`
+	AllowProtocols []*AllowProtocols `toml:"allow-protocols"`
+	AllowAddresses []*AllowAddresses `toml:"allow-addresses"`
+	DNSTunnel      []*DNSTunnel      `toml:"dns-tunnel"`
+	Storm          []*Storm          `toml:"storm"`
 }
 
 // rule is what every entry of a Set is.
