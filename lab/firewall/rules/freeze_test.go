@@ -24,11 +24,10 @@ func TestFreeze(t *testing.T) {
 				capture string
 				frozen  bool
 			}{
-				{"godwit", true}, {"vmess", true}, {"openvpn-udp", true}, {"openvpn-tcp", true}, {"wireguard", true}, {"hysteria2", true},
+				{"godwit", true}, {"trojan", true}, {"vmess", true}, {"openvpn-udp", true}, {"openvpn-tcp", true}, {"wireguard", true}, {"hysteria2", true},
 				{"chromium-https-allowed", true}, {"curl-https-allowed", true}, {"curl-http-allowed", true},
 				{"ssh", false}, {"dns", false}, // SSH is spared, DNS is short
 				{"chromium-https-banned", false}, {"curl-https-banned", false}, // the name is spared
-				{"trojan", false}, // a page of parts in short connections
 			} {
 				res := pass(t, rule(), seed, recorded(t, c.capture))
 				if frozen := len(res.Dropped) > 0; frozen != c.frozen || len(res.Forged) > 0 {

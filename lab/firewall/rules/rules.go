@@ -20,6 +20,13 @@ type Set struct {
 	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
 	TLSName        []*TLSName        `toml:"tls-name"`
 
+	TLSInTLS        []*TLSInTLS        `toml:"tls-in-tls"`
+	EncapsulatedTCP []*EncapsulatedTCP `toml:"encapsulated-tcp"`
+	RTTDifference   []*RTTDifference   `toml:"rtt-difference"`
+	FixedRate       []*FixedRate       `toml:"fixed-rate"`
+	Accumulation    []*Accumulation    `toml:"accumulation"`
+	Subscriber      []*Subscriber      `toml:"subscriber"`
+
 	Throttle       []*Throttle       `toml:"throttle"`
 	UDPPolice      []*UDPPolice      `toml:"udp-police"`
 	Freeze         []*Freeze         `toml:"freeze"`
