@@ -108,7 +108,7 @@ func TestAllowAddresses(t *testing.T) {
 					t.Errorf("%s: %d passed", name, res.Passed)
 				}
 			}
-			for _, name := range []string{"chromium-https-allowed", "curl-https-allowed", "chromium-quic-allowed", "curl-http-allowed", "dns"} {
+			for _, name := range []string{"chromium-https-allowed", "direct-https-allowed", "quic-allowed", "http-allowed", "dns"} {
 				rule := shutdown(func(r *AllowAddresses) { r.Names = Names{"allowed.example"} })
 				box := newBox(t, firewall.InPath, Set{AllowAddresses: []*AllowAddresses{rule}}, withSeed(seed))
 				if res := firewalltest.Pass(box, recorded(t, name)); len(res.Dropped) > 0 {

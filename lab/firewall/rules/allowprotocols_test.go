@@ -32,13 +32,13 @@ func TestAllowProtocols(t *testing.T) {
 				{"openvpn-tcp", sixPackets(), true}, {"shadowsocks", sixPackets(), true}, {"vmess", sixPackets(), true},
 				{"obfs4", sixPackets(), true}, {"wireguard", sixPackets(), true}, {"openvpn-udp", sixPackets(), true}, {"ikev2", sixPackets(), true},
 				{"trojan", sixPackets(), false}, {"godwit", sixPackets(), false}, {"hysteria2", sixPackets(), false},
-				{"chromium-https-allowed", sixPackets(), false}, {"curl-http-allowed", sixPackets(), false},
-				{"curl-https-allowed", sixPackets(), false}, {"chromium-quic-allowed", sixPackets(), false},
+				{"chromium-https-allowed", sixPackets(), false}, {"http-allowed", sixPackets(), false},
+				{"direct-https-allowed", sixPackets(), false}, {"quic-allowed", sixPackets(), false},
 				{"ssh", sixPackets(), false}, {"dns", sixPackets(), false},
 				{"openvpn-tcp", iran2020(), false}, {"ssh", iran2020(), false}, {"wireguard", iran2020(), false}, // other ports
 				{"trojan", iran2020(), false}, {"godwit", iran2020(), false}, {"chromium-https-allowed", iran2020(), false},
-				{"curl-http-allowed", iran2020(), false}, {"curl-https-allowed", iran2020(), false},
-				{"chromium-quic-allowed", iran2020(), false}, {"dns", iran2020(), false},
+				{"http-allowed", iran2020(), false}, {"direct-https-allowed", iran2020(), false},
+				{"quic-allowed", iran2020(), false}, {"dns", iran2020(), false},
 			} {
 				box := newBox(t, firewall.InPath, Set{AllowProtocols: []*AllowProtocols{c.rule}}, withSeed(seed), noReassembly)
 				res := firewalltest.Pass(box, recorded(t, c.capture))

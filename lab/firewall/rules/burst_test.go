@@ -87,7 +87,7 @@ func TestBurst(t *testing.T) {
 		seeds(t, func(t *testing.T, seed uint64) {
 			// In the captures two hellos of each peer are whole, which Chromium had it send at once; the rule is made as strict.
 			for name, fires := range map[string]bool{"trojan": true, "reality": true, "https-proxy": true, "godwit": false,
-				"curl-https-allowed": false, "ssh": false, "dns": false} {
+				"direct-https-allowed": false, "ssh": false, "dns": false} {
 				box := newBox(t, firewall.InPath, Set{Burst: []*Burst{{Over: 1}}}, withSeed(seed))
 				res := firewalltest.Pass(box, recorded(t, name))
 				if fired := len(res.Events) > 0; fired != fires || fired != (len(res.Dropped) > 0) {

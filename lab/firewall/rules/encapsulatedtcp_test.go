@@ -39,7 +39,7 @@ func TestEncapsulatedTCP(t *testing.T) {
 				found   bool
 			}{
 				{"wireguard", true}, {"openvpn-udp", true}, {"ikev2", true},
-				{"hysteria2", false}, {"chromium-quic-allowed", false}, {"chromium-quic-banned", false}, {"dns", false},
+				{"hysteria2", false}, {"quic-allowed", false}, {"quic-banned", false}, {"dns", false},
 				{"chromium-https-allowed", false}, {"ssh", false},
 			} {
 				rule := &EncapsulatedTCP{Then: &Then{Block: scope(firewall.Endpoint)}}

@@ -25,9 +25,9 @@ func TestFreeze(t *testing.T) {
 				frozen  bool
 			}{
 				{"godwit", true}, {"trojan", true}, {"vmess", true}, {"openvpn-udp", true}, {"openvpn-tcp", true}, {"wireguard", true}, {"hysteria2", true},
-				{"chromium-https-allowed", true}, {"curl-https-allowed", true}, {"curl-http-allowed", true},
+				{"chromium-https-allowed", true}, {"direct-https-allowed", true}, {"http-allowed", true},
 				{"ssh", false}, {"dns", false}, // SSH is spared, DNS is short
-				{"chromium-https-banned", false}, {"curl-https-banned", false}, // the name is spared
+				{"chromium-https-banned", false}, {"direct-https-banned", false}, // the name is spared
 			} {
 				res := pass(t, rule(), seed, recorded(t, c.capture))
 				if frozen := len(res.Dropped) > 0; frozen != c.frozen || len(res.Forged) > 0 {

@@ -17,7 +17,7 @@ func recorded(t testing.TB, name string) []firewalltest.Frame {
 }
 
 // ordinary are the captures of what anybody does.
-var ordinary = []string{"chromium-https-allowed", "curl-https-allowed", "chromium-quic-allowed", "curl-http-allowed", "ssh", "dns"}
+var ordinary = []string{"chromium-https-allowed", "direct-https-allowed", "quic-allowed", "http-allowed", "ssh", "dns"}
 
 // seeds runs a test with as many seeds as draws want.
 func seeds(t *testing.T, run func(t *testing.T, seed uint64)) {

@@ -53,7 +53,7 @@ func TestStorm(t *testing.T) {
 			}
 		}
 		box := newBox(t, firewall.OnPath, Set{Storm: []*Storm{{}}}, withSeed(seed))
-		for _, name := range []string{"curl-http-allowed", "ssh", "dns", "chromium-quic-allowed"} {
+		for _, name := range []string{"http-allowed", "ssh", "dns", "quic-allowed"} {
 			if res := firewalltest.Pass(box, recorded(t, name)); len(res.Forged) > 0 {
 				t.Errorf("%s: %d forged", name, len(res.Forged))
 			}

@@ -109,7 +109,7 @@ func TestThrottle(t *testing.T) {
 				}
 			}
 			r := &Throttle{Names: Names{"banned.example"}, Rate: 65_000} // captures are short
-			if res := firewalltest.Pass(box(t, r, seed), recorded(t, "curl-https-banned")); len(res.Dropped) == 0 {
+			if res := firewalltest.Pass(box(t, r, seed), recorded(t, "direct-https-banned")); len(res.Dropped) == 0 {
 				t.Error("curl is not held")
 			}
 		})

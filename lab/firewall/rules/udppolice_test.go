@@ -86,12 +86,12 @@ func TestUDPPolice(t *testing.T) {
 					t.Errorf("%s: %d dropped", name, len(res.Dropped))
 				}
 			}
-			for _, name := range []string{"chromium-https-allowed", "curl-https-allowed", "ssh", "trojan", "godwit"} {
+			for _, name := range []string{"chromium-https-allowed", "direct-https-allowed", "ssh", "trojan", "godwit"} {
 				if res := pass(t, seed, &UDPPolice{Loss: 0.5, Rate: 1000, Heavy: 1}, recorded(t, name)); len(res.Dropped) > 0 {
 					t.Errorf("%s is TCP: %d dropped", name, len(res.Dropped))
 				}
 			}
-			for _, name := range []string{"dns", "chromium-quic-allowed"} { // short
+			for _, name := range []string{"dns", "quic-allowed"} { // short
 				if res := pass(t, seed, &UDPPolice{Rate: 1_000_000, After: Dur(5 * time.Second), Heavy: 1e9}, recorded(t, name)); len(res.Dropped) > 0 {
 					t.Errorf("%s: %d dropped", name, len(res.Dropped))
 				}
