@@ -25,7 +25,8 @@ type Frame struct {
 	Data     []byte
 }
 
-// Read reads a capture of Ethernet frames. The side of the first packet's sender is inside.
+// Read reads a capture of Ethernet frames. The side of the first packet's sender is inside. Frames recorded in part get
+// zeros in place of the rest: sizes are true then.
 func Read(t testing.TB, file string) []Frame {
 	t.Helper()
 	f, err := os.Open(file)
@@ -58,6 +59,7 @@ func Read(t testing.TB, file string) []Frame {
 			begin = info.Timestamp
 			inside[string(data[6:12])] = true
 		}
+		data = append(data, make([]byte, info.Length-len(data))...)
 		frames = append(frames, Frame{info.Timestamp.Sub(begin), inside[string(data[6:12])], data})
 	}
 }

@@ -23,7 +23,7 @@ func junk() string {
 
 func TestAccumulation(t *testing.T) {
 	t.Parallel()
-	firstStage := []*FullyEncrypted{{Then: Then{Block: scope(firewall.Pair), Wait: always(1000 * time.Hour)}}} // only tells
+	firstStage := []*FullyEncrypted{{Then: Then{Probe: true}}} // only tells
 	port := 1024
 	dial := func(t *testing.T, box *firewall.Box, at time.Duration, server, first string, more ...string) firewalltest.Result {
 		port++
@@ -77,7 +77,7 @@ func TestAccumulation(t *testing.T) {
 	t.Run("in proportion", func(t *testing.T) {
 		acted := 0
 		seeds(t, func(t *testing.T, seed uint64) {
-			rule := &Accumulation{Each: 0.1, Then: Then{Block: scope(firewall.Address), Wait: always(1000 * time.Hour)}}
+			rule := &Accumulation{Each: 0.1, Then: Then{Probe: true}}
 			box := newBox(t, firewall.InPath, Set{Accumulation: []*Accumulation{rule}}, withSeed(seed))
 			for i := range 100 {
 				dial(t, box, time.Duration(i)*time.Second, server, hello(t, "x.example"))
@@ -90,7 +90,8 @@ func TestAccumulation(t *testing.T) {
 	})
 	t.Run("volume", func(t *testing.T) {
 		for _, ofPort := range []bool{false, true} {
-			rule := &Accumulation{Volume: 1_000_000, VolumeOfPort: ofPort, Then: Then{Block: scope(firewall.Endpoint), Wait: always(24 * time.Hour)}}
+			rule := &Accumulation{Volume: 1_000_000, VolumeOfPort: ofPort, Then: Then{Block: scope(firewall.Endpoint)}}
+			rule.Then.Wait.Low, rule.Then.Wait.High = 24*time.Hour, 24*time.Hour
 			box := newBox(t, firewall.InPath, Set{Accumulation: []*Accumulation{rule}})
 			load := talk(200, 1400) // 290 KB with headers
 			for i := range 4 {
@@ -121,8 +122,8 @@ func TestAccumulation(t *testing.T) {
 	t.Run("programs", func(t *testing.T) {
 		seeds(t, func(t *testing.T, seed uint64) {
 			acted := func(name string) int {
-				rules := Set{TLSInTLS: []*TLSInTLS{{Model: "trojan"}}, FullyEncrypted: firstStage,
-					Accumulation: []*Accumulation{{Flows: 5, Of: []string{"tls-in-tls", "fully-encrypted"}, Then: Then{Block: scope(firewall.Endpoint)}}}}
+				rules := Set{TLSInTLS: []*TLSInTLS{{Model: "trojan"}, {Model: "xue"}},
+					Accumulation: []*Accumulation{{Flows: 5, Of: []string{"tls-in-tls"}, Then: Then{Block: scope(firewall.Endpoint)}}}}
 				box := newBox(t, firewall.InPath, rules, withSeed(seed))
 				firewalltest.Pass(box, firewalltest.Read(t, "../testdata/models/"+name+".pcap"))
 				return accumulated(box)

@@ -80,7 +80,7 @@ const (
 // Packet implements firewall.Watcher.
 func (w *innerTCP) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
 	r := w.rule
-	size, since := payloadSize(p), p.At-w.at
+	size, since := len(p.Payload), p.At-w.at
 	switch {
 	case !p.FromClient:
 		if syn := w.answered(size, p.At); syn != 0 {

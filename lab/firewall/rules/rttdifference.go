@@ -61,7 +61,7 @@ type roundTrips struct {
 // Packet implements firewall.Watcher.
 func (w *roundTrips) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
 	r := w.rule
-	size := payloadSize(p)
+	size := len(p.Payload)
 	if p.FromClient {
 		if size > 0 {
 			w.asking, w.asked = true, p.At
@@ -80,7 +80,11 @@ func (w *roundTrips) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.A
 	}
 	w.asking = false
 	w.answers = append(w.answers, p.At-w.asked)
-	if len(w.answers) < or(r.Exchanges, 5) || w.transport == 0 {
+	if len(w.answers) < or(r.Exchanges, 5) {
+		return
+	}
+	if w.transport == 0 { // nothing was acknowledged but together with an answer to something else
+		do.Done()
 		return
 	}
 	slices.Sort(w.answers)

@@ -17,16 +17,19 @@ import (
 
 // Set is the rules of one box. The key in a profile is the rule's name; each may be there several times.
 type Set struct {
-	FullyEncrypted []*FullyEncrypted `toml:"fully-encrypted"`
-	TLSName        []*TLSName        `toml:"tls-name"`
+	// A: addresses, names and the web.
+	TLSName []*TLSName `toml:"tls-name"`
 
+	// B: proxies and VPNs.
+	FullyEncrypted  []*FullyEncrypted  `toml:"fully-encrypted"`
 	TLSInTLS        []*TLSInTLS        `toml:"tls-in-tls"`
 	EncapsulatedTCP []*EncapsulatedTCP `toml:"encapsulated-tcp"`
 	RTTDifference   []*RTTDifference   `toml:"rtt-difference"`
 	FixedRate       []*FixedRate       `toml:"fixed-rate"`
-	Accumulation    []*Accumulation    `toml:"accumulation"`
+	Accumulation    []*Accumulation    `toml:"accumulation"` // after those that it counts
 	Subscriber      []*Subscriber      `toml:"subscriber"`
 
+	// C: policing, freezing, lists of what is allowed.
 	Throttle       []*Throttle       `toml:"throttle"`
 	UDPPolice      []*UDPPolice      `toml:"udp-police"`
 	Freeze         []*Freeze         `toml:"freeze"`

@@ -88,7 +88,6 @@ func (w *subscribed) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.A
 		}
 		if _, known := r.suspects[f.Server]; !known && len(r.suspects) < maxHeld {
 			r.suspects[f.Server] = p.At
-			do.Cleared("a large flow without a name is suspect from now on")
 		}
 	}
 	if since, known := r.suspects[f.Server]; known && p.At-since >= or(time.Duration(r.After), 24*time.Hour) {

@@ -75,20 +75,6 @@ func (t *Then) do(f *firewall.Flow, do *firewall.Action, detail string, args ...
 	do.Block(b)
 }
 
-// verdict ends a flow's examination by a rule that gives a score: what is found is done, or if there is nothing to do, told;
-// and what is not is told if that is wanted.
-func verdict(found bool, then *Then, scores bool, f *firewall.Flow, do *firewall.Action, detail string, args ...any) {
-	do.Done()
-	switch {
-	case found && then != nil:
-		then.do(f, do, detail, args...)
-	case found:
-		do.Fired(detail, args...)
-	case scores:
-		do.Cleared(detail, args...)
-	}
-}
-
 func (t *Then) reset(f *firewall.Flow, do *firewall.Action) {
 	for _, i := range t.Reset {
 		i.forge(f, do)

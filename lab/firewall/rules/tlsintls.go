@@ -88,7 +88,7 @@ type flightPacket struct {
 
 // Packet implements firewall.Watcher.
 func (w *flight) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
-	size := payloadSize(p)
+	size := len(p.Payload)
 	switch {
 	case p.Is(firewall.SYN):
 		if p.FromClient {
@@ -162,18 +162,6 @@ func (w *flight) again(p *firewall.Packet, size int) bool {
 	}
 	*next = end
 	return false
-}
-
-// payloadSize is how much TCP or UDP carries, by the header of IP: captures may have less.
-func payloadSize(p *firewall.Packet) int {
-	size := p.Size - 20
-	if p.V6() {
-		size -= 20
-	}
-	if p.Proto == firewall.UDP {
-		return max(0, size-8)
-	}
-	return max(0, size-20-len(p.Options))
 }
 
 // quiet is the cheap pre-filter.
