@@ -24,10 +24,31 @@ type Initial struct {
 	PacketNumber int // of how many bytes
 	DestID       []byte
 	SourceID     []byte
-	// Crypto is what CRYPTO frames hold, in order of offset from zero on, without holes.
-	Crypto []byte
+	// Crypto is what its CRYPTO frames hold, as they come.
+	Crypto []Piece
 	// Frames lists the types of frames, PADDING once for each run.
 	Frames []byte
+}
+
+// Piece is a part of a stream.
+type Piece struct {
+	Offset int
+	Data   []byte
+}
+
+// Join puts pieces in order, from zero to the first hole.
+func Join(pieces []Piece) (b []byte) {
+	pieces = slices.Clone(pieces)
+	slices.SortStableFunc(pieces, func(x, y Piece) int { return x.Offset - y.Offset })
+	for _, p := range pieces {
+		if p.Offset > len(b) {
+			break
+		}
+		if skip := len(b) - p.Offset; skip < len(p.Data) {
+			b = append(b, p.Data[skip:]...)
+		}
+	}
+	return b
 }
 
 // QUICInitial reads the first packet of a datagram that a client sent.
@@ -48,7 +69,7 @@ func QUICInitial(b []byte) (*Initial, error) {
 	if b[0]>>4&3 != kind {
 		return nil, ErrNone
 	}
-	r := quicReader{b: b, at: 5}
+	r := fieldReader{b: b, at: 5}
 	i.DestID = r.bytes(int(r.byte()))
 	i.SourceID = r.bytes(int(r.byte()))
 	r.bytes(int(r.varint())) // token
@@ -119,12 +140,7 @@ func expand(secret []byte, label string, n int) []byte {
 
 // frames reads those that an Initial of a client may have (RFC 9000, section 12.4).
 func (i *Initial) frames(b []byte) error {
-	type piece struct {
-		offset int
-		data   []byte
-	}
-	var pieces []piece
-	r := quicReader{b: b}
+	r := fieldReader{b: b}
 	for r.at < len(b) && !r.bad {
 		t := r.byte()
 		if n := len(i.Frames); t != 0 || n == 0 || i.Frames[n-1] != 0 {
@@ -148,7 +164,7 @@ func (i *Initial) frames(b []byte) error {
 			}
 		case 6: // CRYPTO
 			offset := int(r.varint())
-			pieces = append(pieces, piece{offset, r.bytes(int(r.varint()))})
+			i.Crypto = append(i.Crypto, Piece{offset, r.bytes(int(r.varint()))})
 		default:
 			return ErrNone
 		}
@@ -156,22 +172,13 @@ func (i *Initial) frames(b []byte) error {
 	if r.bad {
 		return ErrNone
 	}
-	slices.SortStableFunc(pieces, func(x, y piece) int { return x.offset - y.offset })
-	for _, p := range pieces {
-		if p.offset > len(i.Crypto) {
-			break
-		}
-		if skip := len(i.Crypto) - p.offset; skip < len(p.data) {
-			i.Crypto = append(i.Crypto, p.data[skip:]...)
-		}
-	}
 	return nil
 }
 
-// ClientHello reads a hello from CRYPTO data; ErrMore if there is only the beginning of it.
-func (i *Initial) ClientHello() (*clienthello.Hello, error) { return CryptoHello(i.Crypto) }
+// ClientHello reads a hello that is whole in this packet; ErrMore if there is only the beginning of it.
+func (i *Initial) ClientHello() (*clienthello.Hello, error) { return CryptoHello(Join(i.Crypto)) }
 
-// CryptoHello reads a hello from the beginning of a client's CRYPTO stream.
+// CryptoHello reads a hello from the beginning of a client's CRYPTO stream; ErrMore if that is not all of it.
 func CryptoHello(b []byte) (*clienthello.Hello, error) {
 	if len(b) > 0 && b[0] != clientHello {
 		return nil, ErrNone
@@ -189,14 +196,14 @@ func CryptoHello(b []byte) (*clienthello.Hello, error) {
 	return handshakeHello(b[:length], []byte{3, 3})
 }
 
-// quicReader reads a packet's fields; after one that is not there everything is zero and bad is set.
-type quicReader struct {
+// fieldReader reads a packet's fields; after one that is not there everything is zero and bad is set.
+type fieldReader struct {
 	b   []byte
 	at  int
 	bad bool
 }
 
-func (r *quicReader) bytes(n int) []byte {
+func (r *fieldReader) bytes(n int) []byte {
 	if r.bad || n < 0 || n > len(r.b)-r.at {
 		r.bad = true
 		return nil
@@ -205,7 +212,7 @@ func (r *quicReader) bytes(n int) []byte {
 	return r.b[r.at-n : r.at]
 }
 
-func (r *quicReader) byte() byte {
+func (r *fieldReader) byte() byte {
 	if b := r.bytes(1); b != nil {
 		return b[0]
 	}
@@ -213,7 +220,7 @@ func (r *quicReader) byte() byte {
 }
 
 // varint reads a variable-length integer (RFC 9000, section 16).
-func (r *quicReader) varint() uint64 {
+func (r *fieldReader) varint() uint64 {
 	first := r.byte()
 	v := uint64(first & 0x3f)
 	for range 1<<(first>>6) - 1 {

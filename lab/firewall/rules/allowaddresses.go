@@ -88,6 +88,7 @@ func (w *refusal) Packet(_ *firewall.Flow, p *firewall.Packet, do *firewall.Acti
 // nameLook waits for the ClientHello to an address that is allowed.
 type nameLook struct {
 	rule    *AllowAddresses
+	said    spoken
 	refused *refusal
 }
 
@@ -97,7 +98,7 @@ func (w *nameLook) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Act
 		if !p.FromClient || len(p.Payload) == 0 {
 			return
 		}
-		hello, err := spoken(p, do)
+		hello, err := w.said.read(p, do)
 		switch {
 		case errors.Is(err, look.ErrMore):
 			return

@@ -117,8 +117,10 @@ func TestAllowAddresses(t *testing.T) {
 			}
 			rule := shutdown(func(r *AllowAddresses) { r.Names = Names{"allowed.example"} })
 			box := newBox(t, firewall.InPath, Set{AllowAddresses: []*AllowAddresses{rule}}, withSeed(seed))
-			if res := firewalltest.Pass(box, recorded(t, "chromium-https-banned")); len(res.Dropped) == 0 {
-				t.Error("a name that is not allowed passed")
+			for _, name := range []string{"chromium-https-banned", "quic-banned"} {
+				if res := firewalltest.Pass(box, recorded(t, name)); len(res.Dropped) == 0 {
+					t.Errorf("%s passed", name)
+				}
 			}
 		})
 	})

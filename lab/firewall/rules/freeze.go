@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 
-	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/lab/firewall"
 	"github.com/godwit-vpn/godwit/lab/firewall/look"
 )
@@ -57,7 +56,8 @@ func (r *Freeze) Watch(f *firewall.Flow) firewall.Watcher {
 
 type freezing struct {
 	rule *Freeze
-	read bool // the client's first words
+	said spoken
+	read bool // what the client said first
 }
 
 // Packet implements firewall.Watcher.
@@ -68,7 +68,7 @@ func (w *freezing) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Act
 		return
 	}
 	if !w.read && p.FromClient && len(p.Payload) > 0 && len(r.ExceptNames) > 0 {
-		hello, err := spoken(p, do)
+		hello, err := w.said.read(p, do)
 		w.read = !errors.Is(err, look.ErrMore)
 		if err == nil && r.ExceptNames.Match(look.ServerName(hello)) != "" {
 			do.Done()
@@ -82,20 +82,3 @@ func (w *freezing) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Act
 }
 
 var sshBanner = []byte("SSH-2.0-")
-
-// spoken reads the ClientHello that a connection begins with, of TLS over TCP or of QUIC, records reassembled. Of a hello in
-// several datagrams it reads nothing.
-func spoken(p *firewall.Packet, do *firewall.Action) (*clienthello.Hello, error) {
-	if p.Proto == firewall.TCP {
-		text := do.Text()
-		if len(text) == 0 {
-			return nil, look.ErrMore
-		}
-		return look.ClientHello(text, true)
-	}
-	initial, err := look.QUICInitial(p.Payload)
-	if err != nil {
-		return nil, err
-	}
-	return initial.ClientHello()
-}

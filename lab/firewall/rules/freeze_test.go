@@ -27,7 +27,8 @@ func TestFreeze(t *testing.T) {
 				{"godwit", true}, {"trojan", true}, {"vmess", true}, {"openvpn-udp", true}, {"openvpn-tcp", true}, {"wireguard", true}, {"hysteria2", true},
 				{"chromium-https-allowed", true}, {"direct-https-allowed", true}, {"http-allowed", true},
 				{"ssh", false}, {"dns", false}, // SSH is spared, DNS is short
-				{"chromium-https-banned", false}, {"direct-https-banned", false}, // the name is spared
+				{"quic-allowed", true},
+				{"chromium-https-banned", false}, {"direct-https-banned", false}, {"quic-banned", false}, // the name is spared
 			} {
 				res := pass(t, rule(), seed, recorded(t, c.capture))
 				if frozen := len(res.Dropped) > 0; frozen != c.frozen || len(res.Forged) > 0 {

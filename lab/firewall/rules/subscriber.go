@@ -56,6 +56,7 @@ func (r *Subscriber) Watch(f *firewall.Flow) firewall.Watcher {
 
 type subscribed struct {
 	rule  *Subscriber
+	said  spoken
 	known bool // it has a name
 	bytes int
 	user  bool // the subscriber was noted as a VPN user for this flow
@@ -70,7 +71,7 @@ func (w *subscribed) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.A
 		r.note(f.Client.Addr(), p.At)
 	}
 	if !w.known && p.FromClient && len(p.Payload) > 0 && f.FromClient.Data <= 4 {
-		w.known = r.names(f, p, do)
+		w.known = w.named(f, p, do)
 	}
 	w.bytes += p.Size
 	if w.known || w.bytes < or(r.Large, 10_000_000) {
@@ -97,18 +98,18 @@ func (w *subscribed) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.A
 	}
 }
 
-// names says whether a flow's first words are of a protocol that is known, and in TLS and QUIC of a name.
-func (r *Subscriber) names(f *firewall.Flow, p *firewall.Packet, do *firewall.Action) bool {
+// named says whether a flow's first words are of a protocol that is known, and in TLS and QUIC of a name.
+func (w *subscribed) named(f *firewall.Flow, p *firewall.Packet, do *firewall.Action) bool {
 	switch shape(f.Proto, p.Payload) {
 	case "http", "dns", "ssh":
 		return true
 	}
-	hello, err := spoken(p, do)
+	hello, err := w.said.read(p, do)
 	if err != nil {
 		return false
 	}
 	name := look.ServerName(hello)
-	return name != "" && (len(r.Named) == 0 || r.Named.Match(name) != "")
+	return name != "" && (len(w.rule.Named) == 0 || w.rule.Named.Match(name) != "")
 }
 
 func (r *Subscriber) note(a netip.Addr, now time.Duration) {

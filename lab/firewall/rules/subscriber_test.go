@@ -77,7 +77,7 @@ func TestSubscriber(t *testing.T) {
 	t.Run("programs", func(t *testing.T) {
 		seeds(t, func(t *testing.T, seed uint64) {
 			for name, want := range map[string]bool{"wireguard": true, "openvpn-udp": true, "vmess": true, "chromium-https-allowed": false,
-				"direct-https-allowed": false, "http-allowed": false, "ssh": false, "dns": false, "godwit": false} {
+				"direct-https-allowed": false, "http-allowed": false, "ssh": false, "dns": false, "quic-allowed": false, "godwit": false} {
 				r := &Subscriber{Everyone: true, Large: 20_000, After: Dur(1), Then: Then{Block: scope(firewall.Address)}}
 				box := newBox(t, firewall.InPath, Set{Subscriber: []*Subscriber{r}}, withSeed(seed))
 				if res := firewalltest.Pass(box, recorded(t, name)); (len(res.Fired()) > 0) != want {

@@ -53,9 +53,14 @@ func TestThrottle(t *testing.T) {
 		{"SOCKS first", []string{">\x05\x01\x00", "<\x05\x00", ">\x05\x01\x00\x01\xc6\x33\x64\x01\x01\xbb", "<\x05\x00\x00\x01\x00\x00\x00\x00\x00\x00", ">" + slow}, true},
 		{"a proxy's request first", []string{">CONNECT www.slow.example:443 HTTP/1.1\r\n\r\n", "<HTTP/1.1 200 OK\r\n\r\n", ">" + slow}, true},
 		{"long after", append(append([]string{">" + fast}, talk(20, 50)...), ">"+slow), false},
-		{"in two segments", []string{">" + slow[:20], ">" + slow[20:]}, false},
+		{"in two segments", []string{">" + slow[:20], ">" + slow[20:]}, true},
+		{"in two segments, none reassembled", []string{">" + slow[:20], ">" + slow[20:]}, false},
 	} {
-		res := firewalltest.Pass(box(t, rule(), 1), firewalltest.Conn(t, firewall.TCP, client, server, 0, download(c.texts...)...))
+		b := box(t, rule(), 1)
+		if strings.HasSuffix(c.name, "none reassembled") {
+			b = newBox(t, firewall.InPath, Set{Throttle: []*Throttle{rule()}}, func(c *firewall.Config) { c.ReassembleTCP = false })
+		}
+		res := firewalltest.Pass(b, firewalltest.Conn(t, firewall.TCP, client, server, 0, download(c.texts...)...))
 		if held := len(res.Fired()) > 0; held != c.held {
 			t.Errorf("%s: held %v, want %v", c.name, held, c.held)
 		}
@@ -108,9 +113,11 @@ func TestThrottle(t *testing.T) {
 					t.Errorf("%s is held: %v", name, res.Events)
 				}
 			}
-			r := &Throttle{Names: Names{"banned.example"}, Rate: 65_000} // captures are short
-			if res := firewalltest.Pass(box(t, r, seed), recorded(t, "direct-https-banned")); len(res.Dropped) == 0 {
-				t.Error("curl is not held")
+			for _, name := range []string{"direct-https-banned", "chromium-https-banned"} {
+				r := &Throttle{Names: Names{"banned.example"}, Rate: 65_000} // captures are short
+				if res := firewalltest.Pass(box(t, r, seed), recorded(t, name)); len(res.Dropped) == 0 {
+					t.Errorf("%s is not held", name)
+				}
 			}
 		})
 	})
