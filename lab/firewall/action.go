@@ -45,8 +45,18 @@ func (a *Action) Done() { a.done = true }
 
 // Fired notes that the rule has found what it looks for.
 func (a *Action) Fired(format string, args ...any) {
-	a.box.note(Event{At: a.p.At, Rule: a.rule, Client: a.f.Client, Server: a.f.Server, Proto: a.f.Proto,
-		Detail: fmt.Sprintf(format, args...)})
+	if !a.f.Found(a.rule) {
+		a.f.found = append(a.f.found, a.rule)
+	}
+	a.box.note(a.event(false, format, args...))
+}
+
+// Cleared notes that the rule has looked and found nothing: for those whose verdict has a score worth telling.
+func (a *Action) Cleared(format string, args ...any) { a.box.note(a.event(true, format, args...)) }
+
+func (a *Action) event(cleared bool, format string, args ...any) Event {
+	return Event{At: a.p.At, Rule: a.rule, Client: a.f.Client, Server: a.f.Server, Proto: a.f.Proto, Cleared: cleared,
+		Detail: fmt.Sprintf(format, args...)}
 }
 
 // Block puts a block into the table; the rule's name and whatever of the ends is not set are filled in. A box that sees a

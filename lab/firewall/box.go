@@ -41,12 +41,13 @@ type Named struct {
 	Rule Rule
 }
 
-// Event is a rule that found what it looks for.
+// Event is a rule that found what it looks for, or, if it is Cleared, did not.
 type Event struct {
 	At             time.Duration
 	Box, Rule      string
 	Client, Server netip.AddrPort
 	Proto          uint8
+	Cleared        bool
 	Detail         string
 }
 

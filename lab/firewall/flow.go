@@ -4,6 +4,7 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type Flow struct {
 	sent     [2]reader // by the client, by the server
 	first    uint32    // the sequence number of a TCP connection's first packet
 	watching []watching
+	found    []string // rules, by name
 	rng      *rand.Rand
 	seed     uint64
 }
@@ -52,6 +54,9 @@ func keyOf(p *Packet) flowKey {
 	}
 	return flowKey{p.Proto, p.Dst, p.Src}
 }
+
+// Found reports whether the named rule has found in this flow what it looks for.
+func (f *Flow) Found(rule string) bool { return slices.Contains(f.found, rule) }
 
 // Chance draws from the flow's own numbers, which the box's seed and its ends decide: true once in 1/p flows.
 func (f *Flow) Chance(p float64) bool { return f.random().Float64() < p }

@@ -257,4 +257,3 @@ func kernel() string {
 	}
 	return "Linux " + strings.TrimSpace(string(b))
 }
-

@@ -92,7 +92,9 @@ type Result struct {
 // Fired lists the rules that fired, a name for each time.
 func (r Result) Fired() (rules []string) {
 	for _, e := range r.Events {
-		rules = append(rules, e.Rule)
+		if !e.Cleared {
+			rules = append(rules, e.Rule)
+		}
 	}
 	return rules
 }

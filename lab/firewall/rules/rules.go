@@ -43,6 +43,22 @@ type Set struct {
 	Obfs4            []*Obfs4            `toml:"obfs4"`
 	TLSFingerprint   []*TLSFingerprint   `toml:"tls-fingerprint"`
 	DTLSFingerprint  []*DTLSFingerprint  `toml:"dtls-fingerprint"`
+	TLSInTLS         []*TLSInTLS         `toml:"tls-in-tls"`
+	EncapsulatedTCP  []*EncapsulatedTCP  `toml:"encapsulated-tcp"`
+	RTTDifference    []*RTTDifference    `toml:"rtt-difference"`
+	FixedRate        []*FixedRate        `toml:"fixed-rate"`
+	Accumulation     []*Accumulation     `toml:"accumulation"` // after those that it counts
+	Subscriber       []*Subscriber       `toml:"subscriber"`
+
+	// C: policing, freezing, lists of what is allowed.
+	Throttle       []*Throttle       `toml:"throttle"`
+	UDPPolice      []*UDPPolice      `toml:"udp-police"`
+	Freeze         []*Freeze         `toml:"freeze"`
+	Burst          []*Burst          `toml:"burst"`
+	AllowProtocols []*AllowProtocols `toml:"allow-protocols"`
+	AllowAddresses []*AllowAddresses `toml:"allow-addresses"`
+	DNSTunnel      []*DNSTunnel      `toml:"dns-tunnel"`
+	Storm          []*Storm          `toml:"storm"`
 }
 
 // rule is what every entry of a Set is.
