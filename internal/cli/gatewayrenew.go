@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/handover"
@@ -29,9 +30,11 @@ const (
 
 // renewWhenIdle replaces this process by a fresh one once nobody has been there for a while, and returns then or when
 // ctx is done. What goes well is not logged: it would tell, for ever, when the last session ended.
-func (u *upgrade) renewWhenIdle(ctx context.Context, idle func() (since time.Time, ok bool)) {
+func (u *upgrade) renewWhenIdle(ctx context.Context, idle func() (since time.Time, ok bool), memo func() string) {
 	again := func() error {
-		_, err := u.replace(u.self.Again)
+		_, err := u.replace(func(ctx context.Context, lock *os.File) (*handover.Successor, error) {
+			return u.self.Again(ctx, memo(), lock)
+		})
 		return err
 	}
 	renewWhenIdle(ctx, idle, again, func(err error) {

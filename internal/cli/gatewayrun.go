@@ -115,6 +115,9 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 		return portError(setting, err)
 	}
 	defer g.Close()
+	g.Certificates.Resume(self.Memo())
+	// Looked at, and logged, now: later it would tell when a fresh process was first used.
+	g.Egress.Families()
 	if succeeds {
 		// As late as this: when the other process is not found any more nothing may go wrong here.
 		if inst, err = local.Adopt(d.Path, gatewayProcess, self.Lock()); err != nil {
@@ -142,7 +145,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	}
 	if a.renews {
 		var renewing sync.WaitGroup
-		renewing.Go(func() { u.renewWhenIdle(ctx, g.Gateway.Idle) })
+		renewing.Go(func() { u.renewWhenIdle(ctx, g.Gateway.Idle, g.Certificates.Failed) })
 		defer func() {
 			stop()
 			renewing.Wait()
@@ -310,6 +313,7 @@ func printGateway(out *screen, doc gatewayDoc) {
 	out.field("congestion", "%s", cc)
 	out.field("memory", "%s of %s held for sessions; the process has %s", size(doc.Memory), size(doc.MemoryMax),
 		size(doc.ProcessMemory))
+	out.field("", "nothing is in it of sessions that ended before %s", doc.Since.Local().Format("2006-01-02 15:04:05"))
 	for i, c := range doc.Certificate.Certificates {
 		out.field([]string{"certificate", ""}[min(i, 1)], "for %s, by %s, until %s", strings.Join(c.Names, ", "), issuer(c),
 			c.NotAfter.Format(time.DateOnly))

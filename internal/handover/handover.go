@@ -37,6 +37,8 @@ import (
 const (
 	// variable tells a process that it is a successor.
 	variable = "GODWIT_HANDOVER"
+	// memoVariable has what a process has to tell the one that does the same after it.
+	memoVariable = "GODWIT_HANDOVER_MEMO"
 	// waitVariable tells a process that it only waits, and for which group of processes.
 	waitVariable = "GODWIT_HANDOVER_WAIT"
 )
@@ -46,6 +48,7 @@ type Process struct {
 	path  string
 	args  []string
 	first bool // it has no predecessor
+	memo  string
 
 	mu        sync.Mutex
 	inherited []socket // not asked for yet
@@ -73,6 +76,8 @@ func This() (*Process, error) {
 		p.first = true
 		return p, nil
 	}
+	p.memo = os.Getenv(memoVariable)
+	os.Unsetenv(memoVariable)
 	os.Unsetenv(variable) // whatever is started from here is no successor
 	if err := p.inherit(names); err != nil {
 		return nil, fmt.Errorf("taking over from the running process: %w", err)
@@ -96,6 +101,9 @@ func startedAs() string {
 	}
 	return self
 }
+
+// Memo is what the predecessor gave to Again; empty otherwise.
+func (p *Process) Memo() string { return p.memo }
 
 // Succeeds reports whether this process follows another one, whose lock and sockets it has.
 func (p *Process) Succeeds() bool {

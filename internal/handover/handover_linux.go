@@ -86,19 +86,19 @@ func (p *Process) tellReady() error {
 
 // Successor starts one, with lock, and returns when it is ready. An error is a *FailedError, or nothing was started.
 func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, error) {
-	return p.start(ctx, p.path, lock, os.Stderr)
+	return p.start(ctx, p.path, "", lock, os.Stderr)
 }
 
 // thisProgram is the program of this process, whatever lies at its path now, and if nothing does.
 const thisProgram = "/proc/self/exe"
 
-// Again is Successor, but for the program: it is the one that runs here. What it says before it is ready is told by an
-// error only.
-func (p *Process) Again(ctx context.Context, lock *os.File) (*Successor, error) {
-	return p.start(ctx, thisProgram, lock, io.Discard)
+// Again is Successor, but for the program: it is the one that runs here, and learns memo, which other processes of the
+// user may see. What it says before it is ready is told by an error only.
+func (p *Process) Again(ctx context.Context, memo string, lock *os.File) (*Successor, error) {
+	return p.start(ctx, thisProgram, memo, lock, io.Discard)
 }
 
-func (p *Process) start(ctx context.Context, path string, lock *os.File, hears io.Writer) (*Successor, error) {
+func (p *Process) start(ctx context.Context, path, memo string, lock *os.File, hears io.Writer) (*Successor, error) {
 	names, files, err := p.descriptors()
 	defer func() {
 		for _, f := range files {
@@ -125,6 +125,9 @@ func (p *Process) start(ctx context.Context, path string, lock *os.File, hears i
 	cmd := exec.Command(path, p.args...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), variable+"="+string(list))
+	if memo != "" {
+		cmd.Env = append(cmd.Env, memoVariable+"="+memo)
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, errIn
 	cmd.ExtraFiles = append([]*os.File{readyIn, os.Stderr, lock}, files...)
 	if p.first {

@@ -53,6 +53,7 @@ func succeed(role string) int {
 		return 1
 	}
 	_, again := os.LookupEnv(variable)
+	again = again || os.Getenv(memoVariable) != ""
 	lock := p.Lock()
 	if err := p.Ready(); err != nil {
 		return 1
@@ -62,7 +63,7 @@ func succeed(role string) int {
 		return 1
 	}
 	name, _ := os.ReadFile("/proc/self/comm")
-	fmt.Fprintf(c, "%s: lock %s, %d left, told again %v", strings.TrimSpace(string(name)), filepath.Base(readLink(lock)), len(p.inherited), again)
+	fmt.Fprintf(c, "%s: %q, lock %s, %d left, told again %v", strings.TrimSpace(string(name)), p.Memo(), filepath.Base(readLink(lock)), len(p.inherited), again)
 	c.Close()
 	return endsWith
 }
@@ -83,7 +84,7 @@ func precede(p *Process) int {
 	}
 	lock, lockErr := os.Create(self + ".lock")
 	if err = errors.Join(err, lockErr, os.Setenv(envRole, "good")); err == nil {
-		_, err = p.Again(context.Background(), lock)
+		_, err = p.Again(context.Background(), "a memo", lock)
 	}
 	if err == nil {
 		fmt.Println(l.Addr())
@@ -128,7 +129,7 @@ func TestAgain(t *testing.T) {
 	}
 	defer c.Close()
 	got, err := io.ReadAll(c)
-	if want := "some program: lock some program.lock, 0 left, told again false"; err != nil || string(got) != want {
+	if want := `some program: "a memo", lock some program.lock, 0 left, told again false`; err != nil || string(got) != want {
 		t.Errorf("it said %q, %v, want %q", got, err, want)
 	}
 	cmd.Wait()
@@ -189,7 +190,7 @@ func TestSuccessor(t *testing.T) {
 	}
 	defer c.Close()
 	got, err := io.ReadAll(c)
-	if want := ": lock some.lock, 0 left, told again false"; err != nil || !strings.HasSuffix(string(got), want) {
+	if want := `: "", lock some.lock, 0 left, told again false`; err != nil || !strings.HasSuffix(string(got), want) {
 		t.Errorf("it said %q, %v, want %q", got, err, want)
 	}
 	var exit *exec.ExitError

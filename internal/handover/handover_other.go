@@ -15,7 +15,9 @@ func (p *Process) tellReady() error { return ErrNotHere }
 func (p *Process) Successor(context.Context, *os.File) (*Successor, error) { return nil, ErrNotHere }
 
 // Again would start one, too.
-func (p *Process) Again(context.Context, *os.File) (*Successor, error) { return nil, ErrNotHere }
+func (p *Process) Again(context.Context, string, *os.File) (*Successor, error) {
+	return nil, ErrNotHere
+}
 
 // Follow has nothing to wait for here.
 func (p *Process) Follow(bool) error { return nil }
