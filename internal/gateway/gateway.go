@@ -284,9 +284,12 @@ func (g *Gateway) revoked(devices []device.ID, keys [][8]byte) {
 	}
 }
 
-// Idle returns since when nobody has been here who passed the door. ok is false while somebody is, and as long as
-// nobody ever was.
+// Idle returns since when nobody has been here who passed the door. ok is false while somebody is, as long as nobody ever
+// was, and until what was carried has been counted.
 func (g *Gateway) Idle() (since time.Time, ok bool) {
+	if !g.usage.counted() {
+		return time.Time{}, false
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.left, g.visiting == 0 && len(g.sessions) == 0 && !g.left.IsZero()
