@@ -282,7 +282,18 @@ func TestUpgrade(t *testing.T) {
 	if pid, err := w.gatewayPID(); pid != thirdPID {
 		t.Errorf("process %d serves, %v, want %d", pid, err, thirdPID)
 	}
-	// It knows the first process, and is to know no other.
+	// The service manager knows the first process, and is to know no other: that one passes on what it is sent.
+	_ = first.cmd.Process.Signal(syscall.SIGHUP)
+	w.eventually("a fourth process serves", first, 30*time.Second, func() error {
+		pid, err := w.gatewayPID()
+		if err == nil && pid == thirdPID {
+			err = fmt.Errorf("it is still process %d", pid)
+		}
+		return err
+	})
+	if err := w.hello(); err != nil {
+		t.Errorf("the fourth process: %v", err)
+	}
 	_ = first.cmd.Process.Signal(syscall.SIGTERM)
 	if code := w.ended("the first process, asked to end", first, time.Minute); code != 0 {
 		t.Errorf("it ended with %d", code)
@@ -290,7 +301,7 @@ func TestUpgrade(t *testing.T) {
 	if gone(thirdPID) != nil {
 		t.Error("the third process has not ended before the first")
 	}
-	for _, want := range []string{"READY=1", "READY=1", "READY=1", "STOPPING=1", ""} {
+	for _, want := range []string{"READY=1", "READY=1", "READY=1", "READY=1", "STOPPING=1", ""} {
 		if got := heard(manager); got != want {
 			t.Errorf("the service manager heard %q, want %q", got, want)
 		}
