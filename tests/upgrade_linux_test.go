@@ -156,8 +156,18 @@ func (s *socket) says(text string) error {
 	return nil
 }
 
+// onlyWaits fails until a process has become one that only waits for those that follow it.
+func onlyWaits(pid int) error {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err == nil && !bytes.Contains(env, []byte("GODWIT_HANDOVER_WAIT=")) {
+		err = fmt.Errorf("process %d does not wait", pid)
+	}
+	return err
+}
+
 // TestUpgrade replaces a gateway that is in use, by one that is broken, and twice by one that is not. A download and a
-// WebSocket go through all of it, nobody who comes meanwhile is refused, and each process ends after its last stream.
+// WebSocket go through all of it, nobody who comes meanwhile is refused, and each process ends after its last stream;
+// but for the first, which stays for whoever waits for it.
 func TestUpgrade(t *testing.T) {
 	need(t, "curl")
 	w, binary, manager := upgradable(t)
@@ -255,14 +265,12 @@ func TestUpgrade(t *testing.T) {
 	if download.err != nil || sumFile(t, file) != sumOf(t, "upgrade", size) {
 		t.Errorf("the download: %v", download.err)
 	}
-	if gone(firstPID) == nil {
-		t.Error("the first process has ended before its WebSocket")
+	if onlyWaits(firstPID) == nil {
+		t.Error("the first process has ended its work before its WebSocket")
 	}
 	talk("after the download")
 	_ = ws.Close()
-	if code := w.ended("the first gateway, once its streams have ended", first, time.Minute); code != 0 {
-		t.Errorf("it ended with %d", code)
-	}
+	w.eventually("the first process only waits", first, time.Minute, func() error { return onlyWaits(firstPID) })
 	if err := later.says("alone"); err != nil {
 		t.Errorf("the second process, once the first has ended: %v", err)
 	}
@@ -274,14 +282,29 @@ func TestUpgrade(t *testing.T) {
 	if pid, err := w.gatewayPID(); pid != thirdPID {
 		t.Errorf("process %d serves, %v, want %d", pid, err, thirdPID)
 	}
-	for _, want := range []string{"READY=1", fmt.Sprintf("MAINPID=%d\nREADY=1", secondPID),
-		fmt.Sprintf("MAINPID=%d\nREADY=1", thirdPID)} {
+	// The service manager knows the first process, and is to know no other: that one passes on what it is sent.
+	_ = first.cmd.Process.Signal(syscall.SIGHUP)
+	w.eventually("a fourth process serves", first, 30*time.Second, func() error {
+		pid, err := w.gatewayPID()
+		if err == nil && pid == thirdPID {
+			err = fmt.Errorf("it is still process %d", pid)
+		}
+		return err
+	})
+	if err := w.hello(); err != nil {
+		t.Errorf("the fourth process: %v", err)
+	}
+	_ = first.cmd.Process.Signal(syscall.SIGTERM)
+	if code := w.ended("the first process, asked to end", first, time.Minute); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	if gone(thirdPID) != nil {
+		t.Error("the third process has not ended before the first")
+	}
+	for _, want := range []string{"READY=1", "READY=1", "READY=1", "READY=1", "STOPPING=1", ""} {
 		if got := heard(manager); got != want {
 			t.Errorf("the service manager heard %q, want %q", got, want)
 		}
-	}
-	if got := heard(manager); got != "" {
-		t.Errorf("the service manager heard %q, of a process that it had forgotten", got)
 	}
 }
 

@@ -20,10 +20,12 @@ import (
 const (
 	middleAddr  = "198.51.100.1"
 	gatewayAddr = "203.0.113.2"
-	webAddr     = "192.0.2.10"
-	webAddr6    = "2001:db8:2::10"
-	dnsAddr     = "192.0.2.53"
-	unboundAddr = "192.0.2.54"
+	// gatewayAddr6 is the gateway's in tests that give it one.
+	gatewayAddr6 = "2001:db8:3::2"
+	webAddr      = "192.0.2.10"
+	webAddr6     = "2001:db8:2::10"
+	dnsAddr      = "192.0.2.53"
+	unboundAddr  = "192.0.2.54"
 
 	gatewayPort = "443"
 	proxyAddr   = "127.0.0.1:1080"
@@ -142,7 +144,7 @@ func (w *world) watch() {
 		chain watch {
 			type filter hook prerouting priority -300;
 			iifname "client" ip daddr != { ` + gatewayAddr + `, ` + middleAddr + `, 224.0.0.0/4 } add @strays4 { ip daddr }
-			iifname "client" ip6 daddr != { fe80::/10, ff00::/8 } add @strays6 { ip6 daddr }
+			iifname "client" ip6 daddr != { ` + gatewayAddr6 + `, fe80::/10, ff00::/8 } add @strays6 { ip6 daddr }
 		}
 	}`)
 	w.t.Cleanup(func() {

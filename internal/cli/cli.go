@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/godwit-vpn/godwit/internal/coredump"
+	"github.com/godwit-vpn/godwit/internal/handover"
 )
 
 // app is one run of the program.
@@ -30,6 +31,7 @@ type app struct {
 	stderr  *screen
 	env     func(string) string
 	kernel  kernel // what init may change
+	renews  bool   // a gateway that runs here may be replaced by another process without being asked
 
 	logLevel  string
 	logFormat string
@@ -37,6 +39,9 @@ type app struct {
 
 // Main runs the program's command line and returns its exit code.
 func Main(version string) int {
+	if code, waits := handover.Waits(); waits {
+		return code
+	}
 	ctx, stop := untilSignal(context.Background())
 	defer stop()
 	if err := coredump.Off(); err != nil {
@@ -45,6 +50,7 @@ func Main(version string) int {
 	a := &app{
 		version: version, stdin: os.Stdin, env: os.Getenv,
 		stdout: newScreen(os.Stdout, os.Getenv), stderr: newScreen(os.Stderr, os.Getenv), kernel: thisKernel(),
+		renews: true,
 	}
 	return a.run(ctx, os.Args[1:])
 }

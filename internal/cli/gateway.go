@@ -69,8 +69,8 @@ If an endpoint is a public name on port 443 the settings say that the gateway ge
 its certificate from Let's Encrypt, when it first runs.
 
 As root on Linux it also loads BBR and lets programs use it, the congestion
-control that holds up on lossy paths, and lets connections hold as much as long
-paths do.`,
+control that holds up on lossy paths, lets connections hold as much as long paths
+do, and has the kernel not remember whom it was connected with.`,
 		Example: "  sudo godwit gateway init\n  sudo godwit gateway init --endpoint gateway.example:443",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			paths, err := a.gatewayPaths(f.state, f.settings)
@@ -94,7 +94,7 @@ paths do.`,
 			defer d.Close()
 			doc := initDoc{Schema: "godwit.gateway.init/1", Created: made, StateDir: paths.State,
 				Settings: paths.SettingsFile(), Endpoints: d.Settings.Endpoints, BBR: allowBBR(cmd.Context(), a.kernel),
-				SendBuffer: allowSendBuffer(a.kernel), Certificate: cmp.Or(d.Settings.Certificate.Mode, "self")}
+				SendBuffer: allowSendBuffer(a.kernel), Peers: forgetPeers(a.kernel), Certificate: cmp.Or(d.Settings.Certificate.Mode, "self")}
 			k, err := d.Control.KeyByName(cmd.Context(), gatewaydir.FirstKey)
 			switch {
 			case err == nil && !k.Revoked:
@@ -132,6 +132,7 @@ type initDoc struct {
 	Key        string     `json:"key,omitempty"`
 	BBR        bbr        `json:"bbr"`
 	SendBuffer sendBuffer `json:"send_buffer"`
+	Peers      peers      `json:"peers"`
 }
 
 func (a *app) printInit(doc initDoc, f gatewayFlags) error {
@@ -155,6 +156,7 @@ func (a *app) printInit(doc initDoc, f gatewayFlags) error {
 	}
 	out.field("bbr", "%s %s", mark(doc.BBR.Allowed), doc.BBR.Note)
 	out.field("buffers", "%s %s", mark(doc.SendBuffer.Bytes >= wantSendBuffer), doc.SendBuffer.Note)
+	out.field("peers", "%s %s", mark(doc.Peers.Forgotten), doc.Peers.Note)
 	if !slices.ContainsFunc(doc.Endpoints, gatewaydir.PublicEndpoint) {
 		fmt.Fprintf(out, "\n%s %s cannot be reached from the internet.\n  Behind a router or at a cloud provider, give the "+
 			"address that others see:\n    godwit gateway init --endpoint ADDRESS:443\n", out.paint(alert, "!"),

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,9 +34,11 @@ func (a *app) gatewayRunCmd() *cobra.Command {
 		Use: "run", Short: "run the gateway, in the foreground", Args: noArgs,
 		Long: `Runs the gateway that 'godwit gateway init' made, until it is interrupted or asked
 to end; then it tells the clients and ends with 0. Flags go before the settings.
+Half a minute after the last session's end it goes on as a fresh process, which
+knows nothing of what was; the first one waits for that. (Linux only.)
 'godwit gateway upgrade' has it replaced without that.`,
 		Example: "  sudo godwit gateway run\n  godwit gateway run --listen :8443 --allow 192.168.1.0/24",
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			for _, l := range listen {
 				if err := parseListen(l); err != nil {
 					return err
@@ -51,6 +54,11 @@ to end; then it tells the clients and ends with 0. Flags go before the settings.
 				return err
 			}
 			defer self.Close()
+			defer func() {
+				if err == nil {
+					err = self.Follow(cmd.Context().Err() != nil)
+				}
+			}()
 			paths, err := a.gatewayPaths(f.state, f.settings)
 			if err != nil {
 				return err
@@ -90,7 +98,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	log *slog.Logger) error {
 	var inst *local.Instance
 	var err error
-	ready, succeeds := "READY=1", self.Succeeds()
+	succeeds := self.Succeeds()
 	if !succeeds {
 		inst, err = local.Take(d.Path, gatewayProcess)
 		var held *local.HeldError
@@ -107,18 +115,19 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 		return portError(setting, err)
 	}
 	defer g.Close()
+	g.Certificates.Resume(self.Memo())
+	// Looked at, and logged, now: later it would tell when a fresh process was first used.
+	g.Egress.Families()
 	if succeeds {
 		// As late as this: when the other process is not found any more nothing may go wrong here.
 		if inst, err = local.Adopt(d.Path, gatewayProcess, self.Lock()); err != nil {
 			return err
 		}
 		defer inst.Close()
-		ready = fmt.Sprintf("MAINPID=%d\nREADY=1", os.Getpid())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	u := &upgrade{ctx: ctx, self: self, inst: inst, drain: func() { g.Drain(d.Settings.Drain()) }, stop: stop, log: log,
-		managed:  a.env("NOTIFY_SOCKET") != "",
 		stopping: context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })}
 	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g), Stop: stop, Upgrade: u.do})
 	defer u.onHangUp()()
@@ -127,10 +136,20 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	for _, addr := range g.Gateway.Addrs() {
 		at = append(at, addr.String())
 	}
-	fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
-	a.notify(ready)
+	if !succeeds { // what a fresh process says would tell, for ever, when the last session ended
+		fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
+	}
+	a.notify("READY=1")
 	if err := self.Ready(); err != nil {
 		log.Warn("the process before this one has gone already", "err", err)
+	}
+	if a.renews {
+		var renewing sync.WaitGroup
+		renewing.Go(func() { u.renewWhenIdle(ctx, g.Gateway.Idle, g.Certificates.Failed) })
+		defer func() {
+			stop()
+			renewing.Wait()
+		}()
 	}
 	if err := g.Run(ctx); err != nil {
 		return err
@@ -294,6 +313,7 @@ func printGateway(out *screen, doc gatewayDoc) {
 	out.field("congestion", "%s", cc)
 	out.field("memory", "%s of %s held for sessions; the process has %s", size(doc.Memory), size(doc.MemoryMax),
 		size(doc.ProcessMemory))
+	out.field("", "nothing is in it of sessions that ended before %s", doc.Since.Local().Format("2006-01-02 15:04:05"))
 	for i, c := range doc.Certificate.Certificates {
 		out.field([]string{"certificate", ""}[min(i, 1)], "for %s, by %s, until %s", strings.Join(c.Names, ", "), issuer(c),
 			c.NotAfter.Format(time.DateOnly))

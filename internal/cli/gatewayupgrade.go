@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -20,9 +21,9 @@ func (a *app) gatewayUpgradeCmd() *cobra.Command {
 		Long: `Has the running gateway start the program that now lies where it was started from,
 with the same arguments, on the same sockets: nobody is refused meanwhile. The new
 process reads the settings again. When it serves, the old one sends clients there
-for whatever is new and ends when its open streams have, at the latest after
-drain_minutes of the settings (60). If the new one does not start, the old one goes
-on, and this says why.
+for whatever is new and is done when its open streams have ended, at the latest
+after drain_minutes of the settings (60). If the new one does not start, the old
+one goes on, and this says why. The process that was started first stays, and waits.
 
 SIGHUP does the same, unless the gateway runs in a terminal.`,
 		Example: "  sudo install -m 755 godwit /usr/local/bin/godwit && sudo godwit gateway upgrade",
@@ -39,7 +40,7 @@ SIGHUP does the same, unless the gateway runs in a terminal.`,
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(a.stdout, "%s process %d serves now; process %d ends when its streams have\n",
+			fmt.Fprintf(a.stdout, "%s process %d serves now; process %d is done when its streams have ended\n",
 				a.stdout.paint(good, "✓"), pid, p.PID)
 			return nil
 		},
@@ -50,14 +51,12 @@ SIGHUP does the same, unless the gateway runs in a terminal.`,
 
 // upgrade has another process take this one's place, once.
 type upgrade struct {
-	ctx   context.Context // ends when this process is to: a successor that is not ready then must not stay
-	self  *handover.Process
-	inst  *local.Instance
-	drain func()
-	stop  func()
-	log   *slog.Logger
-	// managed says that a service manager wants to know when the gateway is gone.
-	managed  bool
+	ctx      context.Context // ends when this process is to: a successor that is not ready then must not stay
+	self     *handover.Process
+	inst     *local.Instance
+	drain    func()
+	stop     func()
+	log      *slog.Logger
 	stopping func() bool // keeps the end of this process from being told to it
 
 	mu   sync.Mutex // held while a successor starts
@@ -67,27 +66,36 @@ type upgrade struct {
 
 var errReplaced = errors.New("another process has taken this one's place already")
 
-// do starts a successor and hands over to it.
+// do starts the program that is installed now as a successor, and hands over to it.
 func (u *upgrade) do() (pid int, err error) {
+	if pid, err = u.replace(u.self.Successor); errors.Is(err, errReplaced) {
+		return 0, err
+	} else if err != nil {
+		u.log.Error("the upgrade failed", "err", err)
+		return 0, err
+	}
+	u.log.Info("another process serves now: this one is done with its last stream", "pid", pid)
+	return pid, nil
+}
+
+// replace hands over to what start starts.
+func (u *upgrade) replace(start func(context.Context, *os.File) (*handover.Successor, error)) (pid int, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.done {
 		return 0, errReplaced
 	}
-	s, err := u.self.Successor(u.ctx, u.inst.Lock())
+	s, err := start(u.ctx, u.inst.Lock())
 	if err != nil {
-		u.log.Error("the upgrade failed", "err", err)
 		return 0, err
 	}
 	u.done = true
 	u.stopping()
 	u.inst.HandOver()
-	u.log.Info("another process serves now: this one ends with its last stream", "pid", s.PID)
 	u.drain()
 	go func() {
-		// A service manager does not see the end of a process that it did not start, and starts no other as long as one
-		// of the service's lives. So none outlives the one that serves.
-		if err := <-s.Ended; err != nil && u.managed {
+		// Whoever waits for this process, to start another one, is told that nobody serves.
+		if err := <-s.Ended; err != nil {
 			u.mu.Lock()
 			u.lost = fmt.Errorf("process %d, which serves instead of this one, has ended: %w", s.PID, err)
 			u.mu.Unlock()

@@ -31,6 +31,14 @@ type sendBuffer struct {
 	Note    string `json:"note"`
 }
 
+// peers is what became of the attempt to have the kernel forget whom it was connected with.
+type peers struct {
+	// Forgotten says whether it does.
+	Forgotten bool   `json:"forgotten"`
+	Changed   bool   `json:"changed"`
+	Note      string `json:"note"`
+}
+
 // kernel is what init looks at and changes of the machine's.
 type kernel struct {
 	linux, root bool
@@ -121,6 +129,31 @@ func allowSendBuffer(k kernel) sendBuffer {
 	}
 	return sendBuffer{Bytes: wantSendBuffer, Changed: true,
 		Note: fmt.Sprintf("a connection may hold %s, until the machine starts again", size(wantSendBuffer))}
+}
+
+// forgetPeers keeps the kernel from remembering the addresses of those that connections were with, users and
+// destinations, until the machine starts again. By default Linux does, to begin the next one faster (tcp_metrics).
+func forgetPeers(k kernel) peers {
+	if !k.linux {
+		return peers{Note: "the system's own"}
+	}
+	file := filepath.Join(k.sysctls, "ipv4/tcp_no_metrics_save") // of IPv6, too
+	now, err := words(file)
+	switch {
+	case err != nil || len(now) != 1:
+		return peers{Note: "this container cannot tell whether the kernel remembers addresses: set " +
+			"net.ipv4.tcp_no_metrics_save=1 on its host"}
+	case now[0] != "0":
+		return peers{Forgotten: true, Note: "the kernel does not remember their addresses"}
+	case !k.root:
+		return peers{Note: "the kernel remembers the addresses of users and destinations: run init as root to stop that"}
+	}
+	if err := os.WriteFile(file, []byte("1\n"), 0); err != nil {
+		return peers{Note: fmt.Sprintf("the kernel remembers the addresses of users and destinations, which could not be "+
+			"stopped: %v", err)}
+	}
+	return peers{Forgotten: true, Changed: true,
+		Note: "the kernel does not remember their addresses, until the machine starts again"}
 }
 
 func words(file string) ([]string, error) {

@@ -103,3 +103,39 @@ func TestAllowSendBuffer(t *testing.T) {
 		}
 	}
 }
+
+func TestForgetPeers(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		was  string // empty: no such file
+		root bool
+		want peers // without the note
+		left string
+	}{
+		{"already", "1\n", false, peers{Forgotten: true}, "1\n"},
+		{"not root", "0\n", false, peers{}, "0\n"},
+		{"to stop", "0\n", true, peers{Forgotten: true, Changed: true}, "1\n"},
+		{"container", "", true, peers{}, ""},
+	} {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "ipv4/tcp_no_metrics_save")
+		if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if tt.was != "" {
+			if err := os.WriteFile(file, []byte(tt.was), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := forgetPeers(kernel{linux: true, root: tt.root, sysctls: dir})
+		if got.Note == "" {
+			t.Errorf("%s: nothing is said", tt.name)
+		}
+		got.Note = ""
+		left, _ := os.ReadFile(file)
+		if got != tt.want || string(left) != tt.left {
+			t.Errorf("%s: %+v, and the file says %q; want %+v, %q", tt.name, got, left, tt.want, tt.left)
+		}
+	}
+}

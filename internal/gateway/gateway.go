@@ -64,6 +64,8 @@ type Gateway struct {
 	sessions map[sessionKey]*guest
 	addrs    map[[4]byte]*guest // by tunnel address
 	turns    map[device.ID]*turn
+	visiting int       // visits that are under way
+	left     time.Time // when a visit or a session last ended
 	stopping bool
 	drainBy  time.Time // set by Drain
 
@@ -239,7 +241,16 @@ func (g *Gateway) accept(ctx context.Context, name string, l transport.Listener,
 			}
 			return err
 		}
-		conns.Go(func() { g.visit(ctx, name, conn) })
+		g.mu.Lock()
+		g.visiting++
+		g.mu.Unlock()
+		conns.Go(func() {
+			g.visit(ctx, name, conn)
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.visiting--
+			g.left = time.Now()
+		})
 	}
 }
 
@@ -271,6 +282,17 @@ func (g *Gateway) revoked(devices []device.ID, keys [][8]byte) {
 	for _, v := range g.guests(func(v *guest) bool { return gone[v.device] || gone[v.keyID] }) {
 		go v.session.Close(flow.CodeSessionLost)
 	}
+}
+
+// Idle returns since when nobody has been here who passed the door. ok is false while somebody is, as long as nobody ever
+// was, and until what was carried has been counted.
+func (g *Gateway) Idle() (since time.Time, ok bool) {
+	if !g.usage.counted() {
+		return time.Time{}, false
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left, g.visiting == 0 && len(g.sessions) == 0 && !g.left.IsZero()
 }
 
 func everyone(*guest) bool { return true }

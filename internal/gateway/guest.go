@@ -131,6 +131,7 @@ func (g *Gateway) forget(key sessionKey, v *guest) {
 	g.leaveLocked(v.device)
 	delete(g.sessions, key)
 	delete(g.addrs, v.addr4.As4())
+	g.left = time.Now()
 }
 
 // addressLocked chooses the session's tunnel addresses: the same for a device whenever they are free, so that what it

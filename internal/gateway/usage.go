@@ -65,6 +65,13 @@ func (u *usage) takeDue() []control.Traffic {
 	return due
 }
 
+// counted reports whether nothing is due.
+func (u *usage) counted() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return len(u.due) == 0
+}
+
 func (u *usage) giveBack(due []control.Traffic) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -129,15 +129,24 @@ func TestCountsSurviveAFullDisk(t *testing.T) {
 			t.Errorf("totals are %+v, %v; want %d", totals, err, n)
 		}
 	}
+	idle := func(when string, want bool) {
+		t.Helper()
+		if since, ok := g.Idle(); ok != want || ok && time.Since(since) > time.Minute {
+			t.Errorf("%s: idle since %v, %v; want %v", when, since, ok, want)
+		}
+	}
+	idle("before anybody came", false)
 	one := carry(1, 1000)
 	g.addUsage(t.Context())
 	want(1000)
+	idle("with a session that has no link", false)
 	disk.full.Store(true)
 	end(one)
 	two := carry(2, 2000)
 	g.addUsage(t.Context())
 	end(two)
 	g.addUsage(t.Context())
+	idle("with bytes to be counted", false)
 	three := carry(3, 4000)
 	g.addUsage(t.Context())
 	want(1000)
@@ -167,6 +176,7 @@ func TestCountsSurviveAFullDisk(t *testing.T) {
 	if len(g.usage.due) != 0 {
 		t.Errorf("still due: %v", g.usage.due)
 	}
+	idle("when all is counted", true)
 }
 
 func TestUntilNextMonth(t *testing.T) {

@@ -71,6 +71,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		l := https.Listen(tcp, https.ListenConfig{
 			GetCertificate: g.Certificates.GetCertificate,
 			Challenge:      g.Certificates.ConfigForChallenge,
+			Tickets:        d.TLS.tickets(),
 			Key:            d.TLS.Pin,
 			Door:           link.Door{Secret: d.Secrets.DoorSecret},
 			Website:        website,

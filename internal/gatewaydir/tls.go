@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -78,6 +79,21 @@ func loadTLSKeys(dir string) (t TLSKeys, err error) {
 		t.NextSince = info.ModTime()
 	}
 	return t, nil
+}
+
+// tickets is what the website's session tickets follow from: the key, so that they are good as long as it is, and nothing
+// more has to be kept.
+func (t TLSKeys) tickets() (secret [sha256.Size]byte) {
+	b, err := t.key.Bytes()
+	if err != nil {
+		panic(err) // it was read from such bytes
+	}
+	derived, err := hkdf.Key(sha256.New, b, nil, "godwit session tickets v1", len(secret))
+	if err != nil {
+		panic(err) // for other lengths only
+	}
+	copy(secret[:], derived)
+	return secret
 }
 
 // RotateTLSKey makes the next TLS key the gateway's, and a new next one. After a crash at any point the keys that are

@@ -9,7 +9,17 @@
 //	  hands over                                   serves
 //
 // If the successor ends, or says nothing in time, it never was: the running process serves on, and has what the other
-// wrote to standard error. Descriptors, from 3 on: where to write "ready"; the real standard error; the lock; then the
+// wrote to standard error. The successor is the program that lies where this one was started from (Successor), or the
+// very program that runs (Again).
+//
+// Whoever started the first process waits for that one: a terminal, a container, a service manager. So it stays when it
+// has handed over, with nothing of what it held in memory: Follow has it become a process that only waits.
+//
+//	first process ── hands over, ends its work ── Follow ──> waits until all that follow have ended: Waits
+//	  └── successor ── hands over, ends its work, ends
+//	        └── successor, adopted by the first process ── serves
+//
+// Descriptors, from 3 on: where to write "ready"; the real standard error; the lock; then the
 // sockets, in the order of the list of "network address" (JSON) that the variable holds.
 package handover
 
@@ -24,13 +34,21 @@ import (
 	"sync"
 )
 
-// variable tells a process that it is a successor.
-const variable = "GODWIT_HANDOVER"
+const (
+	// variable tells a process that it is a successor.
+	variable = "GODWIT_HANDOVER"
+	// memoVariable has what a process has to tell the one that does the same after it.
+	memoVariable = "GODWIT_HANDOVER_MEMO"
+	// waitVariable tells a process that it only waits, and for which group of processes.
+	waitVariable = "GODWIT_HANDOVER_WAIT"
+)
 
 // Process is this process, as one of those that follow each other. Safe for concurrent use.
 type Process struct {
-	path string
-	args []string
+	path  string
+	args  []string
+	first bool // it has no predecessor
+	memo  string
 
 	mu        sync.Mutex
 	inherited []socket // not asked for yet
@@ -38,6 +56,7 @@ type Process struct {
 	lock      *os.File // the predecessor's; nil if there is none
 	ready     *os.File
 	stderr    *os.File
+	successor *Successor
 }
 
 type socket struct {
@@ -54,8 +73,11 @@ func This() (*Process, error) {
 	p := &Process{path: startedAs(), args: os.Args[1:]}
 	names, ok := os.LookupEnv(variable)
 	if !ok {
+		p.first = true
 		return p, nil
 	}
+	p.memo = os.Getenv(memoVariable)
+	os.Unsetenv(memoVariable)
 	os.Unsetenv(variable) // whatever is started from here is no successor
 	if err := p.inherit(names); err != nil {
 		return nil, fmt.Errorf("taking over from the running process: %w", err)
@@ -79,6 +101,9 @@ func startedAs() string {
 	}
 	return self
 }
+
+// Memo is what the predecessor gave to Again; empty otherwise.
+func (p *Process) Memo() string { return p.memo }
 
 // Succeeds reports whether this process follows another one, whose lock and sockets it has.
 func (p *Process) Succeeds() bool {

@@ -10,6 +10,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -83,6 +86,19 @@ func (p *Process) tellReady() error {
 
 // Successor starts one, with lock, and returns when it is ready. An error is a *FailedError, or nothing was started.
 func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, error) {
+	return p.start(ctx, p.path, "", lock, os.Stderr)
+}
+
+// thisProgram is the program of this process, whatever lies at its path now, and if nothing does.
+const thisProgram = "/proc/self/exe"
+
+// Again is Successor, but for the program: it is the one that runs here, and learns memo, which other processes of the
+// user may see. What it says before it is ready is told by an error only.
+func (p *Process) Again(ctx context.Context, memo string, lock *os.File) (*Successor, error) {
+	return p.start(ctx, thisProgram, memo, lock, io.Discard)
+}
+
+func (p *Process) start(ctx context.Context, path, memo string, lock *os.File, hears io.Writer) (*Successor, error) {
 	names, files, err := p.descriptors()
 	defer func() {
 		for _, f := range files {
@@ -106,12 +122,22 @@ func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, err
 		readyIn.Close()
 		return nil, err
 	}
-	cmd := exec.Command(p.path, p.args...)
+	cmd := exec.Command(path, p.args...)
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), variable+"="+string(list))
+	if memo != "" {
+		cmd.Env = append(cmd.Env, memoVariable+"="+memo)
+	}
 	cmd.Stdout, cmd.Stderr = os.Stdout, errIn
 	cmd.ExtraFiles = append([]*os.File{readyIn, os.Stderr, lock}, files...)
-	err = cmd.Start()
+	if p.first {
+		// Those that follow are one group, which signals can be passed on to, and stay below this process.
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		err = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
 	readyIn.Close()
 	errIn.Close()
 	if err != nil {
@@ -123,7 +149,7 @@ func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, err
 	go func() {
 		defer close(listened)
 		defer errOut.Close()
-		io.Copy(io.MultiWriter(&said, os.Stderr), errOut)
+		io.Copy(io.MultiWriter(&said, hears), errOut)
 	}()
 	ended := make(chan error, 1) // nobody has to wait for it
 	readyOut.SetReadDeadline(time.Now().Add(startTimeout))
@@ -132,7 +158,11 @@ func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, err
 	line, err := bufio.NewReader(io.LimitReader(readyOut, int64(len(readyLine)))).ReadString('\n')
 	if line == readyLine {
 		go func() { ended <- cmd.Wait() }()
-		return &Successor{PID: cmd.Process.Pid, Ended: ended}, nil
+		s := &Successor{PID: cmd.Process.Pid, Ended: ended}
+		p.mu.Lock()
+		p.successor = s
+		p.mu.Unlock()
+		return s, nil
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -154,6 +184,59 @@ func (p *Process) Successor(ctx context.Context, lock *os.File) (*Successor, err
 	errOut.SetReadDeadline(time.Now().Add(time.Second)) // a grandchild may hold the other end
 	<-listened
 	return nil, &FailedError{Said: said.String(), Err: err}
+}
+
+// Follow turns this process, if it is the first and has been followed, into one that does nothing but wait: see Waits.
+// Nothing that it held in memory is left. If end is set those that followed are asked to end. It returns if there is
+// nothing to wait for.
+func (p *Process) Follow(end bool) error {
+	p.mu.Lock()
+	s := p.successor
+	p.mu.Unlock()
+	if s == nil || !p.first {
+		return nil
+	}
+	if end {
+		unix.Kill(-s.PID, unix.SIGTERM)
+	}
+	err := unix.Exec(thisProgram, os.Args, append(os.Environ(), waitVariable+"="+strconv.Itoa(s.PID)))
+	return fmt.Errorf("waiting for process %d, which serves now: %w", s.PID, err)
+}
+
+// Waits reports whether this process is there to wait only, and then has done so: it has passed on signals until the
+// last process of those that followed had ended, and code is how. Call it before anything else.
+func Waits() (code int, yes bool) {
+	group, err := strconv.Atoi(os.Getenv(waitVariable))
+	waits := err == nil && group > 1
+	if _, succeeds := os.LookupEnv(variable); succeeds || waits {
+		// Started as what runs, it is called "exe", which nobody would find.
+		os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
+	}
+	if !waits {
+		return 0, false
+	}
+	heard := make(chan os.Signal, 8) // signal.Notify does not wait; so many may come at once
+	signal.Notify(heard, unix.SIGINT, unix.SIGTERM)
+	if !signal.Ignored(unix.SIGHUP) {
+		signal.Notify(heard, unix.SIGHUP)
+	}
+	go func() {
+		for s := range heard {
+			unix.Kill(-group, s.(unix.Signal))
+		}
+	}()
+	for {
+		var how unix.WaitStatus
+		switch _, err := unix.Wait4(-1, &how, 0, nil); {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return code, true
+		case how.Signaled():
+			code = 128 + int(how.Signal())
+		default:
+			code = how.ExitStatus()
+		}
+	}
 }
 
 // descriptors are the sockets to pass on. The caller closes them.

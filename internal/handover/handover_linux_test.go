@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 const envRole = "GODWIT_TEST_SUCCESSOR"
 
 func TestMain(m *testing.M) {
+	if code, waits := Waits(); waits {
+		os.Exit(code)
+	}
 	if role := os.Getenv(envRole); role != "" {
 		os.Exit(succeed(role))
 	}
@@ -37,6 +41,9 @@ func succeed(role string) int {
 		fmt.Fprintln(os.Stderr, "the settings are bad")
 		return 78
 	}
+	if role == "first" {
+		return precede(p)
+	}
 	if role == "silent" {
 		time.Sleep(time.Hour)
 	}
@@ -46,6 +53,7 @@ func succeed(role string) int {
 		return 1
 	}
 	_, again := os.LookupEnv(variable)
+	again = again || os.Getenv(memoVariable) != ""
 	lock := p.Lock()
 	if err := p.Ready(); err != nil {
 		return 1
@@ -54,9 +62,80 @@ func succeed(role string) int {
 	if err != nil {
 		return 1
 	}
-	fmt.Fprintf(c, "lock %s, %d left, told again %v", filepath.Base(readLink(lock)), len(p.inherited), again)
+	name, _ := os.ReadFile("/proc/self/comm")
+	fmt.Fprintf(c, "%s: %q, lock %s, %d left, told again %v", strings.TrimSpace(string(name)), p.Memo(), filepath.Base(readLink(lock)), len(p.inherited), again)
 	c.Close()
-	return 0
+	return endsWith
+}
+
+// endsWith is the exit code of a successor that has done its work.
+const endsWith = 7
+
+// precede is a first process whose program is gone by the time that it is to run again.
+func precede(p *Process) int {
+	l, err := p.Listen("tcp", os.Getenv("GODWIT_TEST_ADDRESS"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	self, err := os.Executable()
+	if err == nil {
+		err = os.Remove(self)
+	}
+	lock, lockErr := os.Create(self + ".lock")
+	if err = errors.Join(err, lockErr, os.Setenv(envRole, "good")); err == nil {
+		_, err = p.Again(context.Background(), "a memo", lock)
+	}
+	if err == nil {
+		fmt.Println(l.Addr())
+		err = p.Follow(false)
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+// A process is followed by its own program, which need not lie anywhere, under its own name; and whoever started it
+// waits for the successor's end, and learns how that was.
+func TestAgain(t *testing.T) {
+	self, err := os.ReadFile("/proc/self/exe")
+	path := filepath.Join(t.TempDir(), "some program")
+	if err == nil {
+		err = os.WriteFile(path, self, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(path)
+	cmd.Env = append(os.Environ(), envRole+"=first", "GODWIT_TEST_ADDRESS=127.0.0.1:0")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, _ := bufio.NewReader(out).ReadString('\n')
+	for {
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid))
+		if err != nil || strings.Contains(string(env), waitVariable) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c, err := net.Dial("tcp", strings.TrimSpace(addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := io.ReadAll(c)
+	if want := `some program: "a memo", lock some program.lock, 0 left, told again false`; err != nil || string(got) != want {
+		t.Errorf("it said %q, %v, want %q", got, err, want)
+	}
+	cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != endsWith {
+		t.Errorf("the first process ended with %d, want %d as the last one", code, endsWith)
+	}
 }
 
 func readLink(f *os.File) string {
@@ -111,10 +190,11 @@ func TestSuccessor(t *testing.T) {
 	}
 	defer c.Close()
 	got, err := io.ReadAll(c)
-	if want := "lock some.lock, 0 left, told again false"; err != nil || string(got) != want {
+	if want := `: "", lock some.lock, 0 left, told again false`; err != nil || !strings.HasSuffix(string(got), want) {
 		t.Errorf("it said %q, %v, want %q", got, err, want)
 	}
-	if err := <-s.Ended; err != nil {
+	var exit *exec.ExitError
+	if err := <-s.Ended; !errors.As(err, &exit) || exit.ExitCode() != endsWith {
 		t.Errorf("process %d ended with %v", s.PID, err)
 	}
 }

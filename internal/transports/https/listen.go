@@ -31,6 +31,9 @@ type ListenConfig struct {
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 	// Challenge, if not nil, returns the configuration for a handshake in which a CA validates a name, or nil.
 	Challenge func(*tls.ClientHelloInfo) *tls.Config
+	// Tickets is what the keys of session tickets follow from, so that they stay good when another process takes over;
+	// zero leaves them to crypto/tls, which makes some up.
+	Tickets [sha256.Size]byte
 	// Key is that key's KeyHash.
 	Key  [sha256.Size]byte
 	Door transport.Door
@@ -66,8 +69,14 @@ func Listen(tcp net.Listener, cfg ListenConfig) *Listener {
 	l.shapes = &shapes{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", l.cookie)}
 	l.shapes.lookFirst()
 	config := &tls.Config{GetCertificate: cfg.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
-	if cfg.Challenge != nil {
-		config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { return cfg.Challenge(h), nil }
+	tickets := &tickets{secret: cfg.Tickets, config: config}
+	tickets.turn(time.Now())
+	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		tickets.turn(time.Now())
+		if cfg.Challenge == nil {
+			return nil, nil
+		}
+		return cfg.Challenge(h), nil
 	}
 	go func() {
 		defer close(l.served)
