@@ -24,7 +24,7 @@ import (
 //
 // Found, of connections with 25 packets, through peers of lab/peer with a page in Chromium and 40 fetches by curl, half of
 // them TLS 1.2: trojan 34 of 38, shadowsocks 31 of 35, vmess 23 of 33, https-proxy 23 of 36, shadowtls 19 of 36,
-// shadowsocks-2022 14 of 32, reality with Vision 5 of 38, obfs4 3 of 44, anytls 0 of 3, godwit 0 of 18 (the distances of those
+// shadowsocks-2022 14 of 32, reality with Vision 5 of 38, obfs4 3 of 44, anytls 0 of 3, ssh 0 of 1, godwit 0 of 18 (the distances of those
 // with one inner handshake at first are 2.2 to 3: near). Wrongly, of direct connections that were not used to choose: HTTPS of
 // Chromium 0 of 25 and of curl with uploads, cookies and many requests 3 of 168; HTTP in the clear 8 of 79. That is ten times
 // what the paper has, of traffic that was made to be various and is not what people do.
