@@ -14,8 +14,8 @@ import (
 // the diagonal alone, as deviations: our distances differ a little from its own.
 //
 // Found, of the connections that tlsintls_xue.go tells of: trojan 42 of 43, shadowsocks 42 of 43, vmess 39 of 42, reality with
-// Vision 43 of 43, obfs4 39 of 46, shadowtls 35 of 41, shadowsocks-2022 37 of 42, https-proxy 23 of 38, anytls 0 of 3, godwit 1
-// of 18. Wrongly: HTTPS of Chromium 2 of 25, of curl 45 of 187; HTTP in the clear 35 of 80. The model is wide.
+// Vision 43 of 43, obfs4 39 of 46, shadowtls 35 of 41, shadowsocks-2022 37 of 42, https-proxy 23 of 38, anytls 0 of 3, ssh 1 of
+// 1, godwit 1 of 18. Wrongly: HTTPS of Chromium 2 of 25, of curl 45 of 187; HTTP in the clear 35 of 80. The model is wide.
 func ndpiBursts(_ *TLSInTLS, f *flight) (bool, string) {
 	overhead := 0
 	if f.cover {
