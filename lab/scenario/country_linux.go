@@ -45,7 +45,6 @@ var (
 	homeAddr     = netip.MustParseAddr("192.0.2.80")
 	proberAddr   = netip.MustParseAddr("192.0.2.200")
 	bannedAddr   = netip.MustParseAddr("198.51.100.200")
-	plainAddr    = netip.MustParseAddr("198.51.100.60")
 	allowedAddr  = netip.MustParseAddr("203.0.113.80")
 	resolverAddr = netip.MustParseAddr("203.0.113.53")
 	// targets is what tunnels are for: the banned site's network.
