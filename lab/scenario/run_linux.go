@@ -75,6 +75,9 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
 	}
 	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
+	const boxes = 3
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2*boxes*max(1, cfg.Parallel)))
 	var wg sync.WaitGroup
 	work := make(chan cellKey)
 	for range max(1, cfg.Parallel) {
