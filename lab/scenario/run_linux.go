@@ -73,6 +73,10 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 			}
 		}
 	}
+	for _, e := range cfg.Peers {
+		info := cfg.Infos[e.Name]
+		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
+	}
 	if cfg.Replays && slices.Contains(cfg.Scenarios, "reach") {
 		for _, r := range replay.Recordings() {
 			report.Peers = append(report.Peers, survival.Peer{Name: r.Name, Settings: "recorded packets: " + r.About})
@@ -84,10 +88,6 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 				report.Cells = append(report.Cells, c)
 			}
 		}
-	}
-	for _, e := range cfg.Peers {
-		info := cfg.Infos[e.Name]
-		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
 	}
 	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
 	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
