@@ -36,6 +36,7 @@ type Profile struct {
 	MustStop []string `toml:"must-stop"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
+	Client  Client  `toml:"client"`
 	Groups  Groups  `toml:"groups"`
 	// Hold is what happens to the connection that carries a download, again and again.
 	Hold  Hold  `toml:"hold"`
@@ -49,6 +50,12 @@ type Gateway struct {
 	Addresses int `toml:"addresses"` // of the gateway, IPv4; each has its own port 443
 	Relays    int `toml:"relays"`
 	Mirrors   int `toml:"mirrors"`
+}
+
+// Client says how the client's machine differs from an ordinary one of Linux.
+type Client struct {
+	// NoTimestamps leaves TCP's timestamps off, as Windows does: then most headers have no options.
+	NoTimestamps bool `toml:"no-timestamps"`
 }
 
 // Groups are lists that several rules share.
@@ -71,9 +78,11 @@ type Box struct {
 	// Drops names the in-path box that drops for one that sees a copy.
 	Drops string `toml:"drops"`
 	// Reassemble lists what is put together before rules read it: "ip", "tcp".
-	Reassemble []string  `toml:"reassemble"`
-	UDPIdle    rules.Dur `toml:"udp-idle"` // zero is 60 s
-	TCPIdle    rules.Dur `toml:"tcp-idle"` // zero is 10 min
+	Reassemble []string `toml:"reassemble"`
+	// Exempt are networks, at either end, whose packets are not looked at: who has a licence.
+	Exempt  rules.Nets `toml:"exempt"`
+	UDPIdle rules.Dur  `toml:"udp-idle"` // zero is 60 s
+	TCPIdle rules.Dur  `toml:"tcp-idle"` // zero is 10 min
 
 	rules.Set
 	named []firewall.Named
@@ -237,6 +246,14 @@ func (p *Profile) check() *fault {
 				return bad(path+".reassemble", `%q is neither "ip" nor "tcp"`, r)
 			}
 		}
+		if err := b.Exempt.Resolve(p.Groups.Nets); err != nil {
+			return &fault{path + ".exempt", err}
+		}
+		for _, n := range b.Exempt {
+			if !nobodys(n.Prefix) {
+				return bad(path+".exempt", "%s may belong to somebody: use addresses for documentation, as 198.51.100.0/24", n)
+			}
+		}
 		named, err := b.Named(b.Place, groups)
 		var wrong *rules.RuleError
 		if errors.As(err, &wrong) {
@@ -297,7 +314,10 @@ func (p *Profile) Build(seed uint64, prober func(firewall.Suspect), exempt ...ne
 		b := &p.Boxes[i]
 		cfg := firewall.Config{Name: b.Name, Place: b.Place, Rules: slices.Clone(b.named), Prober: prober, Seed: seed + uint64(i),
 			ReassembleTCP: slices.Contains(b.Reassemble, "tcp"), ReassembleIP: slices.Contains(b.Reassemble, "ip"),
-			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: exempt}
+			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: slices.Clone(exempt)}
+		for _, n := range b.Exempt {
+			cfg.Exempt = append(cfg.Exempt, n.Prefix)
+		}
 		if b.Drops != "" {
 			cfg.Drops = w.Box(b.Drops)
 		}
