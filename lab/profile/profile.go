@@ -34,6 +34,9 @@ type Profile struct {
 	Sources []string `toml:"sources"`
 	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test.
 	MustStop []string `toml:"must-stop"`
+	// Seeds is how many runs of reach it takes until one of MustStop that passes in all of them is no luck; zero is one. It
+	// is for profiles whose rules draw lots.
+	Seeds int `toml:"seeds"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
 	Client  Client  `toml:"client"`
@@ -211,6 +214,8 @@ func (p *Profile) check() *fault {
 		return bad("sources", "is missing: whatever has no source is an invention")
 	case len(p.Boxes) == 0:
 		return bad("box", "is missing: a firewall has one at least")
+	case p.Seeds < 0:
+		return bad("seeds", "%d is no number of runs", p.Seeds)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
 	}
