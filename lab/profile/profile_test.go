@@ -85,6 +85,10 @@ func TestMistakes(t *testing.T) {
 		{`names = ["@banned"]`, `names = ["@bannd"]`, 16, "box[1].tls-name[0].names", "groups.names"},
 		{`addresses = 1`, `addresses = 0`, 5, "gateway.addresses", "one at least"},
 		{`name = "second"`, `name = "first"`, 12, "box[1].name", "two boxes"},
+		{`drops = "first"`, `exempt = ["8.8.8.0/24"]`, 14, "box[1].exempt", "somebody"},
+		{`drops = "first"`, `exempt = ["@nets"]`, 14, "box[1].exempt", "groups.nets"},
+		{`addresses = 1`, "addresses = 1\n[client]\ntimestamps = true", 7, "client.timestamps", "no such field"},
+		{`story = "s"`, "story = 's'\nseeds = -1", 3, "seeds", "no number"},
 		{`story = "s"`, ``, 0, "story", "missing"},
 	} {
 		_, err := Parse("x.toml", []byte(strings.Replace(good, c.old, c.new, 1)))

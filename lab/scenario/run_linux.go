@@ -214,6 +214,9 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 		return c
 	}
 	seeds := max(1, b.cfg.Seeds)
+	if slices.Contains(p.MustStop, k.peer.Name) {
+		seeds = max(seeds, p.Seeds)
+	}
 	if k.scenario == "hold" {
 		seeds = 1
 	}
