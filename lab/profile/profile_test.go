@@ -86,6 +86,7 @@ func TestMistakes(t *testing.T) {
 		{`addresses = 1`, `addresses = 0`, 5, "gateway.addresses", "one at least"},
 		{`name = "second"`, `name = "first"`, 12, "box[1].name", "two boxes"},
 		{`story = "s"`, ``, 0, "story", "missing"},
+		{`story = "s"`, "story = 's'\nleast-rate = -1", 3, "least-rate", "bits a second"},
 	} {
 		_, err := Parse("x.toml", []byte(strings.Replace(good, c.old, c.new, 1)))
 		var e *Error
