@@ -32,11 +32,15 @@ type Profile struct {
 	Story string `toml:"story"`
 	// Sources are the measurements, or the news, that it follows.
 	Sources []string `toml:"sources"`
-	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test.
+	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test. With LeastRate
+	// degraded is enough.
 	MustStop []string `toml:"must-stop"`
 	// Seeds is how many runs of reach it takes until one of MustStop that passes in all of them is no luck; zero is one. It
 	// is for profiles whose rules draw lots.
 	Seeds int `toml:"seeds"`
+	// LeastRate is for firewalls that slow down rather than block: a visit in reach is given a minute, and whose larger part
+	// comes at fewer bits a second than this is degraded. Zero is any rate, within 20 s.
+	LeastRate int `toml:"least-rate"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
 	Client  Client  `toml:"client"`
@@ -216,6 +220,8 @@ func (p *Profile) check() *fault {
 		return bad("box", "is missing: a firewall has one at least")
 	case p.Seeds < 0:
 		return bad("seeds", "%d is no number of runs", p.Seeds)
+	case p.LeastRate < 0:
+		return bad("least-rate", "%d is no number of bits a second", p.LeastRate)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
 	}
@@ -358,7 +364,7 @@ func (w *Firewall) Events() (all []firewall.Event) {
 	return all
 }
 
-// Describe tells of each box, in a line, where it is and what it looks for.
+// Describe tells of each box, in a line, where it is and what it looks for, and of LeastRate.
 func (p *Profile) Describe() (lines []string) {
 	for _, b := range p.Boxes {
 		var names []string
@@ -376,6 +382,9 @@ func (p *Profile) Describe() (lines []string) {
 			line += "; drops at " + b.Drops
 		}
 		lines = append(lines, line)
+	}
+	if p.LeastRate > 0 {
+		lines = append(lines, fmt.Sprintf("below %d kbit/s what gets through is degraded", p.LeastRate/1000))
 	}
 	return lines
 }

@@ -90,6 +90,7 @@ func TestMistakes(t *testing.T) {
 		{`addresses = 1`, "addresses = 1\n[client]\ntimestamps = true", 7, "client.timestamps", "no such field"},
 		{`story = "s"`, "story = 's'\nseeds = -1", 3, "seeds", "no number"},
 		{`story = "s"`, ``, 0, "story", "missing"},
+		{`story = "s"`, "story = 's'\nleast-rate = -1", 3, "least-rate", "bits a second"},
 	} {
 		_, err := Parse("x.toml", []byte(strings.Replace(good, c.old, c.new, 1)))
 		var e *Error

@@ -231,7 +231,7 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 	return c
 }
 
-// add adds a run to its cell: the cell passes if all its runs do, and is blocked if none does.
+// add adds a run to its cell: the cell passes if all its runs do, and is blocked if all are.
 func add(c *survival.Cell, r run) {
 	if r.verdict == survival.None {
 		if c.Runs == 0 {
@@ -263,10 +263,10 @@ func add(c *survival.Cell, r run) {
 			c.Series = r.fetch.Series
 		}
 	}
-	switch c.Passed {
-	case c.Runs:
+	switch {
+	case c.Passed == c.Runs:
 		c.Verdict = survival.Passes
-	case 0:
+	case r.verdict == survival.Blocked && (c.Runs == 1 || c.Verdict == survival.Blocked):
 		c.Verdict = survival.Blocked
 	default:
 		c.Verdict = survival.Degraded
