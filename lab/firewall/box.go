@@ -277,6 +277,16 @@ func (b *Box) Block(block Block) {
 	b.table.add(b.now+time.Since(b.seen), &block)
 }
 
+// Note adds an event from outside, now: a prober's verdict.
+func (b *Box) Note(e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.At = b.now; !b.seen.IsZero() {
+		e.At += time.Since(b.seen)
+	}
+	b.note(e)
+}
+
 // Events returns what fired so far, in order.
 func (b *Box) Events() []Event {
 	b.mu.Lock()

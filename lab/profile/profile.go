@@ -97,10 +97,12 @@ type Box struct {
 
 // Probe says how suspects are probed, and what a verdict leads to.
 type Probe struct {
-	// Delay, if there, is when the first probe comes, in place of the measured distribution.
+	// Delay bounds the waits between a suspicion and its probes: none comes before the least, and what the measured
+	// distribution puts off for longer than the most comes then. Without it the least is 280 ms and the most 570 h.
 	Delay rules.Span `toml:"delay"`
-	// Box is where a confirmed server is blocked.
-	Box   string         `toml:"box"`
+	// Box is where an unmasked server is blocked, in path.
+	Box string `toml:"box"`
+	// Block is how much of it: "endpoint" in the protocol that was probed, or "address" in all.
 	Block firewall.Scope `toml:"block"`
 	Way   firewall.Way   `toml:"way"`
 	For   rules.Dur      `toml:"for"` // zero is for ever
@@ -284,6 +286,9 @@ func (p *Profile) check() *fault {
 		if b := p.box(p.Probe.Box); b == nil || b.Place != firewall.InPath {
 			return bad("probe.box", "wants an in-path box; %q is none", p.Probe.Box)
 		}
+		if s := p.Probe.Block; s != firewall.Endpoint && s != firewall.Address {
+			return bad("probe.block", `a server is blocked by "endpoint" or "address", not by %q, whatever the client`, s)
+		}
 	}
 	return nil
 }
@@ -302,6 +307,9 @@ func (p *Profile) box(name string) *Box {
 	}
 	return nil
 }
+
+// Add has the first box follow another rule, after those of the profile. It must come before Build.
+func (p *Profile) Add(r firewall.Named) { p.Boxes[0].named = append(p.Boxes[0].named, r) }
 
 // Firewall is a profile at work.
 type Firewall struct {

@@ -91,6 +91,10 @@ func TestMistakes(t *testing.T) {
 		{`story = "s"`, "story = 's'\nseeds = -1", 3, "seeds", "no number"},
 		{`story = "s"`, ``, 0, "story", "missing"},
 		{`story = "s"`, "story = 's'\nleast-rate = -1", 3, "least-rate", "bits a second"},
+		{"[groups.names]", "[probe]\nbox = \"second\"\n[groups.names]", 7, "probe.box", "in-path"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\n[groups.names]", 6, "probe.block", "endpoint"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\nblock = \"3-tuple\"\n[groups.names]", 8, "probe.block", "3-tuple"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\nblock = \"address\"\ndelay = \"2s..1s\"\n[groups.names]", 9, "", "more than"},
 	} {
 		_, err := Parse("x.toml", []byte(strings.Replace(good, c.old, c.new, 1)))
 		var e *Error

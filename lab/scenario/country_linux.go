@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -41,6 +42,7 @@ outside resolver 203.0.113.53
 // Where things are.
 var (
 	clientAddr   = netip.MustParseAddr("192.0.2.10")
+	clientAddrs  = []netip.Addr{clientAddr, netip.MustParseAddr("2001:db8:1::10")}
 	dnsAddr      = netip.MustParseAddr("192.0.2.53")
 	homeAddr     = netip.MustParseAddr("192.0.2.80")
 	proberAddr   = netip.MustParseAddr("192.0.2.200")
@@ -81,7 +83,10 @@ type country struct {
 	resolver *traffic.Resolver // outside
 	domestic *traffic.Resolver
 	suspects chan firewall.Suspect
-	dir      string // in memory, empty
+	recorder recorder
+	inquiry  *inquiry          // nil where nobody probes
+	packets  *topology.Capture // the last ones
+	dir      string            // in memory, empty
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -94,6 +99,7 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	c := &country{profile: p, dir: dir, suspects: make(chan firewall.Suspect, 64), // more at once are the same suspect again
 		resolver: &traffic.Resolver{Names: names}, domestic: &traffic.Resolver{Names: names}}
 	c.gateways = gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
+	p.Add(firewall.Named{Name: "recorder", Rule: &c.recorder})
 	var err error
 	c.firewall, err = p.Build(seed, func(s firewall.Suspect) {
 		select {
@@ -123,7 +129,10 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.run("the network", func() error { return c.net.Run(ctx) })
-	if err := c.open(ctx); err != nil {
+	if c.packets, err = c.net.CaptureLast(p.Boxes[0].Name, topology.Inside, kept); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	if err := errors.Join(c.open(ctx), c.inquire(ctx, seed)); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
@@ -191,21 +200,26 @@ func (c *country) site(ctx context.Context, h *netns.Host, name string, addr net
 	if err != nil {
 		return err
 	}
-	plain, err := h.Listen(netip.AddrPortFrom(addr, 80))
+	return c.serve(ctx, h, traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, netip.AddrPortFrom(addr, 443), 80)
+}
+
+// serve serves pages on a host by TLS and QUIC at an address, and without at another port.
+func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, conf *tls.Config, at netip.AddrPort, bare uint16) error {
+	plain, err := h.Listen(netip.AddrPortFrom(at.Addr(), bare))
 	if err != nil {
 		return err
 	}
-	secure, err := h.Listen(netip.AddrPortFrom(addr, 443))
+	secure, err := h.Listen(at)
 	if err != nil {
 		return errors.Join(err, plain.Close())
 	}
-	quic, err := h.ListenUDP(netip.AddrPortFrom(addr, 443))
+	quic, err := h.ListenUDP(at)
 	if err != nil {
 		return errors.Join(err, plain.Close(), secure.Close())
 	}
-	c.run("site "+name, func() error {
+	c.run("site "+at.String(), func() error {
 		defer quic.Close()
-		return traffic.Serve(ctx, name, cert, plain, secure, quic)
+		return traffic.ServePages(ctx, pages, conf, plain, secure, quic)
 	})
 	return nil
 }
@@ -274,7 +288,7 @@ func (c *country) firedOn(client netip.Addr, servers []netip.Addr) (count map[st
 		if client.IsValid() && ends[0] != client && ends[1] != client {
 			ours = false
 		}
-		if !ours {
+		if !ours || e.Cleared {
 			continue
 		}
 		if first == "" {

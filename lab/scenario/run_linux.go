@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ import (
 )
 
 // Scenarios lists those that Run knows.
-func Scenarios() []string { return []string{"reach", "hold"} }
+func Scenarios() []string { return []string{"reach", "hold", "probe"} }
 
 // Config says what to run.
 type Config struct {
@@ -38,7 +39,7 @@ type Config struct {
 	HoldMB int64
 	// Parallel is how many cells run at once; zero is one.
 	Parallel int
-	// Captures is a directory for the packets of failures; empty keeps none.
+	// Captures is a directory for the packets of failures, beside the report; empty keeps none.
 	Captures string
 	Progress io.Writer
 }
@@ -217,7 +218,7 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 	if slices.Contains(p.MustStop, k.peer.Name) {
 		seeds = max(seeds, p.Seeds)
 	}
-	if k.scenario == "hold" {
+	if k.scenario != "reach" {
 		seeds = 1
 	}
 	for n := range seeds {
@@ -246,8 +247,11 @@ func add(c *survival.Cell, r run) {
 	if c.First == "" {
 		c.First = r.first
 	}
-	if r.note != "" && r.verdict != survival.Passes {
+	if r.note != "" && (r.verdict != survival.Passes || c.Scenario == "probe") { // a prober says why it clears, too
 		c.Note = r.note
+	}
+	if r.capture != "" {
+		c.Capture = r.capture
 	}
 	c.Strikes += r.strikes
 	if r.verdict == survival.Passes {
@@ -269,6 +273,9 @@ func add(c *survival.Cell, r run) {
 	case r.verdict == survival.Blocked && (c.Runs == 1 || c.Verdict == survival.Blocked):
 		c.Verdict = survival.Blocked
 	default:
+		c.Verdict = survival.Degraded
+	}
+	if r.verdict == survival.Degraded {
 		c.Verdict = survival.Degraded
 	}
 }
@@ -295,6 +302,15 @@ func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err er
 		r = c.reach(ctx, program)
 	case "hold":
 		r = c.hold(ctx, program, max(b.cfg.HoldMB, 1)<<20)
+	case "probe":
+		r = c.probe(ctx, program)
+	}
+	if b.cfg.Captures != "" && (r.verdict == survival.Blocked || r.verdict == survival.Degraded) {
+		file := captureName(p.Name, k.peer.Name, k.scenario)
+		if err := c.save(filepath.Join(b.cfg.Captures, file)); err != nil {
+			return r, fmt.Errorf("the packets of a failure: %w", err)
+		}
+		r.capture = filepath.Join(filepath.Base(b.cfg.Captures), file)
 	}
 	return r, nil
 }
