@@ -98,7 +98,7 @@ type country struct {
 func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string) (*country, error) {
 	c := &country{profile: p, dir: dir, suspects: make(chan firewall.Suspect, 64), // more at once are the same suspect again
 		resolver: &traffic.Resolver{Names: names}, domestic: &traffic.Resolver{Names: names}}
-	c.gateways = gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
+	c.gateways = gatewaysOf(p)
 	p.Add(firewall.Named{Name: "recorder", Rule: &c.recorder})
 	var err error
 	c.firewall, err = p.Build(seed, func(s firewall.Suspect) {
@@ -110,18 +110,13 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	if err != nil {
 		return nil, err
 	}
-	d, err := topology.Parse("country", fmt.Sprintf(hosts, strings.Trim(fmt.Sprint(c.gateways), "[]")))
+	d, err := describe(p, c.gateways)
 	if err != nil {
 		return nil, err
 	}
 	d.Seed = seed
 	boxes := make(map[string]linkmodel.Box)
 	for i, b := range p.Boxes {
-		f := topology.Firewall{Name: b.Name}
-		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
-			f.Forward, f.Backward = path, path
-		}
-		d.Firewalls = append(d.Firewalls, f)
 		boxes[b.Name] = c.firewall.Boxes[i]
 	}
 	if c.net, err = d.Build(ctx, boxes); err != nil {
@@ -136,6 +131,26 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
+}
+
+// describe is a country with a profile's firewall.
+func describe(p *profile.Profile, gateways []netip.Addr) (*topology.Description, error) {
+	d, err := topology.Parse("country", fmt.Sprintf(hosts, strings.Trim(fmt.Sprint(gateways), "[]")))
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range p.Boxes {
+		f := topology.Firewall{Name: b.Name}
+		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
+			f.Forward, f.Backward = path, path
+		}
+		d.Firewalls = append(d.Firewalls, f)
+	}
+	return d, nil
+}
+
+func gatewaysOf(p *profile.Profile) []netip.Addr {
+	return gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
 }
 
 // run does something until the country is closed; an error before that is kept for close.

@@ -65,6 +65,11 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		if err != nil {
 			return nil, err
 		}
+		d, err := describe(p, gatewaysOf(p))
+		if err != nil {
+			return nil, err
+		}
+		report.Picture += p.Name + "\n" + d.Draw() + "\n"
 		report.Profiles = append(report.Profiles, survival.Profile{Name: p.Name, Story: p.Story, Sources: p.Sources,
 			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})

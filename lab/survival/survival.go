@@ -106,7 +106,7 @@ type Report struct {
 	Schema   string    `json:"schema"`
 	Date     string    `json:"date"`
 	Machine  string    `json:"machine"`
-	Picture  string    `json:"picture"` // of the topology
+	Picture  string    `json:"picture"` // of the country, once for each profile
 	Seed     uint64    `json:"seed"`
 	Profiles []Profile `json:"profiles"`
 	Peers    []Peer    `json:"peers"`
@@ -159,7 +159,10 @@ func (r *Report) Add(newer *Report) {
 	for _, b := range newer.Benign {
 		r.Benign = put(r.Benign, b, func(a, b Benign) bool { return a.Profile == b.Profile })
 	}
-	r.Date, r.Machine, r.Picture, r.Seed = newer.Date, newer.Machine, newer.Picture, newer.Seed
+	r.Date, r.Machine, r.Seed = newer.Date, newer.Machine, newer.Seed
+	if !strings.Contains(r.Picture, newer.Picture) {
+		r.Picture += newer.Picture
+	}
 }
 
 func put[T any](list []T, v T, same func(a, b T) bool) []T {
