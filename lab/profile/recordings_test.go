@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/godwit-vpn/godwit/lab/firewall/firewalltest"
+	"github.com/godwit-vpn/godwit/lab/replay"
 )
 
 const peers = "../firewall/testdata/peers/"
@@ -94,6 +95,30 @@ func TestRecordings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What no program runs here is recorded: what is not named is let be.
+func TestReplays(t *testing.T) {
+	t.Parallel()
+	for name, stopped := range map[string][]string{"vpn-ban-2018": {"esp", "l2tp", "pptp", "tor"}, "gfw-2023": nil, "gfw-2025": nil, "henan": nil} {
+		for _, r := range replay.Recordings() {
+			p, err := Load(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := p.Build(1, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := replay.Run(r.Name, w.Boxes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if out.Stopped() != slices.Contains(stopped, r.Name) {
+				t.Errorf("%s: %s, %d of %d packets dropped, %d resets: %v", name, r.Name, out.Dropped, out.Packets, out.Resets, out.Events)
+			}
+		}
 	}
 }
 
