@@ -218,12 +218,16 @@ func (c *country) probe(ctx context.Context, p peer.Peer) run {
 	if c.profile.Probe == nil {
 		return run{verdict: survival.None, note: "this firewall has no prober"}
 	}
+	const nobody = "its client sent nothing to a server of its own by TCP or UDP"
 	return c.through(ctx, p, func(base traffic.Fetch) run {
+		if base.Proxy == "" && !base.Addr.IsValid() { // no peer at all
+			return run{verdict: survival.None, note: nobody}
+		}
 		c.use(ctx, base)
 		c.packets.Stop() // what the prober sends is not what a failure's packets are about
 		servers := c.recorder.servers(c.gateways)
 		if len(servers) == 0 {
-			return run{verdict: survival.None, note: "its client sent nothing to a server of its own by TCP or UDP"}
+			return run{verdict: survival.None, note: nobody}
 		}
 		ctx, cancel := context.WithTimeout(ctx, probedFor)
 		defer cancel()
