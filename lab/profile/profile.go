@@ -32,10 +32,18 @@ type Profile struct {
 	Story string `toml:"story"`
 	// Sources are the measurements, or the news, that it follows.
 	Sources []string `toml:"sources"`
-	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test.
+	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test. With LeastRate
+	// degraded is enough.
 	MustStop []string `toml:"must-stop"`
+	// Seeds is how many runs of reach it takes until one of MustStop that passes in all of them is no luck; zero is one. It
+	// is for profiles whose rules draw lots.
+	Seeds int `toml:"seeds"`
+	// LeastRate is for firewalls that slow down rather than block: a visit in reach is given a minute, and whose larger part
+	// comes at fewer bits a second than this is degraded. Zero is any rate, within 20 s.
+	LeastRate int `toml:"least-rate"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
+	Client  Client  `toml:"client"`
 	Groups  Groups  `toml:"groups"`
 	// Hold is what happens to the connection that carries a download, again and again.
 	Hold  Hold  `toml:"hold"`
@@ -49,6 +57,12 @@ type Gateway struct {
 	Addresses int `toml:"addresses"` // of the gateway, IPv4; each has its own port 443
 	Relays    int `toml:"relays"`
 	Mirrors   int `toml:"mirrors"`
+}
+
+// Client says how the client's machine differs from an ordinary one of Linux.
+type Client struct {
+	// NoTimestamps leaves TCP's timestamps off, as Windows does: then most headers have no options.
+	NoTimestamps bool `toml:"no-timestamps"`
 }
 
 // Groups are lists that several rules share.
@@ -71,9 +85,11 @@ type Box struct {
 	// Drops names the in-path box that drops for one that sees a copy.
 	Drops string `toml:"drops"`
 	// Reassemble lists what is put together before rules read it: "ip", "tcp".
-	Reassemble []string  `toml:"reassemble"`
-	UDPIdle    rules.Dur `toml:"udp-idle"` // zero is 60 s
-	TCPIdle    rules.Dur `toml:"tcp-idle"` // zero is 10 min
+	Reassemble []string `toml:"reassemble"`
+	// Exempt are networks, at either end, whose packets are not looked at: who has a licence.
+	Exempt  rules.Nets `toml:"exempt"`
+	UDPIdle rules.Dur  `toml:"udp-idle"` // zero is 60 s
+	TCPIdle rules.Dur  `toml:"tcp-idle"` // zero is 10 min
 
 	rules.Set
 	named []firewall.Named
@@ -204,6 +220,10 @@ func (p *Profile) check() *fault {
 		return bad("sources", "is missing: whatever has no source is an invention")
 	case len(p.Boxes) == 0:
 		return bad("box", "is missing: a firewall has one at least")
+	case p.Seeds < 0:
+		return bad("seeds", "%d is no number of runs", p.Seeds)
+	case p.LeastRate < 0:
+		return bad("least-rate", "%d is no number of bits a second", p.LeastRate)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
 	}
@@ -237,6 +257,14 @@ func (p *Profile) check() *fault {
 		for _, r := range b.Reassemble {
 			if r != "ip" && r != "tcp" {
 				return bad(path+".reassemble", `%q is neither "ip" nor "tcp"`, r)
+			}
+		}
+		if err := b.Exempt.Resolve(p.Groups.Nets); err != nil {
+			return &fault{path + ".exempt", err}
+		}
+		for _, n := range b.Exempt {
+			if !nobodys(n.Prefix) {
+				return bad(path+".exempt", "%s may belong to somebody: use addresses for documentation, as 198.51.100.0/24", n)
 			}
 		}
 		named, err := b.Named(b.Place, groups)
@@ -305,7 +333,10 @@ func (p *Profile) Build(seed uint64, prober func(firewall.Suspect), exempt ...ne
 		b := &p.Boxes[i]
 		cfg := firewall.Config{Name: b.Name, Place: b.Place, Rules: slices.Clone(b.named), Prober: prober, Seed: seed + uint64(i),
 			ReassembleTCP: slices.Contains(b.Reassemble, "tcp"), ReassembleIP: slices.Contains(b.Reassemble, "ip"),
-			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: exempt}
+			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: slices.Clone(exempt)}
+		for _, n := range b.Exempt {
+			cfg.Exempt = append(cfg.Exempt, n.Prefix)
+		}
 		if b.Drops != "" {
 			cfg.Drops = w.Box(b.Drops)
 		}
@@ -341,7 +372,7 @@ func (w *Firewall) Events() (all []firewall.Event) {
 	return all
 }
 
-// Describe tells of each box, in a line, where it is and what it looks for.
+// Describe tells of each box, in a line, where it is and what it looks for, and of LeastRate.
 func (p *Profile) Describe() (lines []string) {
 	for _, b := range p.Boxes {
 		var names []string
@@ -359,6 +390,9 @@ func (p *Profile) Describe() (lines []string) {
 			line += "; drops at " + b.Drops
 		}
 		lines = append(lines, line)
+	}
+	if p.LeastRate > 0 {
+		lines = append(lines, fmt.Sprintf("below %d kbit/s what gets through is degraded", p.LeastRate/1000))
 	}
 	return lines
 }

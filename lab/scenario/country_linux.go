@@ -118,7 +118,7 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	boxes := make(map[string]linkmodel.Box)
 	for i, b := range p.Boxes {
 		f := topology.Firewall{Name: b.Name}
-		if i == 0 {
+		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
 			f.Forward, f.Backward = path, path
 		}
 		d.Firewalls = append(d.Firewalls, f)
@@ -174,6 +174,11 @@ func (c *country) open(ctx context.Context) error {
 			return errors.Join(err, udp.Close())
 		}
 		c.run("resolver "+host, func() error { return r.r.Serve(ctx, udp, tcp) })
+	}
+	if c.profile.Client.NoTimestamps {
+		if err := c.host("client").Sysctl("net.ipv4.tcp_timestamps", "0"); err != nil {
+			return fmt.Errorf("field client.no-timestamps: %w", err)
+		}
 	}
 	for _, inside := range []string{"client", "laptop", "office"} {
 		if err := errors.Join(c.host(inside).SetNames(), c.host(inside).SetResolvers(dnsAddr)); err != nil {
@@ -267,7 +272,7 @@ func (c *country) lookup(ctx context.Context, from *netns.Host, resolver netip.A
 
 // peerSite is where a peer is to run.
 func (c *country) peerSite() *peer.Site {
-	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], Targets: targets,
+	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], More: c.gateways[1:], Targets: targets,
 		Cover: netip.AddrPortFrom(allowedAddr, 443), CoverName: allowed, NAT: true, Dir: c.dir}
 }
 

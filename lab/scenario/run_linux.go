@@ -15,6 +15,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/lab/peer"
 	"github.com/godwit-vpn/godwit/lab/profile"
+	"github.com/godwit-vpn/godwit/lab/replay"
 	"github.com/godwit-vpn/godwit/lab/survival"
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	// Seeds is how many runs a cell of reach has, each with another seed; zero is one. Seed is the first one's.
 	Seeds int
 	Seed  uint64
+	// Replays adds rows of recorded packets, for what no program runs here.
+	Replays bool
 	// HoldMB is the download's size in hold; zero is 200.
 	HoldMB int64
 	// Parallel is how many cells run at once; zero is one.
@@ -75,7 +78,22 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		info := cfg.Infos[e.Name]
 		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
 	}
+	if cfg.Replays && slices.Contains(cfg.Scenarios, "reach") {
+		for _, r := range replay.Recordings() {
+			report.Peers = append(report.Peers, survival.Peer{Name: r.Name, Settings: "recorded packets: " + r.About})
+			for _, name := range cfg.Profiles {
+				c, err := replayed(name, r.Name, cfg.Seed)
+				if err != nil {
+					return nil, err
+				}
+				report.Cells = append(report.Cells, c)
+			}
+		}
+	}
 	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
+	const boxes = 3
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2*boxes*max(1, cfg.Parallel)))
 	var wg sync.WaitGroup
 	work := make(chan cellKey)
 	for range max(1, cfg.Parallel) {
@@ -151,6 +169,35 @@ func (b *board) sort() {
 	})
 }
 
+// replayed puts recorded packets before a firewall.
+func replayed(name, recording string, seed uint64) (survival.Cell, error) {
+	p, err := profile.Load(name)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	fw, err := p.Build(seed, nil)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	out, err := replay.Run(recording, fw.Boxes)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	c := survival.Cell{Profile: p.Name, Peer: recording, Scenario: "reach", Verdict: survival.Passes, How: survival.Replay, Runs: 1, Passed: 1,
+		Rules: make(map[string]int)}
+	for _, e := range out.Events {
+		if c.First == "" {
+			c.First = e.Rule + ": " + e.Detail
+		}
+		c.Rules[e.Rule]++
+	}
+	if out.Stopped() {
+		c.Verdict, c.Passed = survival.Blocked, 0
+		c.Note = fmt.Sprintf("%d of %d packets dropped, %d resets", out.Dropped, out.Packets, out.Resets)
+	}
+	return c, nil
+}
+
 // fill runs a cell.
 func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 	p, err := profile.Load(k.profile)
@@ -168,6 +215,9 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 		return c
 	}
 	seeds := max(1, b.cfg.Seeds)
+	if slices.Contains(p.MustStop, k.peer.Name) {
+		seeds = max(seeds, p.Seeds)
+	}
 	if k.scenario != "reach" {
 		seeds = 1
 	}
@@ -182,7 +232,7 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 	return c
 }
 
-// add adds a run to its cell: the cell passes if all its runs do, and is blocked if none does.
+// add adds a run to its cell: the cell passes if all its runs do, and is blocked if all are.
 func add(c *survival.Cell, r run) {
 	if r.verdict == survival.None {
 		if c.Runs == 0 {
@@ -217,13 +267,11 @@ func add(c *survival.Cell, r run) {
 			c.Series = r.fetch.Series
 		}
 	}
-	switch c.Passed {
-	case c.Runs:
+	switch {
+	case c.Passed == c.Runs:
 		c.Verdict = survival.Passes
-	case 0:
-		if c.Verdict != survival.Degraded {
-			c.Verdict = survival.Blocked
-		}
+	case r.verdict == survival.Blocked && (c.Runs == 1 || c.Verdict == survival.Blocked):
+		c.Verdict = survival.Blocked
 	default:
 		c.Verdict = survival.Degraded
 	}
