@@ -37,9 +37,11 @@ const (
 	// close whatever came.
 	patience = 2 * time.Second
 	parallel = 24
+	// soon is the longest wait before a probe in the scenario probe, whose verdict does not hang on it.
+	soon = 2 * time.Second
 	// usedFor is how long the scenario probe tries to use a gateway, and probedFor how long it then waits for a verdict.
 	usedFor   = 15 * time.Second
-	probedFor = 90 * time.Second
+	probedFor = 2 * time.Minute
 )
 
 // server is a server as the prober knows it.
@@ -52,7 +54,8 @@ func (s server) String() string { return fmt.Sprintf("%s %d", s.network, s.addr.
 
 // inquiry is a country's prober with what it knows and found.
 type inquiry struct {
-	prober  *prober.Prober
+	prober  *prober.Prober // keeps the profile's time
+	quick   *prober.Prober // the scenario's
 	control *pages
 
 	mu      sync.Mutex
@@ -94,12 +97,15 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 	} else {
 		longest = max(delay.High-delay.Low, 1)
 	}
-	q.prober, err = prober.New(prober.Config{Control: controlAddr, Scale: 1, Longest: longest, Patience: patience,
-		Parallel: parallel, Seed: seed, Report: c.judged,
+	cfg := prober.Config{Control: controlAddr, Scale: 1, Longest: longest, Patience: patience, Parallel: parallel, Seed: seed, Report: c.judged,
 		Dial: func(ctx context.Context, network string, _ netip.Addr, to netip.AddrPort) (net.Conn, error) {
 			return c.host("prober").DialContext(ctx, network, to.String())
-		}})
-	if err != nil {
+		}}
+	if q.prober, err = prober.New(cfg); err != nil {
+		return err
+	}
+	cfg.Longest = soon
+	if q.quick, err = prober.New(cfg); err != nil {
 		return err
 	}
 	c.run("the prober", func() error { return q.prober.Run(ctx) })
@@ -168,25 +174,12 @@ func (c *country) judged(r *prober.Report) {
 	q.news = make(chan struct{})
 }
 
-// probed lists what the prober has found so far.
-func (c *country) probed() (all []*prober.Report) {
-	if q := c.inquiry; q != nil {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		for _, r := range q.reports {
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
-// verdict has a server probed, unless it has been or is being, and waits for the report.
-func (c *country) verdict(ctx context.Context, s prober.Suspect) (*prober.Report, error) {
+// report waits for the first report on a server.
+func (c *country) report(ctx context.Context, id server) (*prober.Report, error) {
 	q := c.inquiry
-	q.prober.Suspect(s)
 	for {
 		q.mu.Lock()
-		r, news := q.reports[server{s.Network, s.Addr}], q.news
+		r, news := q.reports[id], q.news
 		q.mu.Unlock()
 		if r != nil {
 			return r, nil
@@ -194,7 +187,7 @@ func (c *country) verdict(ctx context.Context, s prober.Suspect) (*prober.Report
 		select {
 		case <-news:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("no verdict on %s: %w", server{s.Network, s.Addr}, ctx.Err())
+			return nil, fmt.Errorf("no report on %s: %w", id, ctx.Err())
 		}
 	}
 }
@@ -218,12 +211,16 @@ func (c *country) probe(ctx context.Context, p peer.Peer) run {
 	if c.profile.Probe == nil {
 		return run{verdict: survival.None, note: "this firewall has no prober"}
 	}
+	const nobody = "its client sent nothing to a server of its own by TCP or UDP"
 	return c.through(ctx, p, func(base traffic.Fetch) run {
+		if base.Proxy == "" && !base.Addr.IsValid() { // no peer at all
+			return run{verdict: survival.None, note: nobody}
+		}
 		c.use(ctx, base)
 		c.packets.Stop() // what the prober sends is not what a failure's packets are about
 		servers := c.recorder.servers(c.gateways)
 		if len(servers) == 0 {
-			return run{verdict: survival.None, note: "its client sent nothing to a server of its own by TCP or UDP"}
+			return run{verdict: survival.None, note: nobody}
 		}
 		ctx, cancel := context.WithTimeout(ctx, probedFor)
 		defer cancel()
@@ -236,7 +233,11 @@ func (c *country) probe(ctx context.Context, p peer.Peer) run {
 		reports, errs := make([]*prober.Report, len(all)), make([]error, len(all))
 		var wg sync.WaitGroup
 		for i, s := range all {
-			wg.Go(func() { reports[i], errs[i] = c.verdict(ctx, s) })
+			wg.Go(func() {
+				if reports[i], errs[i] = c.inquiry.quick.Probe(ctx, s); errs[i] == nil {
+					c.judged(reports[i])
+				}
+			})
 		}
 		wg.Wait()
 		if err := errors.Join(errs...); err != nil {

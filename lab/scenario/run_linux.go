@@ -280,9 +280,6 @@ func add(c *survival.Cell, r run) {
 	default:
 		c.Verdict = survival.Degraded
 	}
-	if r.verdict == survival.Degraded {
-		c.Verdict = survival.Degraded
-	}
 }
 
 // once runs a cell's scenario in a country of its own.
