@@ -2,7 +2,6 @@ package scenario
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -178,11 +177,7 @@ func (c *country) open(ctx context.Context) error {
 
 // site serves a website on a host, on ports 80 and 443, TCP and UDP.
 func (c *country) site(ctx context.Context, h *netns.Host, name string, addr netip.Addr) error {
-	certPEM, keyPEM, err := peer.SelfSigned(name)
-	if err != nil {
-		return err
-	}
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	cert, err := siteCertificate(name)
 	if err != nil {
 		return err
 	}
