@@ -23,7 +23,7 @@ var sshEntry = Entry{
 		return Info{Version: firstLine(ctx, path, "-V"), Settings: "ssh -D, Ed25519 keys; SOCKS5 in"}, nil
 	},
 	Check: func() error {
-		_, err := realUser()
+		_, err := RealUser()
 		return err
 	},
 	New: func(*Tools) Peer { return secureShell{} },
@@ -31,8 +31,8 @@ var sshEntry = Entry{
 
 const sshPort = 22
 
-// realUser is the user who started all this: inside a user namespace everyone is root.
-func realUser() (*user.User, error) {
+// RealUser is the user who started all this: inside a user namespace everyone is root.
+func RealUser() (*user.User, error) {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func realUser() (*user.User, error) {
 func (secureShell) Proxy() string { return socksAddr }
 
 func (secureShell) Gateway(ctx context.Context, s *Site) (*Process, error) {
-	login, err := realUser()
+	login, err := RealUser()
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func asUser(u *user.User) string {
 }
 
 func (secureShell) Client(_ context.Context, s *Site) (*Process, error) {
-	login, err := realUser()
+	login, err := RealUser()
 	if err != nil {
 		return nil, err
 	}

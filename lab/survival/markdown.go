@@ -3,6 +3,8 @@ package survival
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -90,16 +92,35 @@ func (r *Report) benign(w *printer) {
 	if len(r.Benign) == 0 {
 		return
 	}
-	w.f("## Ordinary traffic\n\nWhat ordinary programs did to allowed places at the same firewalls, and how much of it was hit.\n\n")
-	w.f("| firewall | seeds | tried | hit | share | by |\n|---|---|---|---|---|---|\n")
+	w.f("## Ordinary traffic\n\nWhat ordinary programs did to allowed places at the same firewalls, and how much of it was hit. ")
+	w.f("What a firewall denies to everyone on purpose is not among it.\n\n")
+	w.f("| firewall | seeds | tried | hit | share | by | first | denied to all (stopped of tried) | not tried |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, b := range r.Benign {
 		tried, hit := 0, 0
 		for k, n := range b.Tried {
 			tried, hit = tried+n, hit+b.Hit[k]
 		}
-		w.f("| %s | %d | %d | %d | %.2f %% | %s |\n", b.Profile, b.Seeds, tried, hit, 100*b.Rate(), (&Cell{Rules: b.Rules}).fired())
+		w.f("| %s | %d | %d | %d | %.2f %% | %s | %s | %s | %s |\n", b.Profile, b.Seeds, tried, hit, 100*b.Rate(),
+			(&Cell{Rules: b.Rules}).fired(), plain(b.First), b.denied(), b.skipped())
 	}
 	w.f("\n")
+}
+
+// denied lists what is denied to all, and how much of it was stopped.
+func (b Benign) denied() string {
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(b.Denied)) {
+		words = append(words, fmt.Sprintf("%s %d of %d", k, b.Stopped[k], b.Denied[k]))
+	}
+	return strings.Join(words, ", ")
+}
+
+func (b Benign) skipped() string {
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(b.Skipped)) {
+		words = append(words, k+": "+plain(b.Skipped[k]))
+	}
+	return strings.Join(words, "; ")
 }
 
 func cellText(c *Cell) string {
