@@ -18,7 +18,7 @@ import (
 )
 
 // Scenarios lists those that Run knows.
-func Scenarios() []string { return []string{"reach", "hold"} }
+func Scenarios() []string { return []string{"reach", "hold", "names", "office", "benign"} }
 
 // Config says what to run.
 type Config struct {
@@ -65,6 +65,10 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
 		for _, s := range cfg.Scenarios {
+			if s == "benign" { // of the firewall alone
+				cells = append(cells, cellKey{name, s, peer.Entry{}})
+				continue
+			}
 			for _, e := range cfg.Peers {
 				cells = append(cells, cellKey{name, s, e})
 			}
@@ -80,7 +84,11 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 	for range max(1, cfg.Parallel) {
 		wg.Go(func() {
 			for k := range work {
-				b.put(b.fill(ctx, k))
+				if k.scenario == "benign" {
+					b.putBenign(b.benign(ctx, k))
+				} else {
+					b.put(b.fill(ctx, k))
+				}
 			}
 		})
 	}
@@ -110,14 +118,38 @@ type board struct {
 func (b *board) put(c survival.Cell) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.done++
 	b.report.Cells = append(b.report.Cells, c)
-	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
 	why := c.First
 	if why == "" {
 		why = c.Note
 	}
-	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, c.Profile, c.Scenario, c.Peer, c.Verdict,
+	b.sayLocked(c.Profile, c.Scenario, c.Peer, string(c.Verdict), why)
+}
+
+// putBenign adds how ordinary traffic fared.
+func (b *board) putBenign(found survival.Benign, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	why := found.First
+	if err != nil {
+		why = err.Error()
+	}
+	if found.Seeds > 0 {
+		b.report.Benign = append(b.report.Benign, found)
+	}
+	b.sayLocked(found.Profile, "benign", "", fmt.Sprintf("%.2f %%", 100*found.Rate()), why)
+}
+
+// benign fills in a profile's ordinary traffic.
+func (b *board) benign(ctx context.Context, k cellKey) (survival.Benign, error) {
+	return benign(ctx, k.profile, b.cfg.Seed, max(benignSeeds, b.cfg.Seeds), b.cfg.Tools)
+}
+
+// sayLocked tells that a job is done.
+func (b *board) sayLocked(profile, scenario, peer, verdict, why string) {
+	b.done++
+	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
+	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, profile, scenario, peer, verdict,
 		clip(why, 90), left)
 }
 
@@ -139,6 +171,7 @@ func (b *board) sort() {
 	for _, p := range b.report.Peers {
 		peers = append(peers, p.Name)
 	}
+	slices.SortFunc(b.report.Benign, func(x, y survival.Benign) int { return place(profiles, x.Profile) - place(profiles, y.Profile) })
 	slices.SortStableFunc(b.report.Cells, func(x, y survival.Cell) int {
 		for _, d := range []int{place(b.cfg.Scenarios, x.Scenario) - place(b.cfg.Scenarios, y.Scenario),
 			place(profiles, x.Profile) - place(profiles, y.Profile), place(peers, x.Peer) - place(peers, y.Peer)} {
