@@ -26,18 +26,19 @@ type ordinary struct {
 	kind string
 	// words are those of profile.Deniable, beside kind, that mean it too.
 	words []string
-	// seeds is in how many of the seeds it is done; zero is all. times is how often in each; zero is once.
-	seeds, times int
-	program      program
+	// dear is what takes seconds: it is done with some seeds only. times is how often with each; zero is once.
+	dear    bool
+	times   int
+	program program
 	// do returns why it failed. The turn counts all that is done in a run.
 	do func(ctx context.Context, c *country, on *netns.Host, turn int) error
 }
 
-// benignSeeds is how many seeds ordinary traffic is tried with; what costs seconds is done in the first ones only.
+// benignPlan says with how many seeds ordinary traffic is tried; what is dear, and what the profile denies and so waits in
+// vain, with the first of them only.
+type benignPlan struct{ seeds, dear, denied int }
+
 const (
-	benignSeeds  = 20
-	dearSeeds    = 5
-	deniedSeeds  = 2 // of what the profile denies: it waits in vain
 	ordinaryTime = 20 * time.Second
 	settled      = 100 * time.Millisecond // more than the path is long
 )
@@ -54,21 +55,21 @@ var people = []struct {
 		{kind: "https", words: abroad, times: 3, program: curlProgram, do: curl("https://"+allowed+"/", "2", 200)},
 		{kind: "https-home", program: curlProgram, do: curl("https://"+home+"/", "2", 200)},
 		{kind: "http", words: abroad, times: 2, program: curlProgram, do: curl("http://"+allowed+"/", "1.1", 200)},
-		{kind: "browser", words: abroad, seeds: dearSeeds, program: chromiumProgram, do: browser},
-		{kind: "quic", words: []string{"foreign", "udp"}, seeds: dearSeeds, program: chromiumProgram, do: browserQUIC},
-		{kind: "tabs", words: abroad, seeds: dearSeeds, program: chromiumProgram, do: tabs},
+		{kind: "browser", words: abroad, dear: true, program: chromiumProgram, do: browser},
+		{kind: "quic", words: []string{"foreign", "udp"}, dear: true, program: chromiumProgram, do: browserQUIC},
+		{kind: "tabs", words: abroad, dear: true, program: chromiumProgram, do: tabs},
 	}},
 	{"laptop", []netip.Addr{laptopAddr, roamedAddr}, []ordinary{
 		{kind: "dns-home", times: 2, program: digProgram, do: dig(dnsAddr)},
 		{kind: "dns-udp", words: []string{"foreign", "udp"}, times: 3, program: digProgram, do: dig(resolverAddr)},
 		{kind: "dns-tcp", words: abroad, times: 2, program: digProgram, do: dig(resolverAddr, "+tcp")},
 		{kind: "ssh", words: abroad, program: sshProgram, do: ssh},
-		{kind: "scp", words: []string{"foreign", "ssh"}, seeds: dearSeeds, program: scpProgram, do: scp},
+		{kind: "scp", words: []string{"foreign", "ssh"}, dear: true, program: scpProgram, do: scp},
 	}},
 	{"office", []netip.Addr{officeAddr}, []ordinary{
 		{kind: "tls12", words: abroad, times: 2, program: curlProgram, do: curl("https://"+allowed+"/", "1.1", 200, "--tls-max", "1.2", "--http1.1")},
-		{kind: "video", words: abroad, seeds: dearSeeds, program: curlProgram, do: curl("https://"+allowed+"/file/3000000?seed=3&rate=600000", "2", 200)},
-		{kind: "download", words: abroad, seeds: dearSeeds, program: curlProgram, do: curl("https://"+allowed+"/file/30000000?seed=4", "2", 200)},
+		{kind: "video", words: abroad, dear: true, program: curlProgram, do: curl("https://"+allowed+"/file/3000000?seed=3&rate=600000", "2", 200)},
+		{kind: "download", words: abroad, dear: true, program: curlProgram, do: curl("https://"+allowed+"/file/30000000?seed=4", "2", 200)},
 	}},
 }
 
@@ -79,14 +80,14 @@ func denies(p *profile.Profile, what ordinary) bool {
 
 // benign does what ordinary people do at one profile, with many seeds, and counts what is hit: what fails, and what a rule
 // that acts finds fault with.
-func benign(ctx context.Context, name string, first uint64, seeds int, tools *peer.Tools) (survival.Benign, error) {
+func benign(ctx context.Context, name string, first uint64, plan benignPlan, tools *peer.Tools) (survival.Benign, error) {
 	count := &benignCount{Benign: survival.Benign{Profile: name, Tried: map[string]int{}, Hit: map[string]int{}, Rules: map[string]int{},
 		Denied: map[string]int{}, Stopped: map[string]int{}, Skipped: map[string]string{}}}
-	for n := range seeds {
+	for n := range plan.seeds {
 		if err := ctx.Err(); err != nil {
 			return count.Benign, err
 		}
-		if err := benignOnce(ctx, name, first+uint64(n), n, tools, count); err != nil {
+		if err := benignOnce(ctx, name, first+uint64(n), n, plan, tools, count); err != nil {
 			return count.Benign, err
 		}
 		count.Seeds++
@@ -140,7 +141,7 @@ func (b *benignCount) add(what ordinary, denied bool, seed uint64, err error, fi
 }
 
 // benignOnce has people do their things in a country of one seed, the n-th.
-func benignOnce(ctx context.Context, name string, seed uint64, n int, tools *peer.Tools, count *benignCount) (err error) {
+func benignOnce(ctx context.Context, name string, seed uint64, n int, plan benignPlan, tools *peer.Tools, count *benignCount) (err error) {
 	p, err := profile.Load(name)
 	if err != nil {
 		return err
@@ -164,7 +165,7 @@ func benignOnce(ctx context.Context, name string, seed uint64, n int, tools *pee
 			turn := 0
 			for _, what := range who.does {
 				denied := denies(p, what)
-				if what.seeds > 0 && n >= what.seeds || denied && n >= deniedSeeds {
+				if what.dear && n >= plan.dear || denied && n >= plan.denied {
 					continue
 				}
 				if _, err := what.program.find(); err != nil {

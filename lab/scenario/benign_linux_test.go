@@ -18,7 +18,7 @@ func testTools(t *testing.T) *peer.Tools {
 func TestBenign(t *testing.T) {
 	netnstest.Need(t)
 	t.Run("spared", func(t *testing.T) {
-		got, err := benign(t.Context(), "vpn-ban-2018", 1, 1, testTools(t))
+		got, err := benign(t.Context(), "vpn-ban-2018", 1, benignPlan{1, 1, 1}, testTools(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -32,7 +32,7 @@ func TestBenign(t *testing.T) {
 		if err := os.WriteFile(file, []byte(harsh), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got, err := benign(t.Context(), file, 1, 1, testTools(t))
+		got, err := benign(t.Context(), file, 1, benignPlan{1, 0, 1}, testTools(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestBenign(t *testing.T) {
 const harsh = `name = "harsh"
 story = "s"
 sources = ["none: a test"]
-denies = ["udp", "browser", "tabs", "video", "download", "scp"]
+denies = ["udp"]
 [gateway]
 addresses = 1
 [[box]]

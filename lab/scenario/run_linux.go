@@ -142,7 +142,7 @@ func (b *board) putBenign(found survival.Benign, err error) {
 
 // benign fills in a profile's ordinary traffic.
 func (b *board) benign(ctx context.Context, k cellKey) (survival.Benign, error) {
-	return benign(ctx, k.profile, b.cfg.Seed, max(benignSeeds, b.cfg.Seeds), b.cfg.Tools)
+	return benign(ctx, k.profile, b.cfg.Seed, benignPlan{seeds: max(20, b.cfg.Seeds), dear: 5, denied: 2}, b.cfg.Tools)
 }
 
 // sayLocked tells that a job is done.
@@ -200,7 +200,7 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 		return c
 	}
 	seeds := max(1, b.cfg.Seeds)
-	if k.scenario == "hold" {
+	if k.scenario != "reach" {
 		seeds = 1
 	}
 	for n := range seeds {
@@ -229,7 +229,7 @@ func add(c *survival.Cell, r run) {
 	if c.First == "" {
 		c.First = r.first
 	}
-	if r.note != "" && r.verdict != survival.Passes {
+	if r.note != "" && (r.verdict != survival.Passes || c.Scenario == "office") {
 		c.Note = r.note
 	}
 	c.Strikes += r.strikes
@@ -237,7 +237,7 @@ func add(c *survival.Cell, r run) {
 		c.Passed++
 		c.FirstByte = append(c.FirstByte, r.fetch.FirstByte)
 	}
-	if c.Scenario == "hold" {
+	if c.Scenario == "hold" || c.Scenario == "office" {
 		c.Stall = append(c.Stall, r.fetch.Stall)
 		if s := r.fetch.Took.Seconds(); s > 0 {
 			c.Mbps = append(c.Mbps, float64(r.fetch.Bytes)*8/1e6/s)
@@ -276,6 +276,11 @@ func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err er
 	switch k.scenario {
 	case "reach":
 		r = c.reach(ctx, program)
+	case "names":
+		r = c.names(ctx, program, visited)
+	case "office":
+		r = c.office(ctx, program, officePlan{bytes: max(b.cfg.HoldMB, 3) << 20 / 3, blow: 1500 * time.Millisecond, roam: 3 * time.Second,
+			blows: 5 * time.Second})
 	case "hold":
 		r = c.hold(ctx, program, max(b.cfg.HoldMB, 1)<<20)
 	}
