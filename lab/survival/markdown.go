@@ -14,7 +14,7 @@ var about = map[string]string{
 	"reach":  "a banned site is opened from inside, three times in twenty seconds; the last time counts",
 	"hold":   "200 MB are downloaded while the connection that carries the most is struck in mid-flow, and again every 10 s",
 	"probe":  "the firewall's prober examines the gateway after use, and an ordinary web server beside it",
-	"office": "two sites and a laptop that changes its network keep their streams across the border",
+	"office": "two sites and a laptop that changes its network keep their streams; there is no site-to-site yet, so servers behind them are not reached",
 	"names":  "nothing but the way across is asked for the names of what is visited",
 }
 
@@ -137,6 +137,9 @@ func cellText(c *Cell) string {
 	}
 	if c.Scenario == "hold" && c.Verdict != Blocked {
 		more = append(more, fmt.Sprintf("stall %s, %.0f Mbit/s", short(median(c.Stall)), median(c.Mbps)))
+	}
+	if c.Scenario == "office" && c.Verdict == Passes {
+		more = append(more, "stall "+short(median(c.Stall)))
 	}
 	if c.Scenario == "reach" && c.Verdict == Passes {
 		more = append(more, short(median(c.FirstByte)))
