@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"strconv"
 )
@@ -52,16 +53,20 @@ func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy
 
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
-	endpoint := s.at(godwitPort)
+	endpoints, listen := []string{s.at(godwitPort)}, []string{"--listen", s.at(godwitPort)}
 	if s.GatewayName != "" {
-		endpoint = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+		endpoints[0] = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+	}
+	for _, a := range s.More {
+		at := netip.AddrPortFrom(a, godwitPort).String()
+		endpoints, listen = append(endpoints, at), append(listen, "--listen", at)
 	}
 	var err error
-	if g.key, err = g.init(ctx, s, state, endpoint); err != nil {
+	if g.key, err = g.init(ctx, s, state, endpoints); err != nil {
 		return nil, err
 	}
 	p, err := s.start(s.Gateway, "gateway", nil, g.path,
-		"gateway", "run", "--state-dir", state, "--listen", s.at(godwitPort), "--allow", s.Targets.String())
+		append([]string{"gateway", "run", "--state-dir", state, "--allow", s.Targets.String()}, listen...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +74,12 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 }
 
 // init makes a gateway's state and returns its access key.
-func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key string, err error) {
-	said, err := s.run(ctx, s.Gateway, g.path, "gateway", "init", "--state-dir", state, "--endpoint", endpoint, "--json")
+func (g *godwit) init(ctx context.Context, s *Site, state string, endpoints []string) (key string, err error) {
+	args := []string{"gateway", "init", "--state-dir", state, "--json"}
+	for _, e := range endpoints {
+		args = append(args, "--endpoint", e)
+	}
+	said, err := s.run(ctx, s.Gateway, g.path, args...)
 	if err != nil {
 		return "", err
 	}

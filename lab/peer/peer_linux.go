@@ -27,6 +27,8 @@ type Site struct {
 	Client, Gateway *netns.Host
 	// GatewayAddr is where the client finds the gateway.
 	GatewayAddr netip.Addr
+	// More are other addresses of the gateway's host, for peers that can use several.
+	More []netip.Addr
 	// GatewayName, if not empty, is a name for GatewayAddr in /etc/hosts: Godwit's clients ask for it in their hellos.
 	GatewayName string
 	// Targets are what is to be reached, from the gateway's host: tunnels get a route to them. It must not contain

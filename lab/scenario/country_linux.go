@@ -246,7 +246,7 @@ func (c *country) lookup(ctx context.Context, from *netns.Host, resolver netip.A
 
 // peerSite is where a peer is to run.
 func (c *country) peerSite() *peer.Site {
-	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], Targets: targets,
+	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], More: c.gateways[1:], Targets: targets,
 		Cover: netip.AddrPortFrom(allowedAddr, 443), CoverName: allowed, NAT: true, Dir: c.dir}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/lab/peer"
 	"github.com/godwit-vpn/godwit/lab/profile"
+	"github.com/godwit-vpn/godwit/lab/replay"
 	"github.com/godwit-vpn/godwit/lab/survival"
 )
 
@@ -31,6 +32,8 @@ type Config struct {
 	// Seeds is how many runs a cell of reach has, each with another seed; zero is one. Seed is the first one's.
 	Seeds int
 	Seed  uint64
+	// Replays adds rows of recorded packets, for what no program runs here.
+	Replays bool
 	// HoldMB is the download's size in hold; zero is 200.
 	HoldMB int64
 	// Parallel is how many cells run at once; zero is one.
@@ -78,7 +81,22 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		info := cfg.Infos[e.Name]
 		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
 	}
+	if cfg.Replays && slices.Contains(cfg.Scenarios, "reach") {
+		for _, r := range replay.Recordings() {
+			report.Peers = append(report.Peers, survival.Peer{Name: r.Name, Settings: "recorded packets: " + r.About})
+			for _, name := range cfg.Profiles {
+				c, err := replayed(name, r.Name, cfg.Seed)
+				if err != nil {
+					return nil, err
+				}
+				report.Cells = append(report.Cells, c)
+			}
+		}
+	}
 	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
+	const boxes = 3
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2*boxes*max(1, cfg.Parallel)))
 	var wg sync.WaitGroup
 	work := make(chan cellKey)
 	for range max(1, cfg.Parallel) {
@@ -181,6 +199,35 @@ func (b *board) sort() {
 		}
 		return 0
 	})
+}
+
+// replayed puts recorded packets before a firewall.
+func replayed(name, recording string, seed uint64) (survival.Cell, error) {
+	p, err := profile.Load(name)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	fw, err := p.Build(seed, nil)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	out, err := replay.Run(recording, fw.Boxes)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	c := survival.Cell{Profile: p.Name, Peer: recording, Scenario: "reach", Verdict: survival.Passes, How: survival.Replay, Runs: 1, Passed: 1,
+		Rules: make(map[string]int)}
+	for _, e := range out.Events {
+		if c.First == "" {
+			c.First = e.Rule + ": " + e.Detail
+		}
+		c.Rules[e.Rule]++
+	}
+	if out.Stopped() {
+		c.Verdict, c.Passed = survival.Blocked, 0
+		c.Note = fmt.Sprintf("%d of %d packets dropped, %d resets", out.Dropped, out.Packets, out.Resets)
+	}
+	return c, nil
 }
 
 // fill runs a cell.

@@ -32,6 +32,7 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 	fs.IntVar(&cfg.Seeds, "seeds", 1, "runs of each cell of reach, each with another seed")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "the first one's seed")
 	fs.Int64Var(&cfg.HoldMB, "hold-mb", 200, "size of the download in hold, in MiB")
+	fs.BoolVar(&cfg.Replays, "replays", true, "add rows of recorded packets, for what no program runs here")
 	fs.IntVar(&cfg.Parallel, "parallel", 1, "cells at once: survival is measured, not speed, but a busy machine is a slow path")
 	if err := fs.Parse(args); err != nil {
 		return exitUsage, err
