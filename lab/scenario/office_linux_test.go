@@ -2,14 +2,8 @@ package scenario
 
 import (
 	"context"
-	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,26 +12,6 @@ import (
 	"github.com/godwit-vpn/godwit/lab/profile"
 	"github.com/godwit-vpn/godwit/lab/survival"
 )
-
-// builtGodwit is the program to be tested. What it is made of is in Go's caches: the sandbox has no network.
-var builtGodwit = sync.OnceValues(func() (path string, err error) {
-	if path := os.Getenv("GODWIT_LAB_BINARY"); path != "" {
-		return path, nil
-	}
-	dir, err := os.MkdirTemp("/run", "built")
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(dir, "godwit")
-	args := []string{"build", "-buildvcs=false", "-o", path}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race") // what other tests have built is then not built again
-	}
-	if out, err := exec.Command("go", append(args, "../../cmd/godwit")...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build godwit: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 // lax bans nothing, and strikes as other firewalls do.
 const lax = `name = "lax"
@@ -67,9 +41,7 @@ func inCountry(t *testing.T, name string, do func(context.Context, *country, pee
 	}
 	tools := testTools(t)
 	if strings.HasPrefix(name, "godwit") {
-		if tools.Godwit, err = builtGodwit(); err != nil {
-			t.Fatal(err)
-		}
+		tools.Godwit = netnstest.Godwit(t)
 	}
 	if _, err := e.Prepare(t.Context(), tools); err != nil {
 		t.Skip(err)
