@@ -48,6 +48,7 @@ type Event struct {
 	Client, Server netip.AddrPort
 	Proto          uint8
 	Cleared        bool
+	Scored         bool // it only tells: nothing is done about what it found
 	Detail         string
 }
 

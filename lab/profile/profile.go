@@ -41,6 +41,9 @@ type Profile struct {
 	// LeastRate is for firewalls that slow down rather than block: a visit in reach is given a minute, and whose larger part
 	// comes at fewer bits a second than this is degraded. Zero is any rate, within 20 s.
 	LeastRate int `toml:"least-rate"`
+	// Denies lists what of ordinary traffic it stops on purpose, for everybody: it does not count as hit by mistake. See
+	// Deniable for the words.
+	Denies []string `toml:"denies"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
 	Client  Client  `toml:"client"`
@@ -227,6 +230,11 @@ func (p *Profile) check() *fault {
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
 	}
+	for i, d := range p.Denies {
+		if !slices.Contains(Deniable(), d) {
+			return bad(fmt.Sprintf("denies[%d]", i), "%q is no kind of traffic; there are %s", d, strings.Join(Deniable(), ", "))
+		}
+	}
 	for name, nets := range p.Groups.Nets {
 		for _, n := range nets {
 			if !nobodys(n) {
@@ -297,6 +305,12 @@ func (p *Profile) check() *fault {
 // of the name is a description too.
 func reserved(pattern string) bool {
 	return strings.HasSuffix(pattern, ".example") || strings.HasSuffix(pattern, ".test") || strings.HasPrefix(pattern, "*") && strings.HasSuffix(pattern, "*")
+}
+
+// Deniable lists the words of Profile.Denies. "foreign" is all that crosses the border and "udp" what of it is UDP; the
+// others are a kind of traffic each.
+func Deniable() []string {
+	return []string{"foreign", "udp", "quic", "dns-udp", "dns-tcp", "ssh", "scp", "http", "https", "tls12", "browser", "tabs", "video", "download"}
 }
 
 func (p *Profile) box(name string) *Box {

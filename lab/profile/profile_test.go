@@ -74,6 +74,7 @@ func TestMistakes(t *testing.T) {
 		text     string
 	}{
 		{`chance = 0.5`, `chance = 5`, 21, "box[1].tls-name[1].chance", "between 0 and 1"},
+		{`sources = ["y"]`, "sources = [\"y\"]\ndenies = [\"ssh\", \"voices\"]", 4, "denies[1]", "foreign"},
 		{`for = "180s"`, `for = "180"`, 24, "", "missing unit"},
 		{`for = "180s"`, `drop = true`, 24, "box[1].tls-name[1].then.drop", "cannot drop"},
 		{`reset = ["gfw-1"]`, `reset = ["gfw-9"]`, 18, "", "gfw-2"},

@@ -20,7 +20,7 @@ import (
 )
 
 // Scenarios lists those that Run knows.
-func Scenarios() []string { return []string{"reach", "hold", "probe"} }
+func Scenarios() []string { return []string{"reach", "hold", "probe", "names", "office", "benign"} }
 
 // Config says what to run.
 type Config struct {
@@ -74,6 +74,10 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
 		for _, s := range cfg.Scenarios {
+			if s == "benign" { // of the firewall alone
+				cells = append(cells, cellKey{name, s, peer.Entry{}})
+				continue
+			}
 			for _, e := range cfg.Peers {
 				cells = append(cells, cellKey{name, s, e})
 			}
@@ -104,7 +108,11 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 	for range max(1, cfg.Parallel) {
 		wg.Go(func() {
 			for k := range work {
-				b.put(b.fill(ctx, k))
+				if k.scenario == "benign" {
+					b.putBenign(b.benign(ctx, k))
+				} else {
+					b.put(b.fill(ctx, k))
+				}
 			}
 		})
 	}
@@ -134,14 +142,38 @@ type board struct {
 func (b *board) put(c survival.Cell) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.done++
 	b.report.Cells = append(b.report.Cells, c)
-	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
 	why := c.First
 	if why == "" {
 		why = c.Note
 	}
-	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, c.Profile, c.Scenario, c.Peer, c.Verdict,
+	b.sayLocked(c.Profile, c.Scenario, c.Peer, string(c.Verdict), why)
+}
+
+// putBenign adds how ordinary traffic fared.
+func (b *board) putBenign(found survival.Benign, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	why := found.First
+	if err != nil {
+		why = err.Error()
+	}
+	if found.Seeds > 0 {
+		b.report.Benign = append(b.report.Benign, found)
+	}
+	b.sayLocked(found.Profile, "benign", "", fmt.Sprintf("%.2f %%", 100*found.Rate()), why)
+}
+
+// benign fills in a profile's ordinary traffic.
+func (b *board) benign(ctx context.Context, k cellKey) (survival.Benign, error) {
+	return benign(ctx, k.profile, b.cfg.Seed, benignPlan{seeds: max(20, b.cfg.Seeds), dear: 5, denied: 2}, b.cfg.Tools)
+}
+
+// sayLocked tells that a job is done.
+func (b *board) sayLocked(profile, scenario, peer, verdict, why string) {
+	b.done++
+	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
+	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, profile, scenario, peer, verdict,
 		clip(why, 90), left)
 }
 
@@ -163,6 +195,7 @@ func (b *board) sort() {
 	for _, p := range b.report.Peers {
 		peers = append(peers, p.Name)
 	}
+	slices.SortFunc(b.report.Benign, func(x, y survival.Benign) int { return place(profiles, x.Profile) - place(profiles, y.Profile) })
 	slices.SortStableFunc(b.report.Cells, func(x, y survival.Cell) int {
 		for _, d := range []int{place(b.cfg.Scenarios, x.Scenario) - place(b.cfg.Scenarios, y.Scenario),
 			place(profiles, x.Profile) - place(profiles, y.Profile), place(peers, x.Peer) - place(peers, y.Peer)} {
@@ -252,7 +285,8 @@ func add(c *survival.Cell, r run) {
 	if c.First == "" {
 		c.First = r.first
 	}
-	if r.note != "" && (r.verdict != survival.Passes || c.Scenario == "probe") { // a prober says why it clears, too
+	// A prober says why it clears, too, and an office how each transfer went.
+	if r.note != "" && (r.verdict != survival.Passes || c.Scenario == "probe" || c.Scenario == "office") {
 		c.Note = r.note
 	}
 	if r.capture != "" {
@@ -263,7 +297,7 @@ func add(c *survival.Cell, r run) {
 		c.Passed++
 		c.FirstByte = append(c.FirstByte, r.fetch.FirstByte)
 	}
-	if c.Scenario == "hold" {
+	if c.Scenario == "hold" || c.Scenario == "office" {
 		c.Stall = append(c.Stall, r.fetch.Stall)
 		if s := r.fetch.Took.Seconds(); s > 0 {
 			c.Mbps = append(c.Mbps, float64(r.fetch.Bytes)*8/1e6/s)
@@ -302,6 +336,11 @@ func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err er
 	switch k.scenario {
 	case "reach":
 		r = c.reach(ctx, program)
+	case "names":
+		r = c.names(ctx, program, visited)
+	case "office":
+		r = c.office(ctx, program, officePlan{bytes: max(b.cfg.HoldMB, 3) << 20 / 3, blow: 1500 * time.Millisecond, roam: 3 * time.Second,
+			blows: 5 * time.Second})
 	case "hold":
 		r = c.hold(ctx, program, max(b.cfg.HoldMB, 1)<<20)
 	case "probe":

@@ -66,6 +66,14 @@ type Benign struct {
 	Hit   map[string]int `json:"hit"`
 	Rules map[string]int `json:"rules,omitempty"` // that fired
 	Seeds int            `json:"seeds"`
+	// First says of the first that was hit what it was and how it ended.
+	First string `json:"first,omitempty"`
+	// Denied and Stopped count what the profile denies to everyone on purpose, how much of it was tried and how much
+	// stopped: neither is among the above.
+	Denied  map[string]int `json:"denied,omitempty"`
+	Stopped map[string]int `json:"stopped,omitempty"`
+	// Skipped says of kinds that could not be tried why.
+	Skipped map[string]string `json:"skipped,omitempty"`
 }
 
 // Rate is the share of ordinary traffic that was hit.
