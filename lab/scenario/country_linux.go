@@ -228,7 +228,7 @@ func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, 
 	}
 	c.run("site "+at.String(), func() error {
 		defer quic.Close()
-		return traffic.ServePages(ctx, pages, conf, plain, secure, quic)
+		return traffic.Serve(ctx, pages, conf, plain, secure, quic)
 	})
 	return nil
 }

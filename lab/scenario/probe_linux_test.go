@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -205,5 +206,32 @@ func TestSuspect(t *testing.T) {
 	})
 	if fired, _ := c.firedOn(clientAddr, c.gateways); fired["prober"] != 1 {
 		t.Errorf("fired %v", fired)
+	}
+}
+
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	report := func(o prober.Outcome) *prober.Report {
+		return &prober.Report{Network: "tcp", Suspect: netip.MustParseAddrPort("198.51.100.10:443"), Verdict: prober.Verdict{Outcome: o, Reason: "why"}}
+	}
+	for _, c := range []struct {
+		plain   prober.Outcome
+		gateway []prober.Outcome
+		want    survival.Verdict
+	}{
+		{prober.Cleared, []prober.Outcome{prober.Cleared}, survival.Passes},
+		{prober.Cleared, []prober.Outcome{prober.Undecided, prober.Cleared}, survival.Degraded},
+		{prober.Cleared, []prober.Outcome{prober.Unmasked, prober.Undecided}, survival.Blocked},
+		{prober.Cleared, []prober.Outcome{prober.Undecided, prober.Unmasked}, survival.Blocked},
+		{prober.Undecided, []prober.Outcome{prober.Unmasked}, survival.None},
+		{prober.Unmasked, []prober.Outcome{prober.Cleared}, survival.None},
+	} {
+		var gateway []*prober.Report
+		for _, o := range c.gateway {
+			gateway = append(gateway, report(o))
+		}
+		if r := compare(report(c.plain), gateway); r.verdict != c.want || !strings.Contains(r.note, "why") {
+			t.Errorf("%s beside %s: %s, %q, want %s", c.gateway, c.plain, r.verdict, r.note, c.want)
+		}
 	}
 }

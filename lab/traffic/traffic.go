@@ -77,13 +77,9 @@ func Website(name string) http.Handler {
 	return mux
 }
 
-// Serve runs the website on a plain and a TLS listener, and as HTTP/3 on a UDP socket if that is not nil, until ctx ends.
-func Serve(ctx context.Context, name string, cert tls.Certificate, plain, secure net.Listener, quic net.PacketConn) error {
-	return ServePages(ctx, Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, plain, secure, quic)
-}
-
-// ServePages is Serve for any pages and certificate. The server is net/http with HTTP/2 of golang.org/x/net, as Caddy is.
-func ServePages(ctx context.Context, pages http.Handler, conf *tls.Config, plain, secure net.Listener, quic net.PacketConn) error {
+// Serve serves pages on a plain and a TLS listener, and as HTTP/3 on a UDP socket if that is not nil, until ctx ends. The
+// server is net/http with HTTP/2 of golang.org/x/net, as Caddy is.
+func Serve(ctx context.Context, pages http.Handler, conf *tls.Config, plain, secure net.Listener, quic net.PacketConn) error {
 	// Two: a server that was first asked to serve without TLS does not speak HTTP/2 later.
 	s := &http.Server{Handler: pages, ReadHeaderTimeout: time.Minute, TLSConfig: conf, ErrorLog: silent}
 	//lint:ignore SA1019 it is what Caddy calls
