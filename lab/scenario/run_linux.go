@@ -54,7 +54,7 @@ type cellKey struct {
 func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 	report := &survival.Report{Schema: survival.Schema, Date: time.Now().UTC().Format(time.DateOnly), Seed: cfg.Seed,
 		Machine: fmt.Sprintf("%d cores, %s", runtime.NumCPU(), kernel())}
-	var cells []cellKey
+	cells := make(map[string][]cellKey) // by scenario
 	for _, s := range cfg.Scenarios {
 		if !slices.Contains(Scenarios(), s) {
 			return nil, fmt.Errorf("there is no scenario %q; there are %s", s, strings.Join(Scenarios(), ", "))
@@ -75,11 +75,11 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
 		for _, s := range cfg.Scenarios {
 			if s == "benign" { // of the firewall alone
-				cells = append(cells, cellKey{name, s, peer.Entry{}})
+				cells[s] = append(cells[s], cellKey{name, s, peer.Entry{}})
 				continue
 			}
 			for _, e := range cfg.Peers {
-				cells = append(cells, cellKey{name, s, e})
+				cells[s] = append(cells[s], cellKey{name, s, e})
 			}
 		}
 	}
@@ -99,13 +99,35 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 			}
 		}
 	}
-	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	b := &board{cfg: cfg, report: report, begin: time.Now()}
+	for _, list := range cells {
+		b.total += len(list)
+	}
 	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
 	const boxes = 3
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2*boxes*max(1, cfg.Parallel)))
+	for _, name := range cfg.Scenarios { // one after the other: hold asks what came of reach
+		b.run(ctx, cells[name])
+	}
+	b.sort()
+	return report, ctx.Err()
+}
+
+// board is the table while it is filled.
+type board struct {
+	cfg    Config
+	mu     sync.Mutex
+	report *survival.Report
+	total  int
+	done   int
+	begin  time.Time
+}
+
+// run fills in some cells, as many at once as there may be.
+func (b *board) run(ctx context.Context, cells []cellKey) {
 	var wg sync.WaitGroup
 	work := make(chan cellKey)
-	for range max(1, cfg.Parallel) {
+	for range max(1, b.cfg.Parallel) {
 		wg.Go(func() {
 			for k := range work {
 				if k.scenario == "benign" {
@@ -124,18 +146,14 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 	}
 	close(work)
 	wg.Wait()
-	b.sort()
-	return report, ctx.Err()
 }
 
-// board is the table while it is filled.
-type board struct {
-	cfg    Config
-	mu     sync.Mutex
-	report *survival.Report
-	total  int
-	done   int
-	begin  time.Time
+// blocked reports whether a peer is known not to get through.
+func (b *board) blocked(profile, peer string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.report.Find(profile, peer, "reach")
+	return c != nil && c.Verdict == survival.Blocked
 }
 
 // put adds a cell and says so.
@@ -250,6 +268,10 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 	}
 	if err := k.peer.Check(); err != nil {
 		c.Note = err.Error()
+		return c
+	}
+	if k.scenario == "hold" && b.blocked(p.Name, k.peer.Name) {
+		c.Note = "it did not get through in reach"
 		return c
 	}
 	seeds := max(1, b.cfg.Seeds)
