@@ -102,6 +102,7 @@ type Client struct {
 	attempts  int // failed dials since the last good one
 	lastErr   error
 	nextDial  time.Time
+	entries   entries
 
 	load load // only Run uses it
 }
@@ -140,6 +141,7 @@ func New(cfg Config) (*Client, error) {
 		opening:   make(map[uint64]*session.Link),
 		suspected: make(map[uint64]bool),
 	}
+	c.entries = newEntries(cfg.Key.Endpoints, c.dialer.Transport())
 	c.udp = udpport.New(udpport.Config{Send: c.sendPacket})
 	c.proxy = proxy.New(proxy.Config{Outside: c, Logger: cfg.Logger})
 	return c, nil
@@ -255,6 +257,7 @@ func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 func (c *Client) NetworkChanged() {
 	c.mu.Lock()
 	c.nextDial, c.attempts = time.Time{}, 0
+	c.entries.forget()
 	c.mu.Unlock()
 	for _, s := range c.sessions() {
 		s.Probe()

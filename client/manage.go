@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
@@ -89,6 +88,7 @@ func (c *Client) manage(ctx context.Context) error {
 			}
 			c.mu.Lock()
 			c.nextDial, c.attempts = time.Time{}, 0
+			c.entries.forget()
 			c.mu.Unlock()
 		}
 		lastWall, lastMono = now.Round(0), now
@@ -154,6 +154,7 @@ func (c *Client) sessionNow() *session.Session {
 	clear(c.links)
 	clear(c.suspected)
 	clear(c.opening)
+	clear(c.entries.of)
 	return c.session
 }
 
@@ -231,7 +232,11 @@ func (l *load) shared(st session.Status, now time.Time) bool {
 
 // dial makes one link and attaches it to s.
 func (c *Client) dial(ctx context.Context, s *session.Session) error {
-	ep := c.endpoint()
+	began, links := time.Now(), s.Status().Links
+	c.mu.Lock()
+	entry := c.entries.next(links, began)
+	ep, patience := c.entries.list[entry], c.entries.patience(entry, began)
+	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
 	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
@@ -246,9 +251,19 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	case renew:
 		k.Flags |= wire.HelloRenew
 	}
-	began := time.Now()
-	conn, err := c.dialer.Dial(ctx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k})
+	dialCtx := ctx
+	if patience > 0 {
+		var cancel context.CancelFunc
+		dialCtx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	conn, err := c.dialer.Dial(dialCtx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k})
 	if err != nil {
+		if ctx.Err() == nil {
+			c.mu.Lock()
+			c.entries.fail(entry, time.Now())
+			c.mu.Unlock()
+		}
 		return err
 	}
 	// TCP's and TLS's handshakes were one round trip each.
@@ -264,6 +279,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	defer c.mu.Unlock()
 	if c.session == s {
 		c.opening[l.ID()] = l
+		c.entries.of[l.ID()] = entry
 		select {
 		case <-c.usable:
 		default:
@@ -271,19 +287,6 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 		}
 	}
 	return nil
-}
-
-// endpoint is where to dial next: the first one, and after each failure the next.
-func (c *Client) endpoint() accesskey.Endpoint {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var known []accesskey.Endpoint
-	for _, ep := range c.cfg.Key.Endpoints {
-		if ep.Transport == "" || ep.Transport == c.dialer.Transport() {
-			known = append(known, ep)
-		}
-	}
-	return known[c.attempts%len(known)] // the first endpoint of a key is always https
 }
 
 // answered takes the gateway's answer to a HELLO. It runs on the link's reader.
@@ -402,9 +405,15 @@ func (c *Client) noticeOpeningLocked(st session.Status) {
 		switch {
 		case i >= 0 && st.Links[i].Confirmed:
 			delete(c.opening, id)
+			if entry, ok := c.entries.of[id]; ok {
+				c.entries.work(entry)
+			}
 		case i < 0 || st.Links[i].Suspected:
 			delete(c.opening, id)
 			if refusal := (*link.Refusal)(nil); !errors.As(l.Cause(), &refusal) { // which is an answer, and counted already
+				if entry, ok := c.entries.of[id]; ok {
+					c.entries.fail(entry, time.Now())
+				}
 				c.failedLocked(&transport.DialError{Transport: c.dialer.Transport(), Stage: transport.StageDoor, Err: errNoAnswer})
 			}
 		}

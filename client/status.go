@@ -196,6 +196,10 @@ func (c *Client) notice(s *session.Session) {
 		}
 		delete(c.links, id)
 		delete(c.suspected, id)
+		if entry, ok := c.entries.of[id]; ok && broken(l.Cause()) {
+			c.entries.fail(entry, now)
+		}
+		delete(c.entries.of, id)
 		cause := describe(l.Cause())
 		c.lost++
 		c.replaced = append(c.replaced, Replacement{Time: now, Link: id, Cause: cause})
@@ -215,6 +219,11 @@ func (c *Client) notice(s *session.Session) {
 			c.cfg.Events(e)
 		}
 	}
+}
+
+// broken reports whether the network is likely to have ended a link, rather than one of its ends.
+func broken(cause error) bool {
+	return errors.Is(cause, session.ErrSilent) || errors.Is(cause, syscall.ECONNRESET)
 }
 
 // describe says in a few words why a link ended, without addresses.
