@@ -124,7 +124,13 @@ var packageOf = map[string]string{
 	"tshark":     "tshark",
 	"unbound":    "unbound",
 
+	"journalctl":      "systemd",
+	"nsenter":         "util-linux",
+	"setpriv":         "util-linux",
+	"systemctl":       "systemd",
 	"systemd-analyze": "systemd",
+	"unshare":         "util-linux",
+	"useradd":         "passwd",
 }
 
 // need skips the test unless all these programs are there, and names the packages that have them.

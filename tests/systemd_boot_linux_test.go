@@ -1,0 +1,418 @@
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestServiceUnderSystemd boots systemd on a copy of this machine, installs the gateway in it as docs/gateway.md says, and
+// has systemctl do what it will be asked to.
+func TestServiceUnderSystemd(t *testing.T) {
+	w, m := bootMachine(t)
+	m.do("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "godwit")
+	m.do("godwit", "gateway", "init", "--endpoint", w.endpoint)
+	m.do("systemctl", "daemon-reload")
+
+	m.do("systemctl", "enable", "--now", "godwit-gateway") // which waits until the gateway says that it is ready
+	main := m.serves("start")
+	if typ, sub := m.show("Type"), m.show("SubState"); typ != "notify" || sub != "running" {
+		t.Errorf("the service is of type %s and %s, not notify and running", typ, sub)
+	}
+	m.confined()
+
+	before := m.show("MainPID")
+	m.do("systemctl", "reload", "godwit-gateway")
+	next := m.serves("reload")
+	if next == main {
+		t.Errorf("after reload, process %s serves still", main)
+	}
+	if after := m.show("MainPID"); after != before {
+		t.Errorf("with reload, the service's main process changed from %s to %s", before, after)
+	}
+	m.confined()
+
+	// The main process only waits for the one that serves, by now. Without it there is nobody whom systemd could stop, so
+	// both have to go, and systemd starts anew.
+	if err := syscall.Kill(m.processes()[before], syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the service starts again when its main process was killed", m.process, 30*time.Second, func() error {
+		if n, pid, state := m.show("NRestarts"), m.show("MainPID"), m.show("ActiveState"); n != "1" || pid == before ||
+			state != "active" {
+			return fmt.Errorf("%s restarts, main process %s, %s", n, pid, state)
+		}
+		return nil
+	})
+	before = m.serves("restart by itself")
+	if _, left := m.processes()[next]; left {
+		t.Errorf("process %s, which served before, is still there", next)
+	}
+
+	m.do("systemctl", "restart", "godwit-gateway")
+	if after := m.serves("restart"); after == before {
+		t.Errorf("restart left process %s", before)
+	}
+
+	m.do("systemctl", "stop", "godwit-gateway")
+	if left := m.processes(); len(left) > 0 {
+		t.Errorf("stop left processes %v", left)
+	}
+	if state, result := m.show("ActiveState"), m.show("Result"); state != "inactive" || result != "success" {
+		t.Errorf("once stopped the service is %s, with result %s", state, result)
+	}
+
+	m.do("journalctl", "--sync")
+	journal := m.do("journalctl", "--no-pager", "--unit=godwit-gateway")
+	if n := strings.Count(journal, "listening on"); n != 3 {
+		t.Errorf("the journal tells of %d starts, not of 3", n)
+	}
+	for _, text := range []string{
+		visitorAddr, visitorAddr6, "godwit://",
+		"reception only permitted", // of what a process tells systemd about the service
+		"DATA RACE", "\ngoroutine ",
+	} {
+		if strings.Contains(journal, text) {
+			t.Errorf("the journal has %q in it", text)
+		}
+	}
+	if t.Failed() {
+		t.Logf("the journal:\n%s", journal)
+	}
+}
+
+// The one who visits the machine's website, from a network that they share.
+const (
+	visitorAddr  = "203.0.113.99"
+	visitorAddr6 = "2001:db8:3::99"
+)
+
+// bootScript becomes the first process of a machine. Its root is the real one, with a layer in memory over it that takes
+// all changes, and of systemd's units there are those only that a service needs: nothing else of the real machine's
+// starts. What the kernel has only one of (devices, settings, clock, modules) can be read at most; from /sys being
+// read-only, systemd also knows that devices are none of its business.
+const bootScript = `set -eu
+top=$1 binary=$2 unit=$3
+mount -t tmpfs -o mode=755 tmpfs "$top"
+mkdir "$top/upper" "$top/work" "$top/root"
+mount -t overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" overlay "$top/root"
+cd "$top/root"
+
+rm -rf etc/systemd etc/godwit var/lib/godwit usr/local/bin/godwit
+sed -i '/^godwit:/d' etc/passwd etc/shadow etc/group etc/gshadow
+echo 0123456789abcdef0123456789abcdef >etc/machine-id
+mkdir -p etc/systemd/system/sysinit.target.wants etc/systemd/none
+for name in sysinit.target basic.target sockets.target multi-user.target shutdown.target \
+	systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
+do
+	cp "lib/systemd/system/$name" etc/systemd/system/
+done
+ln -s ../systemd-journald.service etc/systemd/system/sysinit.target.wants/
+echo '[Journal]
+Storage=volatile' >etc/systemd/journald.conf
+
+install -m 755 "$binary" usr/local/bin/godwit
+install -m 644 "$unit" etc/systemd/system/
+
+mount -t tmpfs -o mode=755 tmpfs dev
+mknod -m 666 dev/null c 1 3
+mknod -m 666 dev/zero c 1 5
+mknod -m 666 dev/full c 1 7
+mknod -m 666 dev/random c 1 8
+mknod -m 666 dev/urandom c 1 9
+mknod -m 666 dev/tty c 5 0
+ln -s pts/ptmx dev/ptmx
+mount -t sysfs -o ro sysfs sys
+mount -t proc proc proc
+for file in proc/sys proc/sysrq-trigger
+do
+	[ -e "$file" ] || continue
+	mount --bind "$file" "$file"
+	mount -o remount,bind,ro "$file"
+done
+
+exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+	SYSTEMD_UNIT_PATH=/etc/systemd/system SYSTEMD_GENERATOR_PATH=/etc/systemd/none \
+	SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/etc/systemd/none \
+	setpriv --bounding-set=-sys_module,-sys_rawio,-sys_time,-sys_boot,-syslog,-audit_control \
+	unshare --cgroup \
+	chroot . /lib/systemd/systemd --system --unit=multi-user.target --log-target=journal --show-status=false
+`
+
+// A machine is a host that systemd runs.
+type machine struct {
+	*host
+	w       *world
+	process *process // its systemd
+	cgroup  string   // where that one finds the root of control groups
+}
+
+// bootMachine makes a machine and a visitor next to it. All of the machine is in one PID namespace, which ends with the
+// test, and in the tests' own, which ends with them: then its mounts, which nobody else sees, end as well.
+func bootMachine(t *testing.T) (*world, *machine) {
+	t.Helper()
+	needMachine(t)
+	binary := godwit(t)
+	unit, err := filepath.Abs("../packaging/systemd/godwit-gateway.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, dir: t.TempDir(), endpoint: net.JoinHostPort(gatewayAddr, gatewayPort)}
+	w.client, w.gateway = newHost(t, "visitor"), newHost(t, "machine")
+	w.ip(w.client, `
+		link add wan type veth peer name wan netns `+w.gateway.name+`
+		addr add `+visitorAddr+`/24 dev wan
+		link set wan up`)
+	w.ip(w.gateway, `
+		addr add `+gatewayAddr+`/24 dev wan
+		link set wan up`)
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		w.ipv6 = true
+		w.ip(w.client, "addr add "+visitorAddr6+"/64 dev wan nodad")
+		w.ip(w.gateway, "addr add "+gatewayAddr6+"/64 dev wan nodad")
+	}
+
+	m := &machine{host: w.gateway, w: w, cgroup: newCgroup(t)}
+	group, err := os.Open(m.cgroup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = group.Close() }()
+	cmd := m.command("sh", "-c", bootScript, "sh", t.TempDir(), binary, unit)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		UseCgroupFD: true,
+		CgroupFD:    int(group.Fd()),
+	}
+	m.process = w.start("systemd", cmd)
+	deadline := time.AfterFunc(2*time.Minute, func() {
+		t.Error("not done within 2 minutes")
+		_ = cmd.Process.Kill()
+	})
+	t.Cleanup(func() {
+		deadline.Stop()
+		_ = cmd.Process.Kill()
+		<-m.process.done
+	})
+	w.eventually("systemd has booted", m.process, time.Minute, func() error {
+		// Before, root is the real one, where systemctl has no business.
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/run/systemd/private", cmd.Process.Pid)); err != nil {
+			return err
+		}
+		if code, out := run(t, m.inside("systemctl", "is-active", "multi-user.target")); code != 0 {
+			return errors.New(out)
+		}
+		return nil
+	})
+	return w, m
+}
+
+// needMachine skips the test unless it may boot systemd here.
+func needMachine(t *testing.T) {
+	t.Helper()
+	needNamespaces(t)
+	if ids, err := os.ReadFile("/proc/self/uid_map"); err != nil || strings.HasSuffix(string(ids), " 1\n") {
+		t.Skip("needs root, who can become another user: sudo make test")
+	}
+	need(t, "ip", "curl", "nsenter", "setpriv", "unshare", "systemctl", "journalctl", "useradd")
+	if _, err := os.Stat("/lib/systemd/systemd"); err != nil {
+		t.Skip("needs /lib/systemd/systemd: apt-get install systemd")
+	}
+	// A mount would load it, which changes the machine.
+	if known, err := os.ReadFile("/proc/filesystems"); err != nil || !strings.Contains(string(known), "\toverlay\n") {
+		t.Skip("needs overlayfs: modprobe overlay")
+	}
+}
+
+// newCgroup makes a control group below the tests' own, for a systemd to take for the root: in the real root it would
+// make itself at home among the real one's. Those of tests that were killed go.
+func newCgroup(t *testing.T) (dir string) {
+	t.Helper()
+	// The mount that is there has to do. One more would set the options of them all.
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top string
+	for line := range strings.Lines(string(mounts)) { // proc_pid_mountinfo(5)
+		if f := strings.Fields(line); f[3] == "/" && strings.Contains(line, " - cgroup2 ") {
+			top = f[4]
+		}
+	}
+	if top == "" {
+		t.Skip("needs cgroup2: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+	}
+	groups, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, ours, _ := strings.Cut("\n"+string(groups), "\n0::")
+	ours, _, _ = strings.Cut(ours, "\n")
+	prefix := filepath.Join(top, ours, "godwit-e2e-")
+	old, _ := filepath.Glob(prefix + "*")
+	for _, dir := range old {
+		removeCgroup(dir)
+	}
+	dir, err = os.MkdirTemp(filepath.Dir(prefix), filepath.Base(prefix))
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		t.Skipf("needs a cgroup2 that root can write to: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if removeCgroup(dir); t.Failed() {
+			return
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("the control group %s could not be removed", dir)
+		}
+	})
+	return dir
+}
+
+// removeCgroup removes a control group with those below it, unless there are processes in it.
+func removeCgroup(top string) {
+	events, err := os.ReadFile(filepath.Join(top, "cgroup.events"))
+	if err != nil || !strings.Contains(string(events), "populated 0") {
+		return
+	}
+	var dirs []string
+	_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	for _, dir := range slices.Backward(dirs) {
+		_ = unix.Rmdir(dir)
+	}
+}
+
+// do runs a program on the machine. It must succeed.
+func (m *machine) do(args ...string) string {
+	m.w.t.Helper()
+	code, out := run(m.w.t, m.inside(args...))
+	if code != 0 {
+		_, journal := run(m.w.t, m.inside("journalctl", "--no-pager", "--lines=40"))
+		m.w.t.Fatalf("%q ended with %d: %s\nThe journal:\n%s", args, code, out, journal)
+	}
+	return out
+}
+
+// inside prepares a program to run on the machine, with its root directory.
+func (m *machine) inside(args ...string) *exec.Cmd {
+	pid := strconv.Itoa(m.process.cmd.Process.Pid)
+	return m.command("nsenter", append([]string{"--target", pid, "--all", "--root", "--wd", "--"}, args...)...)
+}
+
+// show is what systemd says of the service.
+func (m *machine) show(property string) string {
+	m.w.t.Helper()
+	return strings.TrimSpace(m.do("systemctl", "show", "--value", "--property="+property, "godwit-gateway"))
+}
+
+// serves makes sure that the service is up and the machine a website, and returns the process that serves.
+func (m *machine) serves(after string) (pid string) {
+	m.w.t.Helper()
+	if state := m.show("ActiveState"); state != "active" {
+		m.w.t.Fatalf("after %s, the service is %s", after, state)
+	}
+	addrs := []string{gatewayAddr}
+	if m.w.ipv6 {
+		addrs = append(addrs, gatewayAddr6)
+	}
+	for _, addr := range addrs {
+		url := "https://" + net.JoinHostPort(addr, gatewayPort) + "/"
+		code, page := run(m.w.t, m.w.client.command("curl", "--silent", "--show-error", "--fail", "--insecure", "--max-time",
+			"20", url))
+		if code != 0 || !strings.Contains(page, "</html>") {
+			m.w.t.Errorf("after %s, curl %s ended with %d: %s", after, url, code, page)
+		}
+		// Web servers like to log this with the address.
+		conn, err := m.w.client.dial(net.JoinHostPort(addr, gatewayPort))
+		if err != nil {
+			m.w.t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.2\r\n\r\n")
+		_, _ = io.Copy(io.Discard, conn)
+		_ = conn.Close()
+	}
+	var status struct{ PID int }
+	out := m.do("godwit", "gateway", "status", "--json", "--state-dir", "/var/lib/godwit")
+	if err := json.Unmarshal([]byte(out), &status); err != nil || status.PID == 0 {
+		m.w.t.Fatalf("after %s, gateway status printed %q (%v)", after, out, err)
+	}
+	return strconv.Itoa(status.PID)
+}
+
+// processes are the service's, by their number on the machine, with that which they have here.
+func (m *machine) processes() map[string]int {
+	m.w.t.Helper()
+	list, err := os.ReadFile(filepath.Join(m.cgroup, "system.slice/godwit-gateway.service/cgroup.procs"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
+		m.w.t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, field := range strings.Fields(string(list)) {
+		pid, _ := strconv.Atoi(field)
+		if ids := strings.Fields(processStatus(pid)["NSpid"]); len(ids) > 0 {
+			found[ids[len(ids)-1]] = pid
+		}
+	}
+	return found
+}
+
+// processStatus is /proc's, nil if the process has ended.
+func processStatus(pid int) map[string]string {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = file.Close() }()
+	fields := map[string]string{}
+	for s := bufio.NewScanner(file); s.Scan(); {
+		name, value, _ := strings.Cut(s.Text(), ":")
+		fields[name] = strings.Join(strings.Fields(value), " ")
+	}
+	return fields
+}
+
+// confined makes sure that the service's processes have the rights that the unit leaves them, and no more.
+func (m *machine) confined() {
+	m.w.t.Helper()
+	uid, gid := strings.TrimSpace(m.do("id", "-u", "godwit")), strings.TrimSpace(m.do("id", "-g", "godwit"))
+	bind := fmt.Sprintf("%016x", 1<<unix.CAP_NET_BIND_SERVICE)
+	processes := m.processes()
+	if len(processes) == 0 {
+		m.w.t.Error("the service has no process")
+	}
+	for number, pid := range processes {
+		status := processStatus(pid)
+		for field, want := range map[string]string{
+			"Uid": strings.Join([]string{uid, uid, uid, uid}, " "), "Gid": strings.Join([]string{gid, gid, gid, gid}, " "),
+			"CapInh": bind, "CapPrm": bind, "CapEff": bind, "CapBnd": bind, "CapAmb": bind,
+			"NoNewPrivs": "1",
+			"Seccomp":    "2", // filters
+		} {
+			if got := status[field]; got != want {
+				m.w.t.Errorf("process %s has %s %q, not %q", number, field, got, want)
+			}
+		}
+	}
+}
