@@ -32,7 +32,12 @@ const (
 	godwitProxy = 1080
 )
 
+// godwitEntry is Godwit with so many links; zero leaves that to the program, which is what its user has.
 func godwitEntry(name string, links int) Entry {
+	settings := "transport https, as many links as it likes; SOCKS5 in"
+	if links > 0 {
+		settings = fmt.Sprintf("transport https, %d link(s); SOCKS5 in", links)
+	}
 	return Entry{
 		Name: name,
 		Prepare: func(_ context.Context, t *Tools) (Info, error) {
@@ -49,7 +54,7 @@ func godwitEntry(name string, links int) Entry {
 					version += ", " + s.Key + " " + s.Value
 				}
 			}
-			return Info{Version: version, Settings: fmt.Sprintf("%d link(s); SOCKS5 in", links)}, nil
+			return Info{Version: version, Settings: settings}, nil
 		},
 		Check: nothingToCheck,
 		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links} },
@@ -104,8 +109,11 @@ func (g *godwit) init(ctx context.Context, s *Site, state string, endpoints []st
 }
 
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
-	return s.start(s.Client, "client", nil, g.path, "up", "--foreground",
-		"--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--links", strconv.Itoa(g.links), g.key)
+	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy()}
+	if g.links > 0 {
+		args = append(args, "--links", strconv.Itoa(g.links))
+	}
+	return s.start(s.Client, "client", nil, g.path, append(args, g.key)...)
 }
 
 // Website opens what the gateway made of itself, and another gateway that never runs for the certificate.

@@ -78,7 +78,7 @@ type Entry struct {
 func Entries() []Entry {
 	return []Entry{
 		directEntry,
-		godwitEntry("godwit", 1), godwitEntry("godwit-2", 2), godwitEntry("godwit-3", 3),
+		godwitEntry("godwit", 0), godwitEntry("godwit-1", 1), godwitEntry("godwit-3", 3),
 		openvpnEntry("openvpn-udp", "udp"), openvpnEntry("openvpn-tcp", "tcp"),
 		wireguardEntry,
 		ikev2Entry,

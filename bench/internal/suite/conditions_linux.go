@@ -29,7 +29,7 @@ type Test struct {
 
 // Peers are what is measured if nothing else is asked for.
 func Peers() []string {
-	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-2", "godwit-3"}
+	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-1", "godwit-3"}
 }
 
 // Durations are how long the bulk tests take.
