@@ -2,13 +2,20 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"net/netip"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+
+	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 )
 
 // Everything that the lab's peers and the bench know of Godwit's command line is in this file.
@@ -99,4 +106,38 @@ func (g *godwit) init(ctx context.Context, s *Site, state string, endpoints []st
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	return s.start(s.Client, "client", nil, g.path, "up", "--foreground",
 		"--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--links", strconv.Itoa(g.links), g.key)
+}
+
+// Website opens what the gateway made of itself, and another gateway that never runs for the certificate.
+func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	// To a prober two versions of Go's web server are two kinds of server.
+	if info, err := buildinfo.ReadFile(g.path); err != nil {
+		return nil, nil, err
+	} else if info.GoVersion != runtime.Version() {
+		return nil, nil, fmt.Errorf("godwit is built with %s and this program with %s: build both with one", info.GoVersion, runtime.Version())
+	}
+	log := slog.New(slog.DiscardHandler)
+	dir, err := gatewaydir.Open(ctx, filepath.Join(s.Dir, "gateway"), log)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := dir.Website()
+	if err := errors.Join(err, dir.Close()); err != nil {
+		return nil, nil, err
+	}
+	endpoints := slices.Clone(dir.Settings.Endpoints)
+	for i, e := range endpoints {
+		if e == s.at(godwitPort) {
+			endpoints[i] = netip.AddrPortFrom(addr, godwitPort).String()
+		}
+	}
+	other, _, err := gatewaydir.Init(ctx, filepath.Join(s.Dir, "website"), endpoints, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, err := other.Certificates(log)
+	if err := errors.Join(err, other.Close()); err != nil {
+		return nil, nil, err
+	}
+	return pages, certificates.GetCertificate, nil
 }

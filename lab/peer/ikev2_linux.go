@@ -48,6 +48,10 @@ func (k *ikev2) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if err := s.forward(ctx); err != nil {
 		return nil, err
 	}
+	// kernel-libipsec wants to have an address among those that the tunnel leads to: the last of them is nobody's.
+	if err := s.Gateway.AddAddr("lo", netip.PrefixFrom(last(s.Targets), s.Targets.Addr().BitLen()), s.CC); err != nil {
+		return nil, err
+	}
 	p, err := k.start(ctx, s, "gateway", fmt.Sprintf(`
 connections {
 	lab {
@@ -81,6 +85,16 @@ pools {
 		return p, err
 	}
 	return p, p.listens(ctx, s.Gateway, "udp", natPort)
+}
+
+// last is the address before a prefix's end, where IPv4 has its broadcasts.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Masked().Addr().AsSlice()
+	for bit := p.Bits(); bit < len(b)*8; bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a.Prev()
 }
 
 func (k *ikev2) Client(ctx context.Context, s *Site) (*Process, error) {

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,6 +22,13 @@ type Peer interface {
 	Gateway(ctx context.Context, s *Site) (*Process, error)
 	// Client starts the client's end and returns as soon as it can do no more to speed it up; nil if there is none.
 	Client(ctx context.Context, s *Site) (*Process, error)
+}
+
+// Website is a Peer whose gateway is a website to strangers.
+type Website interface {
+	// Website returns that website's pages, and a certificate such as the gateway's for another address: what a plain web
+	// server needs to be of the same kind. It is asked for when the gateway has started.
+	Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error)
 }
 
 // Site is where a peer is to run.

@@ -1,14 +1,16 @@
 package peer
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,7 +152,7 @@ func acceptSOCKS(h *netns.Host) func(net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 		port := binary.BigEndian.Uint16(rest[size:])
-		addr, err := resolve(b[3], rest[:size])
+		addr, err := resolve(h, b[3], rest[:size])
 		var out *net.TCPConn
 		if err == nil {
 			out, err = h.Dial(netip.AddrPortFrom(addr, port), 5*time.Second)
@@ -169,18 +171,28 @@ func acceptSOCKS(h *netns.Host) func(net.Conn) (net.Conn, error) {
 	}
 }
 
-func resolve(kind byte, b []byte) (netip.Addr, error) {
+// resolve reads the host's own /etc/hosts, which this process's resolver does not see.
+func resolve(h *netns.Host, kind byte, b []byte) (netip.Addr, error) {
 	if kind != 3 {
 		addr, _ := netip.AddrFromSlice(b)
 		return addr, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip4", string(b))
+	var hosts []byte
+	err := h.Do(func() (err error) {
+		hosts, err = os.ReadFile("/etc/hosts")
+		return err
+	})
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	return addrs[0].Unmap(), nil
+	for line := range strings.Lines(string(hosts)) {
+		if f := strings.Fields(line); len(f) > 1 && slices.Contains(f[1:], string(b)) {
+			if addr, err := netip.ParseAddr(f[0]); err == nil && addr.Is4() {
+				return addr, nil
+			}
+		}
+	}
+	return netip.Addr{}, fmt.Errorf("/etc/hosts: no address of %q", b)
 }
 
 // connectSOCKS asks a SOCKS5 server behind c to connect to an address; arguments go where a user's name would, as

@@ -32,11 +32,18 @@ type Profile struct {
 	Story string `toml:"story"`
 	// Sources are the measurements, or the news, that it follows.
 	Sources []string `toml:"sources"`
-	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test.
+	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test. With LeastRate
+	// degraded is enough.
 	MustStop []string `toml:"must-stop"`
 	// Seeds is how many runs of reach it takes until one of MustStop that passes in all of them is no luck; zero is one. It
 	// is for profiles whose rules draw lots.
 	Seeds int `toml:"seeds"`
+	// LeastRate is for firewalls that slow down rather than block: a visit in reach is given a minute, and whose larger part
+	// comes at fewer bits a second than this is degraded. Zero is any rate, within 20 s.
+	LeastRate int `toml:"least-rate"`
+	// Denies lists what of ordinary traffic it stops on purpose, for everybody: it does not count as hit by mistake. See
+	// Deniable for the words.
+	Denies []string `toml:"denies"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
 	Client  Client  `toml:"client"`
@@ -93,10 +100,12 @@ type Box struct {
 
 // Probe says how suspects are probed, and what a verdict leads to.
 type Probe struct {
-	// Delay, if there, is when the first probe comes, in place of the measured distribution.
+	// Delay bounds the waits between a suspicion and its probes: none comes before the least, and what the measured
+	// distribution puts off for longer than the most comes then. Without it the least is 280 ms and the most 570 h.
 	Delay rules.Span `toml:"delay"`
-	// Box is where a confirmed server is blocked.
-	Box   string         `toml:"box"`
+	// Box is where an unmasked server is blocked, in path.
+	Box string `toml:"box"`
+	// Block is how much of it: "endpoint" in the protocol that was probed, or "address" in all.
 	Block firewall.Scope `toml:"block"`
 	Way   firewall.Way   `toml:"way"`
 	For   rules.Dur      `toml:"for"` // zero is for ever
@@ -216,8 +225,15 @@ func (p *Profile) check() *fault {
 		return bad("box", "is missing: a firewall has one at least")
 	case p.Seeds < 0:
 		return bad("seeds", "%d is no number of runs", p.Seeds)
+	case p.LeastRate < 0:
+		return bad("least-rate", "%d is no number of bits a second", p.LeastRate)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
+	}
+	for i, d := range p.Denies {
+		if !slices.Contains(Deniable(), d) {
+			return bad(fmt.Sprintf("denies[%d]", i), "%q is no kind of traffic; there are %s", d, strings.Join(Deniable(), ", "))
+		}
 	}
 	for name, nets := range p.Groups.Nets {
 		for _, n := range nets {
@@ -278,6 +294,9 @@ func (p *Profile) check() *fault {
 		if b := p.box(p.Probe.Box); b == nil || b.Place != firewall.InPath {
 			return bad("probe.box", "wants an in-path box; %q is none", p.Probe.Box)
 		}
+		if s := p.Probe.Block; s != firewall.Endpoint && s != firewall.Address {
+			return bad("probe.block", `a server is blocked by "endpoint" or "address", not by %q, whatever the client`, s)
+		}
 	}
 	return nil
 }
@@ -288,6 +307,12 @@ func reserved(pattern string) bool {
 	return strings.HasSuffix(pattern, ".example") || strings.HasSuffix(pattern, ".test") || strings.HasPrefix(pattern, "*") && strings.HasSuffix(pattern, "*")
 }
 
+// Deniable lists the words of Profile.Denies. "foreign" is all that crosses the border and "udp" what of it is UDP; the
+// others are a kind of traffic each.
+func Deniable() []string {
+	return []string{"foreign", "udp", "quic", "dns-udp", "dns-tcp", "ssh", "scp", "http", "https", "tls12", "browser", "tabs", "video", "download"}
+}
+
 func (p *Profile) box(name string) *Box {
 	for i := range p.Boxes {
 		if p.Boxes[i].Name == name {
@@ -296,6 +321,9 @@ func (p *Profile) box(name string) *Box {
 	}
 	return nil
 }
+
+// Add has the first box follow another rule, after those of the profile. It must come before Build.
+func (p *Profile) Add(r firewall.Named) { p.Boxes[0].named = append(p.Boxes[0].named, r) }
 
 // Firewall is a profile at work.
 type Firewall struct {
@@ -358,7 +386,7 @@ func (w *Firewall) Events() (all []firewall.Event) {
 	return all
 }
 
-// Describe tells of each box, in a line, where it is and what it looks for.
+// Describe tells of each box, in a line, where it is and what it looks for, and of LeastRate.
 func (p *Profile) Describe() (lines []string) {
 	for _, b := range p.Boxes {
 		var names []string
@@ -376,6 +404,9 @@ func (p *Profile) Describe() (lines []string) {
 			line += "; drops at " + b.Drops
 		}
 		lines = append(lines, line)
+	}
+	if p.LeastRate > 0 {
+		lines = append(lines, fmt.Sprintf("below %d kbit/s what gets through is degraded", p.LeastRate/1000))
 	}
 	return lines
 }

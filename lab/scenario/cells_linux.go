@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/godwit-vpn/godwit/lab/peer"
@@ -18,6 +19,7 @@ type run struct {
 	note    string
 	fetch   traffic.Result // the one that counted
 	strikes int
+	capture string // a file's name
 	rules   map[string]int
 	first   string
 }
@@ -30,6 +32,9 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 		return run{verdict: survival.None, note: "its gateway does not start: " + err.Error()}
 	}
 	defer gateway.Stop()
+	if err := c.sameKind(ctx, p, site); err != nil {
+		return run{verdict: survival.None, note: err.Error()}
+	}
 	client, err := p.Client(ctx, site)
 	if err != nil && ctx.Err() == nil {
 		// Some clients are up only once they are connected: what stops them may be the firewall.
@@ -55,7 +60,7 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 			continue
 		}
 		if died := end.Died(); died != nil {
-			r.note = died.Error()
+			r.note = strings.TrimPrefix(r.note+"; "+died.Error(), "; ")
 		} else if r.verdict != survival.Passes && r.note == "" {
 			r.note = end.LastWords()
 		}
@@ -73,25 +78,30 @@ func (c *country) visit(ctx context.Context, base traffic.Fetch) traffic.Result 
 		base.Addr = addr
 	}
 	page := base
-	page.URL, page.Timeout = "https://"+banned+"/", visitTimeout
+	page.URL, page.Timeout = "https://"+banned+"/", c.visitTimeout()
 	if r := page.Do(ctx); !r.OK() {
 		return r
 	}
 	part := base
-	part.URL, part.Bytes, part.Seed, part.Timeout = "https://"+banned+"/file/300000?seed=5", 300000, 5, visitTimeout
+	part.URL, part.Bytes, part.Seed, part.Timeout = "https://"+banned+"/file/300000?seed=5", 300000, 5, c.visitTimeout()
 	return part.Do(ctx)
 }
 
-// When a site is visited, and for how long one waits.
+// visitTimeout is how long one waits for a page, or a part of it. A firewall that slows down is not to pass for one that blocks.
+func (c *country) visitTimeout() time.Duration {
+	if c.profile.LeastRate > 0 {
+		return time.Minute
+	}
+	return 20 * time.Second
+}
+
+// When a site is visited.
 var visits = []time.Duration{0, 8 * time.Second, 16 * time.Second}
 
-const (
-	visitTimeout = 20 * time.Second
-	// firstVisit is how long a client may take to find its way the first time.
-	firstVisit = 45 * time.Second
-)
+// firstVisit is how long a client may take to find its way the first time.
+const firstVisit = 45 * time.Second
 
-// reach opens a banned site from inside, three times; the last one counts.
+// reach opens a banned site from inside, three times; the last one counts, and its rate where the profile sets one.
 func (c *country) reach(ctx context.Context, p peer.Peer) run {
 	return c.through(ctx, p, func(base traffic.Fetch) run {
 		begin := time.Now()
@@ -113,6 +123,9 @@ func (c *country) reach(ctx context.Context, p peer.Peer) run {
 		}
 		if !last.OK() {
 			return run{verdict: survival.Blocked, fetch: last, note: last.Err}
+		}
+		if rate := float64(last.Bytes) * 8 / last.Took.Seconds(); rate < float64(c.profile.LeastRate) {
+			return run{verdict: survival.Degraded, fetch: last, note: fmt.Sprintf("slow: %d bytes at %.0f kbit/s", last.Bytes, rate/1000)}
 		}
 		return run{verdict: survival.Passes, fetch: last}
 	})

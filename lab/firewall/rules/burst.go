@@ -3,7 +3,6 @@ package rules
 import (
 	"errors"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
@@ -112,7 +111,7 @@ func (w *burstLook) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall.Ac
 // count takes a handshake in, and reports whether it is to be swallowed.
 func (r *Burst) count(f *firewall.Flow, now time.Duration, hello *clienthello.Hello, do *firewall.Action) bool {
 	name, ja4 := look.ServerName(hello), hello.JA4()
-	if name == "" || r.ExceptNames.Match(name) != "" || !r.about(ja4) {
+	if name == "" || r.ExceptNames.Match(name) != "" || len(r.JA4) > 0 && !inJA4(r.JA4, ja4) {
 		return false
 	}
 	bits := or(r.Subnet, 24)
@@ -152,15 +151,6 @@ func (r *Burst) count(f *firewall.Flow, now time.Duration, hello *clienthello.He
 	do.Fired("%d handshakes at nearly the same time, fingerprint %s", len(b.near), ja4)
 	*b = burst{until: now + f.Between(ban.Low, ban.High)}
 	return true
-}
-
-func (r *Burst) about(ja4 string) bool {
-	for _, known := range r.JA4 {
-		if prefix, more := strings.CutSuffix(known, "*"); ja4 == known || more && strings.HasPrefix(ja4, prefix) {
-			return true
-		}
-	}
-	return len(r.JA4) == 0
 }
 
 // at finds what is known of handshakes of a kind, and forgets what is old.

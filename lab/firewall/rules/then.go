@@ -30,6 +30,9 @@ type Then struct {
 	Again bool `toml:"again"`
 	// Rewrite has the block's packets lose what they carry and become RST+ACK instead of dropped.
 	Rewrite bool `toml:"rewrite"`
+	// Rate, in bits a second, has the block's packets policed, each direction by itself and with Throttle's burst, instead of
+	// all dropped.
+	Rate int `toml:"rate"`
 	// AllProtocols blocks more than the protocol it was found in.
 	AllProtocols bool `toml:"all-protocols"`
 	// Probe hands the server to the active prober.
@@ -42,9 +45,15 @@ func (t *Then) check(place firewall.Place) error {
 		return wrong("then.drop", "a box that sees a copy cannot drop: block, and name the box that drops")
 	case t.Rewrite && place == firewall.OnPath:
 		return wrong("then.rewrite", "a box that sees a copy cannot change it")
+	case t.Rate != 0 && place == firewall.OnPath:
+		return wrong("then.rate", "a box that sees a copy cannot police")
+	case t.Rate < 0:
+		return wrong("then.rate", "%d is no number of bits a second", t.Rate)
 	case t.Rewrite && t.Again:
 		return wrong("then.rewrite", "and again exclude each other")
-	case t.Block == nil && (t.Again || t.Rewrite || t.Extend || t.Fixed || t.Data || t.Way != 0 || t.For != Span{} || t.Wait != Lag{} ||
+	case t.Rate != 0 && (t.Rewrite || t.Again):
+		return wrong("then.rate", "and again, or rewrite, exclude each other")
+	case t.Block == nil && (t.Again || t.Rewrite || t.Rate != 0 || t.Extend || t.Fixed || t.Data || t.Way != 0 || t.For != Span{} || t.Wait != Lag{} ||
 		t.Pass != [2]int{} || t.Chance != 0):
 		return wrong("then.block", "is missing: it says what the other fields are about")
 	case t.Again && len(t.Reset) == 0:
@@ -84,6 +93,9 @@ func (t *Then) do(f *firewall.Flow, do *firewall.Action, detail string, args ...
 	if t.Rewrite {
 		b.Forge = rewrite
 	}
+	if t.Rate > 0 {
+		b.Forge = police(t.Rate)
+	}
 	do.Block(b)
 }
 
@@ -97,6 +109,20 @@ func rewrite(_ *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
 	r := do.Next(p.FromClient, firewall.RST|firewall.ACK)
 	r.TTL, r.ID, r.DF, r.Window = p.TTL, p.ID, p.DF, p.Window
 	do.Send(r)
+}
+
+// police drops what is above a rate, in each direction by itself.
+func police(rate int) func(*firewall.Flow, *firewall.Packet, *firewall.Action) {
+	var toServer, toClient bucket
+	return func(_ *firewall.Flow, p *firewall.Packet, do *firewall.Action) {
+		b := &toClient
+		if p.FromClient {
+			b = &toServer
+		}
+		if !b.take(p.At, p.Size, rate, policeBurst) {
+			do.Drop()
+		}
+	}
 }
 
 func (t *Then) reset(f *firewall.Flow, do *firewall.Action) {

@@ -122,6 +122,9 @@ func leadsToTLS(b []byte) bool {
 		len(b) >= 3 && b[0] == 5 && int(b[1]) == len(b)-2 || len(b) >= 8 && b[0] == 4 && b[1] <= 2
 }
 
+// policeBurst is what a policer holds, in bytes (Xue et al., IMC 2021).
+const policeBurst = 16 << 10
+
 // maxHeld bounds the memory of connections that are held.
 const maxHeld = 1 << 16
 
@@ -166,7 +169,7 @@ func (h *throttled) Packet(_ *firewall.Flow, p *firewall.Packet, do *firewall.Ac
 	if p.FromClient {
 		b = &h.toServer
 	}
-	if !b.take(p.At, p.Size, or(h.rule.Rate, 130_000), or(h.rule.Burst, 16<<10)) {
+	if !b.take(p.At, p.Size, or(h.rule.Rate, 130_000), or(h.rule.Burst, policeBurst)) {
 		do.Drop()
 	}
 }

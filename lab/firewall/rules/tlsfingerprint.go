@@ -23,6 +23,9 @@ type TLSFingerprint struct {
 	// JA3 are hashes. JA4 are too; what ends in "*" is the beginning of one.
 	JA3 []string `toml:"ja3"`
 	JA4 []string `toml:"ja4"`
+	// ExceptJA4 are let be, whatever else fits: with a browser's suites in Ciphers and what it sends today here, all that only
+	// looks like it is hit.
+	ExceptJA4 []string `toml:"except-ja4"`
 	// Ciphers are beginnings of the list of suites, each written "grease 1301 c02b".
 	Ciphers []string `toml:"ciphers"`
 	// Extensions are numbers that all have to be there, Missing of those that must not.
@@ -77,6 +80,9 @@ func (r *TLSFingerprint) Watch(f *firewall.Flow) firewall.Watcher {
 		if len(r.Names) > 0 && r.Names.Match(name) == "" || r.Except.Match(name) != "" {
 			return
 		}
+		if len(r.ExceptJA4) > 0 && inJA4(r.ExceptJA4, hello.JA4()) {
+			return
+		}
 		if what := r.match(hello); (what != "") != r.Others {
 			r.Then.do(f, do, "fingerprint %s", or(what, "of another kind, "+hello.JA4()))
 		}
@@ -109,11 +115,8 @@ func listed(h *clienthello.Hello, ja3, ja4, ciphers []string, all string) string
 		}
 	}
 	if len(ja4) > 0 {
-		got := h.JA4()
-		for _, want := range ja4 {
-			if begin, open := strings.CutSuffix(want, "*"); got == want || open && strings.HasPrefix(got, begin) {
-				return "JA4 " + got
-			}
+		if got := h.JA4(); inJA4(ja4, got) {
+			return "JA4 " + got
 		}
 	}
 	for _, want := range ciphers {
@@ -122,4 +125,12 @@ func listed(h *clienthello.Hello, ja3, ja4, ciphers []string, all string) string
 		}
 	}
 	return ""
+}
+
+// inJA4 reports whether a JA4, or its beginning and "*", is listed.
+func inJA4(list []string, got string) bool {
+	return slices.ContainsFunc(list, func(want string) bool {
+		begin, open := strings.CutSuffix(want, "*")
+		return got == want || open && strings.HasPrefix(got, begin)
+	})
 }

@@ -25,6 +25,7 @@ func TestTLSFingerprint(t *testing.T) {
 		"fake": conn(withExtension(t, golang, 0xfe02)),
 	}
 	// JA3 of programs as Wireshark gives it.
+	const chromeSuites = "grease 1301 1302 1303 c02b c02f c02c c030 cca9 cca8 c013 c014 009c 009d 002f 0035"
 	const curl, tor = "0149f47eabf9a20d0893e2a44e5a6323", "5e6627dc19afa982e6b46b97808cb718"
 	for _, c := range []struct {
 		name string
@@ -41,6 +42,9 @@ func TestTLSFingerprint(t *testing.T) {
 		{"suites", TLSFingerprint{Ciphers: []string{"1301 1303 1302 c02b c02f cca9"}}, []string{"tor"}},
 		{"only some names", TLSFingerprint{JA4: []string{"t*"}, Names: Names{"banned.example"}}, []string{"Go", "fake"}},
 		{"not some names", TLSFingerprint{JA4: []string{"t*"}, Except: Names{"allowed.example", "banned.example"}}, []string{"tor"}},
+		{"Chrome's suites, but not as it is today", TLSFingerprint{Ciphers: []string{chromeSuites}, ExceptJA4: []string{"t13d1517h2_8daaf6152771_*"}},
+			[]string{"trojan", "reality"}},
+		{"Chrome's suites", TLSFingerprint{Ciphers: []string{chromeSuites}}, []string{"trojan", "reality", "Chromium"}},
 		{"all others", TLSFingerprint{JA4: []string{"t13d1516h2_*", "t13d1517h2_*"}, JA3: []string{curl}, Others: true}, []string{"Go", "tor", "fake"}},
 	} {
 		c.rule.Then = cut

@@ -26,6 +26,11 @@ type TLSInTLS struct {
 	// Delta and Gamma are xue's thresholds; zero is our choice.
 	Delta float64 `toml:"delta"`
 	Gamma float64 `toml:"gamma"`
+	// Limit is below which of ndpi's scores a connection is found; zero is 1, which is its own thresholds.
+	Limit float64 `toml:"limit"`
+	// Least is how many bytes trojan's inner hello has at least, of those that it looks for; zero is all. With 1600 only
+	// those with a post-quantum key share are left, as browsers send them.
+	Least int `toml:"least"`
 	// Prefilter clears what has fewer than 2.5 round trips in its first 15 packets and less than 300 bytes in its first burst,
 	// before the model is asked: 82.5 % of honest TLS and 1.5 % of proxied flows (the same paper).
 	Prefilter bool `toml:"prefilter"`
@@ -47,6 +52,12 @@ func (r *TLSInTLS) check(place firewall.Place) error {
 	}
 	if r.Delta < 0 || r.Gamma < 0 {
 		return wrong("delta", "thresholds are positive")
+	}
+	if r.Limit < 0 || r.Limit != 0 && r.Model != "ndpi" {
+		return wrong("limit", "is of model ndpi, and positive")
+	}
+	if r.Least < 0 || r.Least != 0 && r.Model != "trojan" {
+		return wrong("least", "is of model trojan, and positive")
 	}
 	if r.Then != nil {
 		return r.Then.check(place)

@@ -16,7 +16,7 @@ import (
 // Found, of the connections that tlsintls_xue.go tells of: trojan 42 of 43, shadowsocks 42 of 43, vmess 39 of 42, reality with
 // Vision 43 of 43, obfs4 39 of 46, shadowtls 35 of 41, shadowsocks-2022 37 of 42, https-proxy 23 of 38, anytls 0 of 3, ssh 1 of
 // 1, godwit 1 of 18. Wrongly: HTTPS of Chromium 2 of 25, of curl 45 of 187; HTTP in the clear 35 of 80. The model is wide.
-func ndpiBursts(_ *TLSInTLS, f *flight) (bool, string) {
+func ndpiBursts(r *TLSInTLS, f *flight) (bool, string) {
 	overhead := 0
 	if f.cover {
 		overhead = 24
@@ -40,7 +40,8 @@ func ndpiBursts(_ *TLSInTLS, f *flight) (bool, string) {
 	if of == "" {
 		return false, "too few bursts"
 	}
-	return best < 1, fmt.Sprintf("score %.2f of 1 (below is found), nearest %s", best, of)
+	limit := or(r.Limit, 1)
+	return best < limit, fmt.Sprintf("score %.2f of %g (below is found), nearest %s", best, limit, of)
 }
 
 // burstModel is a mean and a deviation of the bytes in each of some bursts.

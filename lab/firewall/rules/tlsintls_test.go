@@ -60,6 +60,26 @@ func TestTLSInTLS(t *testing.T) {
 			}
 		})
 	})
+	t.Run("limit", func(t *testing.T) {
+		frames := firewalltest.Read(t, "../testdata/models/trojan.pcap")
+		for limit, all := range map[float64]bool{0: true, 0.01: false} {
+			box := newBox(t, firewall.OnPath, Set{TLSInTLS: []*TLSInTLS{{Model: "ndpi", Limit: limit}}})
+			if n := len(firewalltest.Pass(box, frames).Fired()); all != (n == 8) || !all && n != 0 {
+				t.Errorf("limit %v: %d found", limit, n)
+			}
+		}
+		wantField(t, firewall.OnPath, Set{TLSInTLS: []*TLSInTLS{{Model: "xue", Limit: 1}}}, "limit")
+	})
+	t.Run("least", func(t *testing.T) {
+		frames := firewalltest.Read(t, "../testdata/models/trojan.pcap")
+		for least, n := range map[int]int{0: 8, 100_000: 0} {
+			box := newBox(t, firewall.OnPath, Set{TLSInTLS: []*TLSInTLS{{Model: "trojan", Least: least}}})
+			if got := len(firewalltest.Pass(box, frames).Fired()); got != n {
+				t.Errorf("least %d: %d found", least, got)
+			}
+		}
+		wantField(t, firewall.OnPath, Set{TLSInTLS: []*TLSInTLS{{Model: "xue", Least: 1}}}, "least")
+	})
 	t.Run("pre-filter", func(t *testing.T) {
 		box := newBox(t, firewall.OnPath, Set{TLSInTLS: []*TLSInTLS{{Model: "xue", Prefilter: true, Scores: true}}})
 		texts := []string{">" + hello(t, "allowed.example"), "<" + hello(t, "allowed.example"), ">\x14\x03\x03\x00\x01\x01",

@@ -10,7 +10,7 @@ import "fmt"
 // Found, of the connections that tlsintls_xue.go tells of: trojan 43 of 43, shadowtls 23 of 39, reality with Vision 6 of 39,
 // https-proxy 0 of 36 (its request is answered before the inner hello), godwit 1 of 18, anytls 0 of 3; without TLS outside it
 // does not look. Wrongly: HTTPS of Chromium 0 of 25, of curl 5 of 171. The tree was written with half of these in view.
-func trojanSums(_ *TLSInTLS, f *flight) (bool, string) {
+func trojanSums(r *TLSInTLS, f *flight) (bool, string) {
 	b := f.bursts(0, false)
 	if !f.cover || len(b) < 4 || len(b) < 5 && len(f.packets) < flightPackets {
 		return false, "too few bursts" // or the fourth may still go on
@@ -18,7 +18,7 @@ func trojanSums(_ *TLSInTLS, f *flight) (bool, string) {
 	hello, flight, finished, answer := b[0].bytes, b[1].bytes, b[2].bytes, b[3].bytes
 	found := false
 	switch {
-	case hello < 250 || flight < 1000 || flight > 7500: // a request, or an answer that is no flight of certificates
+	case hello < max(250, r.Least) || flight < 1000 || flight > 7500: // a request, or an answer that is no flight of certificates
 	case finished < 80 || finished > 1600: // an acknowledgement of HTTP/2, or an upload
 	case hello < 450: // TLS 1.2: then come the server's Finished and a ticket
 		found = answer < 600 && finished < 200
