@@ -72,10 +72,13 @@ func TestRecordings(t *testing.T) {
 			for _, file := range files {
 				peer := strings.TrimSuffix(filepath.Base(file), ".pcap")
 				frames := firewalltest.Read(t, file)
-				const seeds = 20
+				seeds := 20
+				if c.sometimes == nil {
+					seeds = 1
+				}
 				met := make(map[string]int)
-				for seed := uint64(1); seed <= seeds; seed++ {
-					for _, rule := range found(t, name, seed, frames) {
+				for seed := range seeds {
+					for _, rule := range found(t, name, uint64(seed)+1, frames) {
 						met[rule]++
 					}
 				}
