@@ -16,7 +16,7 @@ LDFLAGS     := $(if $(VERSION),-X main.version=$(VERSION))
 BUILD       := $(GO) build -trimpath -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test race fuzz lint cross bench deps packages go clean
+.PHONY: help build demo test race fuzz lint cross bench lab deps packages go clean
 
 help: ## list what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 18
@@ -56,6 +56,9 @@ cross: go ## compile everything for every platform
 
 bench: go ## measure against other tunnels, side by side; ARGS are bench's
 	$(GO) run ./bench/cmd/bench run $(ARGS)
+
+lab: build ## put Godwit and its peers before every firewall: hours; docs/survival.md and .html. ARGS are lab run's
+	$(GO) run ./lab/cmd/lab run --out docs $(ARGS)
 
 deps: go ## write the list of everything linked into the binary
 	$(GO) test ./internal/lattice -run '^TestDeps$$' -count 1 -update

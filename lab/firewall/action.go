@@ -44,11 +44,18 @@ func (a *Action) Drop() {
 func (a *Action) Done() { a.done = true }
 
 // Fired notes that the rule has found what it looks for.
-func (a *Action) Fired(format string, args ...any) {
+func (a *Action) Fired(format string, args ...any) { a.found(false, format, args...) }
+
+// Scored is Fired for a rule that does nothing about what it finds: other rules of its box may.
+func (a *Action) Scored(format string, args ...any) { a.found(true, format, args...) }
+
+func (a *Action) found(scored bool, format string, args ...any) {
 	if !a.f.Found(a.rule) {
 		a.f.found = append(a.f.found, a.rule)
 	}
-	a.box.note(a.event(false, format, args...))
+	e := a.event(false, format, args...)
+	e.Scored = scored
+	a.box.note(e)
 }
 
 // Cleared notes that the rule has looked and found nothing: for those whose verdict has a score worth telling.

@@ -48,6 +48,7 @@ type Event struct {
 	Client, Server netip.AddrPort
 	Proto          uint8
 	Cleared        bool
+	Scored         bool // it only tells: nothing is done about what it found
 	Detail         string
 }
 
@@ -275,6 +276,16 @@ func (b *Box) Block(block Block) {
 		return
 	}
 	b.table.add(b.now+time.Since(b.seen), &block)
+}
+
+// Note adds an event from outside, now: a prober's verdict.
+func (b *Box) Note(e Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.At = b.now; !b.seen.IsZero() {
+		e.At += time.Since(b.seen)
+	}
+	b.note(e)
 }
 
 // Events returns what fired so far, in order.

@@ -66,6 +66,9 @@ func TestBothFamilies(t *testing.T) {
 	}
 	for _, addr := range []netip.Addr{beyond4, beyond6, right4.Addr(), right6.Addr()} {
 		rtts, err := left.Ping(t.Context(), addr, 2, time.Millisecond, 2*time.Second)
+		for again := 0; again < 3 && err == nil && len(rtts) != 2; again++ { // a busy machine forgets to ask who its neighbour is
+			rtts, err = left.Ping(t.Context(), addr, 2, time.Millisecond, 2*time.Second)
+		}
 		if err != nil || len(rtts) != 2 {
 			t.Errorf("ping %v: %v %v", addr, rtts, err)
 		}

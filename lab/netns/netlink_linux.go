@@ -167,6 +167,17 @@ func (h *Host) AddAddr(name string, p netip.Prefix, cc string) error {
 	return h.AddRoute(Route{To: p.Masked(), Dev: name, Source: p.Addr(), CC: cc})
 }
 
+// RemoveAddr takes an address away from an interface, and with it the routes that start from there.
+func (h *Host) RemoveAddr(name string, p netip.Prefix) error {
+	return h.withLink(name, "remove "+p.String(), func(i *net.Interface) error {
+		hdr := []byte{family(p.Addr()), byte(p.Bits()), 0, 0, 0, 0, 0, 0}
+		binary.NativeEndian.PutUint32(hdr[4:], uint32(i.Index))
+		m := newMsg(unix.RTM_DELADDR, 0, hdr)
+		m.attr(unix.IFA_LOCAL, p.Addr().AsSlice())
+		return m.call()
+	})
+}
+
 func family(a netip.Addr) byte {
 	if a.Is4() {
 		return unix.AF_INET

@@ -2,12 +2,20 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
+
+	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 )
 
 // Everything that the lab's peers and the bench know of Godwit's command line is in this file.
@@ -52,16 +60,20 @@ func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy
 
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
-	endpoint := s.at(godwitPort)
+	endpoints, listen := []string{s.at(godwitPort)}, []string{"--listen", s.at(godwitPort)}
 	if s.GatewayName != "" {
-		endpoint = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+		endpoints[0] = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+	}
+	for _, a := range s.More {
+		at := netip.AddrPortFrom(a, godwitPort).String()
+		endpoints, listen = append(endpoints, at), append(listen, "--listen", at)
 	}
 	var err error
-	if g.key, err = g.init(ctx, s, state, endpoint); err != nil {
+	if g.key, err = g.init(ctx, s, state, endpoints); err != nil {
 		return nil, err
 	}
 	p, err := s.start(s.Gateway, "gateway", nil, g.path,
-		"gateway", "run", "--state-dir", state, "--listen", s.at(godwitPort), "--allow", s.Targets.String())
+		append([]string{"gateway", "run", "--state-dir", state, "--allow", s.Targets.String()}, listen...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +81,12 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 }
 
 // init makes a gateway's state and returns its access key.
-func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key string, err error) {
-	said, err := s.run(ctx, s.Gateway, g.path, "gateway", "init", "--state-dir", state, "--endpoint", endpoint, "--json")
+func (g *godwit) init(ctx context.Context, s *Site, state string, endpoints []string) (key string, err error) {
+	args := []string{"gateway", "init", "--state-dir", state, "--json"}
+	for _, e := range endpoints {
+		args = append(args, "--endpoint", e)
+	}
+	said, err := s.run(ctx, s.Gateway, g.path, args...)
 	if err != nil {
 		return "", err
 	}
@@ -90,4 +106,38 @@ func (g *godwit) init(ctx context.Context, s *Site, state, endpoint string) (key
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	return s.start(s.Client, "client", nil, g.path, "up", "--foreground",
 		"--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--links", strconv.Itoa(g.links), g.key)
+}
+
+// Website opens what the gateway made of itself, and another gateway that never runs for the certificate.
+func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+	// To a prober two versions of Go's web server are two kinds of server.
+	if info, err := buildinfo.ReadFile(g.path); err != nil {
+		return nil, nil, err
+	} else if info.GoVersion != runtime.Version() {
+		return nil, nil, fmt.Errorf("godwit is built with %s and this program with %s: build both with one", info.GoVersion, runtime.Version())
+	}
+	log := slog.New(slog.DiscardHandler)
+	dir, err := gatewaydir.Open(ctx, filepath.Join(s.Dir, "gateway"), log)
+	if err != nil {
+		return nil, nil, err
+	}
+	pages, err := dir.Website()
+	if err := errors.Join(err, dir.Close()); err != nil {
+		return nil, nil, err
+	}
+	endpoints := slices.Clone(dir.Settings.Endpoints)
+	for i, e := range endpoints {
+		if e == s.at(godwitPort) {
+			endpoints[i] = netip.AddrPortFrom(addr, godwitPort).String()
+		}
+	}
+	other, _, err := gatewaydir.Init(ctx, filepath.Join(s.Dir, "website"), endpoints, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, err := other.Certificates(log)
+	if err := errors.Join(err, other.Close()); err != nil {
+		return nil, nil, err
+	}
+	return pages, certificates.GetCertificate, nil
 }

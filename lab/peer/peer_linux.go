@@ -2,7 +2,9 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,11 +24,20 @@ type Peer interface {
 	Client(ctx context.Context, s *Site) (*Process, error)
 }
 
+// Website is a Peer whose gateway is a website to strangers.
+type Website interface {
+	// Website returns that website's pages, and a certificate such as the gateway's for another address: what a plain web
+	// server needs to be of the same kind. It is asked for when the gateway has started.
+	Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error)
+}
+
 // Site is where a peer is to run.
 type Site struct {
 	Client, Gateway *netns.Host
 	// GatewayAddr is where the client finds the gateway.
 	GatewayAddr netip.Addr
+	// More are other addresses of the gateway's host, for peers that can use several.
+	More []netip.Addr
 	// GatewayName, if not empty, is a name for GatewayAddr in /etc/hosts: Godwit's clients ask for it in their hellos.
 	GatewayName string
 	// Targets are what is to be reached, from the gateway's host: tunnels get a route to them. It must not contain

@@ -13,10 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,9 +31,6 @@ import (
 // once. Without it those that were never built are skipped.
 const buildPeers = "GODWIT_LAB_BUILD"
 
-// envGodwit is the program godwit to be tested; it is built if there is none.
-const envGodwit = "GODWIT_LAB_BINARY"
-
 func TestMain(m *testing.M) {
 	if outside := len(os.Args) < 2 || !strings.HasPrefix(os.Args[1], "sandboxed"); outside && os.Getenv(buildPeers) != "" {
 		tools := &Tools{Dir: toolsDir(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
@@ -49,26 +42,6 @@ func TestMain(m *testing.M) {
 	}
 	netnstest.Main(m)
 }
-
-// builtGodwit is the path of godwit. What it is made of is in Go's caches: the sandbox has no network.
-var builtGodwit = sync.OnceValues(func() (path string, err error) {
-	if path := os.Getenv(envGodwit); path != "" {
-		return path, nil
-	}
-	dir, err := os.MkdirTemp("/run", "built")
-	if err != nil {
-		return "", err
-	}
-	path = filepath.Join(dir, "godwit")
-	args := []string{"build", "-buildvcs=false", "-o", path}
-	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
-		args = append(args, "-race") // what other tests have built is then not built again
-	}
-	if out, err := exec.Command("go", append(args, "../../cmd/godwit")...).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build godwit: %w: %s", err, out)
-	}
-	return path, nil
-})
 
 func toolsDir() string {
 	dir, err := DefaultToolsDir()
@@ -266,9 +239,7 @@ func start(t *testing.T, name string, s *Site) *started {
 	}
 	tools := &Tools{Dir: toolsDir(), Offline: true}
 	if strings.HasPrefix(name, "godwit") {
-		if tools.Godwit, err = builtGodwit(); err != nil {
-			t.Fatal(err)
-		}
+		tools.Godwit = netnstest.Godwit(t)
 	}
 	info, err := e.Prepare(t.Context(), tools)
 	if err != nil {

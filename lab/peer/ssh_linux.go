@@ -23,7 +23,7 @@ var sshEntry = Entry{
 		return Info{Version: firstLine(ctx, path, "-V"), Settings: "ssh -D, Ed25519 keys; SOCKS5 in"}, nil
 	},
 	Check: func() error {
-		_, err := realUser()
+		_, err := RealUser()
 		return err
 	},
 	New: func(*Tools) Peer { return secureShell{} },
@@ -31,8 +31,9 @@ var sshEntry = Entry{
 
 const sshPort = 22
 
-// realUser is the user who started all this: inside a user namespace everyone is root.
-func realUser() (*user.User, error) {
+// RealUser is the user whom sshd lets in, the one who started all this: inside a user namespace everyone is root. Root in a
+// namespace with nobody else is not root enough for sshd, which wants to become others: it gets a name there.
+func RealUser() (*user.User, error) {
 	b, err := os.ReadFile("/proc/self/uid_map")
 	if err != nil {
 		return nil, err
@@ -40,6 +41,9 @@ func realUser() (*user.User, error) {
 	id := "0"
 	if f := strings.Fields(string(b)); len(f) == 3 && f[2] == "1" {
 		id = f[1]
+		if id == "0" {
+			return &user.User{Uid: "1000", Gid: "1000", Username: "lab", HomeDir: "/"}, nil
+		}
 	}
 	u, err := user.LookupId(id)
 	if err != nil {
@@ -51,7 +55,7 @@ func realUser() (*user.User, error) {
 func (secureShell) Proxy() string { return socksAddr }
 
 func (secureShell) Gateway(ctx context.Context, s *Site) (*Process, error) {
-	login, err := realUser()
+	login, err := RealUser()
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +91,7 @@ func (secureShell) Gateway(ctx context.Context, s *Site) (*Process, error) {
 		"user.pub": string(public),
 		// Without PAM sshd refuses an account whose password is locked, as root's may be.
 		"shadow": login.Username + ":*:19000:0:99999:7:::\n",
+		"passwd": fmt.Sprintf("%s:x:%s:%s::/:/bin/sh\n", login.Username, login.Uid, login.Gid),
 		"sshd_config": fmt.Sprintf("ListenAddress %s\nHostKey /run/host\nAuthorizedKeysFile /run/user.pub\nPidFile none\n"+
 			"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n", s.at(sshPort)),
 	} {
@@ -113,11 +118,11 @@ func asUser(u *user.User) string {
 	if u.Uid == "0" {
 		return ""
 	}
-	return " set -- unshare --user --map-user=" + u.Uid + " --map-group=" + u.Gid + ` "$@" &&`
+	return " mount --bind /run/passwd /etc/passwd && set -- unshare --user --map-user=" + u.Uid + " --map-group=" + u.Gid + ` "$@" &&`
 }
 
 func (secureShell) Client(_ context.Context, s *Site) (*Process, error) {
-	login, err := realUser()
+	login, err := RealUser()
 	if err != nil {
 		return nil, err
 	}

@@ -51,7 +51,10 @@ func halfClosed(name string, parts ...[]byte) Probe {
 // through asks the control for something, through the proxy that c is, and says what came.
 func (t *Target) through(c *conn) Answer {
 	c.Write([]byte(getPage))
-	got, end := t.read(c)
+	return tunnelled(t.read(c))
+}
+
+func tunnelled(got []byte, end End) Answer {
 	return Answer{What: proxies + ": " + describe(got), Bytes: len(got), End: end}
 }
 
@@ -133,5 +136,12 @@ func (t *Target) tunnel(c *conn) Answer {
 		bytes.Contains(bytes.ToLower(head), []byte("content-length")) {
 		return t.rest(c, head, nil)
 	}
-	return t.through(c)
+	c.Write([]byte(getPage))
+	got, end := t.read(c)
+	if len(got) > 0 && !bytes.HasPrefix(got, []byte("HTTP/")) && !isRecord(got) {
+		// A page: some web servers answer CONNECT as they do GET, and Go's leave out the length then (1.26.11 does,
+		// 1.26.8 does not).
+		return Answer{What: describe(append(head, got...)), Bytes: len(head) + len(got), End: end}
+	}
+	return tunnelled(got, end)
 }

@@ -46,6 +46,20 @@ type Result struct {
 	pairs [][2]Answer
 }
 
+// Alike counts the probes that were sent, and of them those that the suspect answered as the control did.
+func (r *Report) Alike() (alike, sent int) {
+	for _, res := range r.Results {
+		if res.Suspect.End == NotSent {
+			continue
+		}
+		sent++
+		if res.Same {
+			alike++
+		}
+	}
+	return alike, sent
+}
+
 // WriteJSON writes it as JSON.
 func (r *Report) WriteJSON(w io.Writer) error {
 	e := json.NewEncoder(w)

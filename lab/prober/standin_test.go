@@ -152,6 +152,14 @@ func TestOpenProxy(t *testing.T) {
 		})
 		probe(t, control, Suspect{Addr: connect}).want(t, Unmasked, "proxy", true)
 	})
+	t.Run("CONNECT answered with a page", func(t *testing.T) { // without its length, as net/http does
+		t.Parallel()
+		page := serve(t, func(c net.Conn) {
+			c.Read(make([]byte, 4096))
+			io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n<!doctype html>")
+		})
+		probe(t, control, Suspect{Addr: page}).want(t, Undecided, "", false)
+	})
 }
 
 // A server that ends the hellos of those it knows itself, and passes all others on to a website that nginx serves with

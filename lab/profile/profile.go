@@ -35,11 +35,18 @@ type Profile struct {
 	// MustStop are the positive controls that have to be blocked: a profile that stops nothing is no test. With LeastRate
 	// degraded is enough.
 	MustStop []string `toml:"must-stop"`
+	// Seeds is how many runs of reach it takes until one of MustStop that passes in all of them is no luck; zero is one. It
+	// is for profiles whose rules draw lots.
+	Seeds int `toml:"seeds"`
 	// LeastRate is for firewalls that slow down rather than block: a visit in reach is given a minute, and whose larger part
 	// comes at fewer bits a second than this is degraded. Zero is any rate, within 20 s.
 	LeastRate int `toml:"least-rate"`
+	// Denies lists what of ordinary traffic it stops on purpose, for everybody: it does not count as hit by mistake. See
+	// Deniable for the words.
+	Denies []string `toml:"denies"`
 	// Gateway says what the gateway's side has to meet it with.
 	Gateway Gateway `toml:"gateway"`
+	Client  Client  `toml:"client"`
 	Groups  Groups  `toml:"groups"`
 	// Hold is what happens to the connection that carries a download, again and again.
 	Hold  Hold  `toml:"hold"`
@@ -53,6 +60,12 @@ type Gateway struct {
 	Addresses int `toml:"addresses"` // of the gateway, IPv4; each has its own port 443
 	Relays    int `toml:"relays"`
 	Mirrors   int `toml:"mirrors"`
+}
+
+// Client says how the client's machine differs from an ordinary one of Linux.
+type Client struct {
+	// NoTimestamps leaves TCP's timestamps off, as Windows does: then most headers have no options.
+	NoTimestamps bool `toml:"no-timestamps"`
 }
 
 // Groups are lists that several rules share.
@@ -75,9 +88,11 @@ type Box struct {
 	// Drops names the in-path box that drops for one that sees a copy.
 	Drops string `toml:"drops"`
 	// Reassemble lists what is put together before rules read it: "ip", "tcp".
-	Reassemble []string  `toml:"reassemble"`
-	UDPIdle    rules.Dur `toml:"udp-idle"` // zero is 60 s
-	TCPIdle    rules.Dur `toml:"tcp-idle"` // zero is 10 min
+	Reassemble []string `toml:"reassemble"`
+	// Exempt are networks, at either end, whose packets are not looked at: who has a licence.
+	Exempt  rules.Nets `toml:"exempt"`
+	UDPIdle rules.Dur  `toml:"udp-idle"` // zero is 60 s
+	TCPIdle rules.Dur  `toml:"tcp-idle"` // zero is 10 min
 
 	rules.Set
 	named []firewall.Named
@@ -85,10 +100,12 @@ type Box struct {
 
 // Probe says how suspects are probed, and what a verdict leads to.
 type Probe struct {
-	// Delay, if there, is when the first probe comes, in place of the measured distribution.
+	// Delay bounds the waits between a suspicion and its probes: none comes before the least, and what the measured
+	// distribution puts off for longer than the most comes then. Without it the least is 280 ms and the most 570 h.
 	Delay rules.Span `toml:"delay"`
-	// Box is where a confirmed server is blocked.
-	Box   string         `toml:"box"`
+	// Box is where an unmasked server is blocked, in path.
+	Box string `toml:"box"`
+	// Block is how much of it: "endpoint" in the protocol that was probed, or "address" in all.
 	Block firewall.Scope `toml:"block"`
 	Way   firewall.Way   `toml:"way"`
 	For   rules.Dur      `toml:"for"` // zero is for ever
@@ -206,10 +223,17 @@ func (p *Profile) check() *fault {
 		return bad("sources", "is missing: whatever has no source is an invention")
 	case len(p.Boxes) == 0:
 		return bad("box", "is missing: a firewall has one at least")
+	case p.Seeds < 0:
+		return bad("seeds", "%d is no number of runs", p.Seeds)
 	case p.LeastRate < 0:
 		return bad("least-rate", "%d is no number of bits a second", p.LeastRate)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
+	}
+	for i, d := range p.Denies {
+		if !slices.Contains(Deniable(), d) {
+			return bad(fmt.Sprintf("denies[%d]", i), "%q is no kind of traffic; there are %s", d, strings.Join(Deniable(), ", "))
+		}
 	}
 	for name, nets := range p.Groups.Nets {
 		for _, n := range nets {
@@ -243,6 +267,14 @@ func (p *Profile) check() *fault {
 				return bad(path+".reassemble", `%q is neither "ip" nor "tcp"`, r)
 			}
 		}
+		if err := b.Exempt.Resolve(p.Groups.Nets); err != nil {
+			return &fault{path + ".exempt", err}
+		}
+		for _, n := range b.Exempt {
+			if !nobodys(n.Prefix) {
+				return bad(path+".exempt", "%s may belong to somebody: use addresses for documentation, as 198.51.100.0/24", n)
+			}
+		}
 		named, err := b.Named(b.Place, groups)
 		var wrong *rules.RuleError
 		if errors.As(err, &wrong) {
@@ -262,6 +294,9 @@ func (p *Profile) check() *fault {
 		if b := p.box(p.Probe.Box); b == nil || b.Place != firewall.InPath {
 			return bad("probe.box", "wants an in-path box; %q is none", p.Probe.Box)
 		}
+		if s := p.Probe.Block; s != firewall.Endpoint && s != firewall.Address {
+			return bad("probe.block", `a server is blocked by "endpoint" or "address", not by %q, whatever the client`, s)
+		}
 	}
 	return nil
 }
@@ -272,6 +307,12 @@ func reserved(pattern string) bool {
 	return strings.HasSuffix(pattern, ".example") || strings.HasSuffix(pattern, ".test") || strings.HasPrefix(pattern, "*") && strings.HasSuffix(pattern, "*")
 }
 
+// Deniable lists the words of Profile.Denies. "foreign" is all that crosses the border and "udp" what of it is UDP; the
+// others are a kind of traffic each.
+func Deniable() []string {
+	return []string{"foreign", "udp", "quic", "dns-udp", "dns-tcp", "ssh", "scp", "http", "https", "tls12", "browser", "tabs", "video", "download"}
+}
+
 func (p *Profile) box(name string) *Box {
 	for i := range p.Boxes {
 		if p.Boxes[i].Name == name {
@@ -280,6 +321,9 @@ func (p *Profile) box(name string) *Box {
 	}
 	return nil
 }
+
+// Add has the first box follow another rule, after those of the profile. It must come before Build.
+func (p *Profile) Add(r firewall.Named) { p.Boxes[0].named = append(p.Boxes[0].named, r) }
 
 // Firewall is a profile at work.
 type Firewall struct {
@@ -303,7 +347,10 @@ func (p *Profile) Build(seed uint64, prober func(firewall.Suspect), exempt ...ne
 		b := &p.Boxes[i]
 		cfg := firewall.Config{Name: b.Name, Place: b.Place, Rules: slices.Clone(b.named), Prober: prober, Seed: seed + uint64(i),
 			ReassembleTCP: slices.Contains(b.Reassemble, "tcp"), ReassembleIP: slices.Contains(b.Reassemble, "ip"),
-			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: exempt}
+			UDPIdle: time.Duration(b.UDPIdle), TCPIdle: time.Duration(b.TCPIdle), Exempt: slices.Clone(exempt)}
+		for _, n := range b.Exempt {
+			cfg.Exempt = append(cfg.Exempt, n.Prefix)
+		}
 		if b.Drops != "" {
 			cfg.Drops = w.Box(b.Drops)
 		}

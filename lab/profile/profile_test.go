@@ -74,6 +74,7 @@ func TestMistakes(t *testing.T) {
 		text     string
 	}{
 		{`chance = 0.5`, `chance = 5`, 21, "box[1].tls-name[1].chance", "between 0 and 1"},
+		{`sources = ["y"]`, "sources = [\"y\"]\ndenies = [\"ssh\", \"voices\"]", 4, "denies[1]", "foreign"},
 		{`for = "180s"`, `for = "180"`, 24, "", "missing unit"},
 		{`for = "180s"`, `drop = true`, 24, "box[1].tls-name[1].then.drop", "cannot drop"},
 		{`reset = ["gfw-1"]`, `reset = ["gfw-9"]`, 18, "", "gfw-2"},
@@ -85,8 +86,16 @@ func TestMistakes(t *testing.T) {
 		{`names = ["@banned"]`, `names = ["@bannd"]`, 16, "box[1].tls-name[0].names", "groups.names"},
 		{`addresses = 1`, `addresses = 0`, 5, "gateway.addresses", "one at least"},
 		{`name = "second"`, `name = "first"`, 12, "box[1].name", "two boxes"},
+		{`drops = "first"`, `exempt = ["8.8.8.0/24"]`, 14, "box[1].exempt", "somebody"},
+		{`drops = "first"`, `exempt = ["@nets"]`, 14, "box[1].exempt", "groups.nets"},
+		{`addresses = 1`, "addresses = 1\n[client]\ntimestamps = true", 7, "client.timestamps", "no such field"},
+		{`story = "s"`, "story = 's'\nseeds = -1", 3, "seeds", "no number"},
 		{`story = "s"`, ``, 0, "story", "missing"},
 		{`story = "s"`, "story = 's'\nleast-rate = -1", 3, "least-rate", "bits a second"},
+		{"[groups.names]", "[probe]\nbox = \"second\"\n[groups.names]", 7, "probe.box", "in-path"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\n[groups.names]", 6, "probe.block", "endpoint"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\nblock = \"3-tuple\"\n[groups.names]", 8, "probe.block", "3-tuple"},
+		{"[groups.names]", "[probe]\nbox = \"first\"\nblock = \"address\"\ndelay = \"2s..1s\"\n[groups.names]", 9, "", "more than"},
 	} {
 		_, err := Parse("x.toml", []byte(strings.Replace(good, c.old, c.new, 1)))
 		var e *Error

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/godwit-vpn/godwit/lab/peer"
@@ -18,6 +19,7 @@ type run struct {
 	note    string
 	fetch   traffic.Result // the one that counted
 	strikes int
+	capture string // a file's name
 	rules   map[string]int
 	first   string
 }
@@ -30,6 +32,9 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 		return run{verdict: survival.None, note: "its gateway does not start: " + err.Error()}
 	}
 	defer gateway.Stop()
+	if err := c.sameKind(ctx, p, site); err != nil {
+		return run{verdict: survival.None, note: err.Error()}
+	}
 	client, err := p.Client(ctx, site)
 	if err != nil && ctx.Err() == nil {
 		// Some clients are up only once they are connected: what stops them may be the firewall.
@@ -55,7 +60,7 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 			continue
 		}
 		if died := end.Died(); died != nil {
-			r.note = died.Error()
+			r.note = strings.TrimPrefix(r.note+"; "+died.Error(), "; ")
 		} else if r.verdict != survival.Passes && r.note == "" {
 			r.note = end.LastWords()
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"strings"
@@ -41,6 +42,7 @@ outside resolver 203.0.113.53
 // Where things are.
 var (
 	clientAddr   = netip.MustParseAddr("192.0.2.10")
+	clientAddrs  = []netip.Addr{clientAddr, netip.MustParseAddr("2001:db8:1::10")}
 	dnsAddr      = netip.MustParseAddr("192.0.2.53")
 	homeAddr     = netip.MustParseAddr("192.0.2.80")
 	proberAddr   = netip.MustParseAddr("192.0.2.200")
@@ -81,7 +83,10 @@ type country struct {
 	resolver *traffic.Resolver // outside
 	domestic *traffic.Resolver
 	suspects chan firewall.Suspect
-	dir      string // in memory, empty
+	recorder recorder
+	inquiry  *inquiry          // nil where nobody probes
+	packets  *topology.Capture // the last ones
+	dir      string            // in memory, empty
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -93,7 +98,8 @@ type country struct {
 func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string) (*country, error) {
 	c := &country{profile: p, dir: dir, suspects: make(chan firewall.Suspect, 64), // more at once are the same suspect again
 		resolver: &traffic.Resolver{Names: names}, domestic: &traffic.Resolver{Names: names}}
-	c.gateways = gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
+	c.gateways = gatewaysOf(p)
+	p.Add(firewall.Named{Name: "recorder", Rule: &c.recorder})
 	var err error
 	c.firewall, err = p.Build(seed, func(s firewall.Suspect) {
 		select {
@@ -104,18 +110,13 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	if err != nil {
 		return nil, err
 	}
-	d, err := topology.Parse("country", fmt.Sprintf(hosts, strings.Trim(fmt.Sprint(c.gateways), "[]")))
+	d, err := describe(p, c.gateways)
 	if err != nil {
 		return nil, err
 	}
 	d.Seed = seed
 	boxes := make(map[string]linkmodel.Box)
 	for i, b := range p.Boxes {
-		f := topology.Firewall{Name: b.Name}
-		if i == 0 {
-			f.Forward, f.Backward = path, path
-		}
-		d.Firewalls = append(d.Firewalls, f)
 		boxes[b.Name] = c.firewall.Boxes[i]
 	}
 	if c.net, err = d.Build(ctx, boxes); err != nil {
@@ -123,10 +124,33 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.run("the network", func() error { return c.net.Run(ctx) })
-	if err := c.open(ctx); err != nil {
+	if c.packets, err = c.net.CaptureLast(p.Boxes[0].Name, topology.Inside, kept); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	if err := errors.Join(c.open(ctx), c.inquire(ctx, seed)); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
+}
+
+// describe is a country with a profile's firewall.
+func describe(p *profile.Profile, gateways []netip.Addr) (*topology.Description, error) {
+	d, err := topology.Parse("country", fmt.Sprintf(hosts, strings.Trim(fmt.Sprint(gateways), "[]")))
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range p.Boxes {
+		f := topology.Firewall{Name: b.Name}
+		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
+			f.Forward, f.Backward = path, path
+		}
+		d.Firewalls = append(d.Firewalls, f)
+	}
+	return d, nil
+}
+
+func gatewaysOf(p *profile.Profile) []netip.Addr {
+	return gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
 }
 
 // run does something until the country is closed; an error before that is kept for close.
@@ -144,12 +168,10 @@ func (c *country) host(name string) *netns.Host { return c.net.Hosts[name] }
 
 // open opens sites and resolvers, and says to everybody whom to ask.
 func (c *country) open(ctx context.Context) error {
-	for host, site := range map[string]struct {
-		name string
-		addr netip.Addr
-	}{"banned": {banned, bannedAddr}, "allowed": {allowed, allowedAddr}, "home": {home, homeAddr}} {
-		if err := c.site(ctx, c.host(host), site.name, site.addr); err != nil {
-			return fmt.Errorf("site %s: %w", site.name, err)
+	for host, name := range map[string]string{"banned": banned, "allowed": allowed, "home": home} {
+		// In both families, as resolvers say: a browser's QUIC to where nobody listens does not try the other.
+		if err := c.site(ctx, c.host(host), name, netip.IPv6Unspecified()); err != nil {
+			return fmt.Errorf("site %s: %w", name, err)
 		}
 	}
 	for host, r := range map[string]struct {
@@ -166,6 +188,11 @@ func (c *country) open(ctx context.Context) error {
 		}
 		c.run("resolver "+host, func() error { return r.r.Serve(ctx, udp, tcp) })
 	}
+	if c.profile.Client.NoTimestamps {
+		if err := c.host("client").Sysctl("net.ipv4.tcp_timestamps", "0"); err != nil {
+			return fmt.Errorf("field client.no-timestamps: %w", err)
+		}
+	}
 	for _, inside := range []string{"client", "laptop", "office"} {
 		if err := errors.Join(c.host(inside).SetNames(), c.host(inside).SetResolvers(dnsAddr)); err != nil {
 			return err
@@ -178,29 +205,30 @@ func (c *country) open(ctx context.Context) error {
 
 // site serves a website on a host, on ports 80 and 443, TCP and UDP.
 func (c *country) site(ctx context.Context, h *netns.Host, name string, addr netip.Addr) error {
-	certPEM, keyPEM, err := peer.SelfSigned(name)
+	cert, err := siteCertificate(name)
 	if err != nil {
 		return err
 	}
-	cert, err := tls.X509KeyPair(certPEM, keyPEM)
+	return c.serve(ctx, h, traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, netip.AddrPortFrom(addr, 443), 80)
+}
+
+// serve serves pages on a host by TLS and QUIC at an address, and without at another port.
+func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, conf *tls.Config, at netip.AddrPort, bare uint16) error {
+	plain, err := h.Listen(netip.AddrPortFrom(at.Addr(), bare))
 	if err != nil {
 		return err
 	}
-	plain, err := h.Listen(netip.AddrPortFrom(addr, 80))
-	if err != nil {
-		return err
-	}
-	secure, err := h.Listen(netip.AddrPortFrom(addr, 443))
+	secure, err := h.Listen(at)
 	if err != nil {
 		return errors.Join(err, plain.Close())
 	}
-	quic, err := h.ListenUDP(netip.AddrPortFrom(addr, 443))
+	quic, err := h.ListenUDP(at)
 	if err != nil {
 		return errors.Join(err, plain.Close(), secure.Close())
 	}
-	c.run("site "+name, func() error {
+	c.run("site "+at.String(), func() error {
 		defer quic.Close()
-		return traffic.Serve(ctx, name, cert, plain, secure, quic)
+		return traffic.Serve(ctx, pages, conf, plain, secure, quic)
 	})
 	return nil
 }
@@ -253,7 +281,7 @@ func (c *country) lookup(ctx context.Context, from *netns.Host, resolver netip.A
 
 // peerSite is where a peer is to run.
 func (c *country) peerSite() *peer.Site {
-	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], Targets: targets,
+	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], More: c.gateways[1:], Targets: targets,
 		Cover: netip.AddrPortFrom(allowedAddr, 443), CoverName: allowed, NAT: true, Dir: c.dir}
 }
 
@@ -269,7 +297,7 @@ func (c *country) firedOn(client netip.Addr, servers []netip.Addr) (count map[st
 		if client.IsValid() && ends[0] != client && ends[1] != client {
 			ours = false
 		}
-		if !ours {
+		if !ours || e.Cleared {
 			continue
 		}
 		if first == "" {

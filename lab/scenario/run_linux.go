@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -14,11 +15,12 @@ import (
 
 	"github.com/godwit-vpn/godwit/lab/peer"
 	"github.com/godwit-vpn/godwit/lab/profile"
+	"github.com/godwit-vpn/godwit/lab/replay"
 	"github.com/godwit-vpn/godwit/lab/survival"
 )
 
 // Scenarios lists those that Run knows.
-func Scenarios() []string { return []string{"reach", "hold"} }
+func Scenarios() []string { return []string{"reach", "hold", "probe", "names", "office", "benign"} }
 
 // Config says what to run.
 type Config struct {
@@ -31,11 +33,13 @@ type Config struct {
 	// Seeds is how many runs a cell of reach has, each with another seed; zero is one. Seed is the first one's.
 	Seeds int
 	Seed  uint64
+	// Replays adds rows of recorded packets, for what no program runs here.
+	Replays bool
 	// HoldMB is the download's size in hold; zero is 200.
 	HoldMB int64
 	// Parallel is how many cells run at once; zero is one.
 	Parallel int
-	// Captures is a directory for the packets of failures; empty keeps none.
+	// Captures is a directory for the packets of failures, beside the report; empty keeps none.
 	Captures string
 	Progress io.Writer
 }
@@ -61,10 +65,19 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		if err != nil {
 			return nil, err
 		}
+		d, err := describe(p, gatewaysOf(p))
+		if err != nil {
+			return nil, err
+		}
+		report.Picture += p.Name + "\n" + d.Draw() + "\n"
 		report.Profiles = append(report.Profiles, survival.Profile{Name: p.Name, Story: p.Story, Sources: p.Sources,
 			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
 		for _, s := range cfg.Scenarios {
+			if s == "benign" { // of the firewall alone
+				cells = append(cells, cellKey{name, s, peer.Entry{}})
+				continue
+			}
 			for _, e := range cfg.Peers {
 				cells = append(cells, cellKey{name, s, e})
 			}
@@ -74,13 +87,32 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		info := cfg.Infos[e.Name]
 		report.Peers = append(report.Peers, survival.Peer{Name: e.Name, Version: info.Version, Settings: info.Settings, Why: cfg.Skipped[e.Name]})
 	}
+	if cfg.Replays && slices.Contains(cfg.Scenarios, "reach") {
+		for _, r := range replay.Recordings() {
+			report.Peers = append(report.Peers, survival.Peer{Name: r.Name, Settings: "recorded packets: " + r.About})
+			for _, name := range cfg.Profiles {
+				c, err := replayed(name, r.Name, cfg.Seed)
+				if err != nil {
+					return nil, err
+				}
+				report.Cells = append(report.Cells, c)
+			}
+		}
+	}
 	b := &board{cfg: cfg, report: report, total: len(cells), begin: time.Now()}
+	// Each box is two threads that sleep in the kernel most of the time, which Go counts as running.
+	const boxes = 3
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.NumCPU() + 2*boxes*max(1, cfg.Parallel)))
 	var wg sync.WaitGroup
 	work := make(chan cellKey)
 	for range max(1, cfg.Parallel) {
 		wg.Go(func() {
 			for k := range work {
-				b.put(b.fill(ctx, k))
+				if k.scenario == "benign" {
+					b.putBenign(b.benign(ctx, k))
+				} else {
+					b.put(b.fill(ctx, k))
+				}
 			}
 		})
 	}
@@ -110,14 +142,38 @@ type board struct {
 func (b *board) put(c survival.Cell) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.done++
 	b.report.Cells = append(b.report.Cells, c)
-	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
 	why := c.First
 	if why == "" {
 		why = c.Note
 	}
-	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, c.Profile, c.Scenario, c.Peer, c.Verdict,
+	b.sayLocked(c.Profile, c.Scenario, c.Peer, string(c.Verdict), why)
+}
+
+// putBenign adds how ordinary traffic fared.
+func (b *board) putBenign(found survival.Benign, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	why := found.First
+	if err != nil {
+		why = err.Error()
+	}
+	if found.Seeds > 0 {
+		b.report.Benign = append(b.report.Benign, found)
+	}
+	b.sayLocked(found.Profile, "benign", "", fmt.Sprintf("%.2f %%", 100*found.Rate()), why)
+}
+
+// benign fills in a profile's ordinary traffic.
+func (b *board) benign(ctx context.Context, k cellKey) (survival.Benign, error) {
+	return benign(ctx, k.profile, b.cfg.Seed, benignPlan{seeds: max(20, b.cfg.Seeds), dear: 5, denied: 2}, b.cfg.Tools)
+}
+
+// sayLocked tells that a job is done.
+func (b *board) sayLocked(profile, scenario, peer, verdict, why string) {
+	b.done++
+	left := time.Duration(float64(time.Since(b.begin)) / float64(b.done) * float64(b.total-b.done)).Round(time.Minute)
+	fmt.Fprintf(b.cfg.Progress, "%4d/%d  %-14s %-8s %-18s %-9s %s  (%v left)\n", b.done, b.total, profile, scenario, peer, verdict,
 		clip(why, 90), left)
 }
 
@@ -139,6 +195,7 @@ func (b *board) sort() {
 	for _, p := range b.report.Peers {
 		peers = append(peers, p.Name)
 	}
+	slices.SortFunc(b.report.Benign, func(x, y survival.Benign) int { return place(profiles, x.Profile) - place(profiles, y.Profile) })
 	slices.SortStableFunc(b.report.Cells, func(x, y survival.Cell) int {
 		for _, d := range []int{place(b.cfg.Scenarios, x.Scenario) - place(b.cfg.Scenarios, y.Scenario),
 			place(profiles, x.Profile) - place(profiles, y.Profile), place(peers, x.Peer) - place(peers, y.Peer)} {
@@ -148,6 +205,35 @@ func (b *board) sort() {
 		}
 		return 0
 	})
+}
+
+// replayed puts recorded packets before a firewall.
+func replayed(name, recording string, seed uint64) (survival.Cell, error) {
+	p, err := profile.Load(name)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	fw, err := p.Build(seed, nil)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	out, err := replay.Run(recording, fw.Boxes)
+	if err != nil {
+		return survival.Cell{}, err
+	}
+	c := survival.Cell{Profile: p.Name, Peer: recording, Scenario: "reach", Verdict: survival.Passes, How: survival.Replay, Runs: 1, Passed: 1,
+		Rules: make(map[string]int)}
+	for _, e := range out.Events {
+		if c.First == "" {
+			c.First = e.Rule + ": " + e.Detail
+		}
+		c.Rules[e.Rule]++
+	}
+	if out.Stopped() {
+		c.Verdict, c.Passed = survival.Blocked, 0
+		c.Note = fmt.Sprintf("%d of %d packets dropped, %d resets", out.Dropped, out.Packets, out.Resets)
+	}
+	return c, nil
 }
 
 // fill runs a cell.
@@ -167,7 +253,10 @@ func (b *board) fill(ctx context.Context, k cellKey) survival.Cell {
 		return c
 	}
 	seeds := max(1, b.cfg.Seeds)
-	if k.scenario == "hold" {
+	if slices.Contains(p.MustStop, k.peer.Name) {
+		seeds = max(seeds, p.Seeds)
+	}
+	if k.scenario != "reach" {
 		seeds = 1
 	}
 	for n := range seeds {
@@ -196,15 +285,19 @@ func add(c *survival.Cell, r run) {
 	if c.First == "" {
 		c.First = r.first
 	}
-	if r.note != "" && r.verdict != survival.Passes {
+	// A prober says why it clears, too, and an office how each transfer went.
+	if r.note != "" && (r.verdict != survival.Passes || c.Scenario == "probe" || c.Scenario == "office") {
 		c.Note = r.note
+	}
+	if r.capture != "" {
+		c.Capture = r.capture
 	}
 	c.Strikes += r.strikes
 	if r.verdict == survival.Passes {
 		c.Passed++
 		c.FirstByte = append(c.FirstByte, r.fetch.FirstByte)
 	}
-	if c.Scenario == "hold" {
+	if c.Scenario == "hold" || c.Scenario == "office" {
 		c.Stall = append(c.Stall, r.fetch.Stall)
 		if s := r.fetch.Took.Seconds(); s > 0 {
 			c.Mbps = append(c.Mbps, float64(r.fetch.Bytes)*8/1e6/s)
@@ -243,8 +336,22 @@ func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err er
 	switch k.scenario {
 	case "reach":
 		r = c.reach(ctx, program)
+	case "names":
+		r = c.names(ctx, program, visited)
+	case "office":
+		r = c.office(ctx, program, officePlan{bytes: max(b.cfg.HoldMB, 3) << 20 / 3, blow: 1500 * time.Millisecond, roam: 3 * time.Second,
+			blows: 5 * time.Second})
 	case "hold":
 		r = c.hold(ctx, program, max(b.cfg.HoldMB, 1)<<20)
+	case "probe":
+		r = c.probe(ctx, program)
+	}
+	if b.cfg.Captures != "" && (r.verdict == survival.Blocked || r.verdict == survival.Degraded) {
+		file := captureName(p.Name, k.peer.Name, k.scenario)
+		if err := c.save(filepath.Join(b.cfg.Captures, file)); err != nil {
+			return r, fmt.Errorf("the packets of a failure: %w", err)
+		}
+		r.capture = filepath.Join(filepath.Base(b.cfg.Captures), file)
 	}
 	return r, nil
 }

@@ -3,6 +3,8 @@ package survival
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,7 +14,7 @@ var about = map[string]string{
 	"reach":  "a banned site is opened from inside, three times in twenty seconds; the last time counts",
 	"hold":   "200 MB are downloaded while the connection that carries the most is struck in mid-flow, and again every 10 s",
 	"probe":  "the firewall's prober examines the gateway after use, and an ordinary web server beside it",
-	"office": "two sites and a laptop that changes its network keep their streams across the border",
+	"office": "two sites and a laptop that changes its network keep their streams; there is no site-to-site yet, so servers behind them are not reached",
 	"names":  "nothing but the way across is asked for the names of what is visited",
 }
 
@@ -90,16 +92,35 @@ func (r *Report) benign(w *printer) {
 	if len(r.Benign) == 0 {
 		return
 	}
-	w.f("## Ordinary traffic\n\nWhat ordinary programs did to allowed places at the same firewalls, and how much of it was hit.\n\n")
-	w.f("| firewall | seeds | tried | hit | share | by |\n|---|---|---|---|---|---|\n")
+	w.f("## Ordinary traffic\n\nWhat ordinary programs did to allowed places at the same firewalls, and how much of it was hit. ")
+	w.f("What a firewall denies to everyone on purpose is not among it.\n\n")
+	w.f("| firewall | seeds | tried | hit | share | by | first | denied to all (stopped of tried) | not tried |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, b := range r.Benign {
 		tried, hit := 0, 0
 		for k, n := range b.Tried {
 			tried, hit = tried+n, hit+b.Hit[k]
 		}
-		w.f("| %s | %d | %d | %d | %.2f %% | %s |\n", b.Profile, b.Seeds, tried, hit, 100*b.Rate(), (&Cell{Rules: b.Rules}).fired())
+		w.f("| %s | %d | %d | %d | %.2f %% | %s | %s | %s | %s |\n", b.Profile, b.Seeds, tried, hit, 100*b.Rate(),
+			(&Cell{Rules: b.Rules}).fired(), plain(b.First), b.denied(), b.skipped())
 	}
 	w.f("\n")
+}
+
+// denied lists what is denied to all, and how much of it was stopped.
+func (b Benign) denied() string {
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(b.Denied)) {
+		words = append(words, fmt.Sprintf("%s %d of %d", k, b.Stopped[k], b.Denied[k]))
+	}
+	return strings.Join(words, ", ")
+}
+
+func (b Benign) skipped() string {
+	var words []string
+	for _, k := range slices.Sorted(maps.Keys(b.Skipped)) {
+		words = append(words, k+": "+plain(b.Skipped[k]))
+	}
+	return strings.Join(words, "; ")
 }
 
 func cellText(c *Cell) string {
@@ -116,6 +137,9 @@ func cellText(c *Cell) string {
 	}
 	if c.Scenario == "hold" && c.Verdict != Blocked {
 		more = append(more, fmt.Sprintf("stall %s, %.0f Mbit/s", short(median(c.Stall)), median(c.Mbps)))
+	}
+	if c.Scenario == "office" && c.Verdict == Passes {
+		more = append(more, "stall "+short(median(c.Stall)))
 	}
 	if c.Scenario == "reach" && c.Verdict == Passes {
 		more = append(more, short(median(c.FirstByte)))

@@ -66,6 +66,14 @@ type Benign struct {
 	Hit   map[string]int `json:"hit"`
 	Rules map[string]int `json:"rules,omitempty"` // that fired
 	Seeds int            `json:"seeds"`
+	// First says of the first that was hit what it was and how it ended.
+	First string `json:"first,omitempty"`
+	// Denied and Stopped count what the profile denies to everyone on purpose, how much of it was tried and how much
+	// stopped: neither is among the above.
+	Denied  map[string]int `json:"denied,omitempty"`
+	Stopped map[string]int `json:"stopped,omitempty"`
+	// Skipped says of kinds that could not be tried why.
+	Skipped map[string]string `json:"skipped,omitempty"`
 }
 
 // Rate is the share of ordinary traffic that was hit.
@@ -106,7 +114,7 @@ type Report struct {
 	Schema   string    `json:"schema"`
 	Date     string    `json:"date"`
 	Machine  string    `json:"machine"`
-	Picture  string    `json:"picture"` // of the topology
+	Picture  string    `json:"picture"` // of the country, once for each profile
 	Seed     uint64    `json:"seed"`
 	Profiles []Profile `json:"profiles"`
 	Peers    []Peer    `json:"peers"`
@@ -159,7 +167,10 @@ func (r *Report) Add(newer *Report) {
 	for _, b := range newer.Benign {
 		r.Benign = put(r.Benign, b, func(a, b Benign) bool { return a.Profile == b.Profile })
 	}
-	r.Date, r.Machine, r.Picture, r.Seed = newer.Date, newer.Machine, newer.Picture, newer.Seed
+	r.Date, r.Machine, r.Seed = newer.Date, newer.Machine, newer.Seed
+	if !strings.Contains(r.Picture, newer.Picture) {
+		r.Picture += newer.Picture
+	}
 }
 
 func put[T any](list []T, v T, same func(a, b T) bool) []T {

@@ -22,7 +22,9 @@ func report() *Report {
 				Stall: []time.Duration{400 * time.Millisecond}, Mbps: []float64{90}, Series: []int64{1e6, 2e6, 0, 3e6}},
 			{Profile: "henan", Peer: "wireguard", Scenario: "reach", Verdict: None, Note: "needs /dev/net/tun"},
 		},
-		Benign: []Benign{{Profile: "henan", Tried: map[string]int{"https": 200}, Hit: map[string]int{"https": 1}, Seeds: 20}},
+		Benign: []Benign{{Profile: "henan", Tried: map[string]int{"https": 200}, Hit: map[string]int{"https": 1}, Seeds: 20,
+			First: "https, seed 3: reset", Denied: map[string]int{"quic": 2, "ssh": 2}, Stopped: map[string]int{"ssh": 2},
+			Skipped: map[string]string{"browser": "needs chromium"}}},
 	}
 }
 
@@ -37,7 +39,7 @@ func TestWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"| **godwit** | ✔ 1.0 s |  |", "| wireguard | ✘ | – |", "tls-name ×9, wireguard ×2", "a / b",
-		"✔ stall 400 ms, 90 Mbit/s", "0.50 %", "captures/x.pcap", "client ─ isp", "must stop: wireguard, shadowsocks"} {
+		"✔ stall 400 ms, 90 Mbit/s", "0.50 %", "| https, seed 3: reset | quic 0 of 2, ssh 2 of 2 | browser: needs chromium |", "captures/x.pcap", "client ─ isp", "must stop: wireguard, shadowsocks"} {
 		if !strings.Contains(md.String(), want) {
 			t.Errorf("no %q in\n%s", want, md.String())
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/bench/internal/result"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 // The test program is the bench itself when this is set; its helpers and its inner self inherit it.
@@ -138,7 +139,7 @@ func TestEnds(t *testing.T) {
 		sig  syscall.Signal
 		code int
 	}{
-		{"interrupted", syscall.SIGINT, exitInterrupted},
+		{"interrupted", syscall.SIGINT, verbs.ExitInterrupted},
 		{"killed", syscall.SIGKILL, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -185,17 +186,17 @@ func TestUsage(t *testing.T) {
 		code int
 		text string
 	}{
-		{nil, exitUsage, "usage: bench"},
-		{[]string{"nonesuch"}, exitUsage, `no command "nonesuch"`},
-		{[]string{"run", "--peers", "nonesuch"}, exitUsage, `no peer "nonesuch"`},
-		{[]string{"run", "--peers", "direct,direct"}, exitUsage, "twice"},
-		{[]string{"run", "--suite", "nonesuch"}, exitUsage, "no suite"},
-		{[]string{"run", "--conditions", "nonesuch"}, exitUsage, "clean-bbr"},
-		{[]string{"run", "--out", "/run/x"}, exitUsage, "hides /run"},
-		{[]string{"run", "surplus"}, exitUsage, "surplus"},
-		{[]string{"linkcheck", "--loss", "3"}, exitUsage, "loss 3"},
-		{[]string{"report"}, exitUsage, "usage: bench report"},
-		{[]string{"report", "/nonesuch"}, exitError, "no run-*.json"},
+		{nil, verbs.ExitUsage, "usage: bench"},
+		{[]string{"nonesuch"}, verbs.ExitUsage, `no command "nonesuch"`},
+		{[]string{"run", "--peers", "nonesuch"}, verbs.ExitUsage, `no peer "nonesuch"`},
+		{[]string{"run", "--peers", "direct,direct"}, verbs.ExitUsage, "twice"},
+		{[]string{"run", "--suite", "nonesuch"}, verbs.ExitUsage, "no suite"},
+		{[]string{"run", "--conditions", "nonesuch"}, verbs.ExitUsage, "clean-bbr"},
+		{[]string{"run", "--out", "/run/x"}, verbs.ExitUsage, "hides /run"},
+		{[]string{"run", "surplus"}, verbs.ExitUsage, "surplus"},
+		{[]string{"linkcheck", "--loss", "3"}, verbs.ExitUsage, "loss 3"},
+		{[]string{"report"}, verbs.ExitUsage, "usage: bench report"},
+		{[]string{"report", "/nonesuch"}, verbs.ExitError, "no run-*.json"},
 		{[]string{"load", "--help"}, 0, "keystroke"},
 	} {
 		cmd, said := bench(t, c.args...)

@@ -14,16 +14,17 @@ import (
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
 	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 func targetCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("target", flag.ContinueOnError)
 	control := fs.String("control", "", "path of a unix socket that tells what was uploaded")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if fs.NArg() != 1 || *control == "" {
-		return exitUsage, fmt.Errorf("usage: bench target --control PATH ADDRESS")
+		return verbs.ExitUsage, fmt.Errorf("usage: bench target --control PATH ADDRESS")
 	}
 	return 0, load.Target(ctx, fs.Arg(0), *control, func() { fmt.Println("ready") })
 }
@@ -38,11 +39,11 @@ func loadCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	var spec load.Spec
 	spec.Bind(fs)
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	res, err := load.Run(ctx, cfg, spec)
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	return 0, json.NewEncoder(os.Stdout).Encode(res)
 }
@@ -52,14 +53,14 @@ func linkCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("link", flag.ContinueOnError)
 	text := fs.String("spec", "{}", "linkmodel.Spec as JSON")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if fs.NArg() != 2 {
-		return exitUsage, fmt.Errorf("usage: bench link --spec JSON INTERFACE INTERFACE")
+		return verbs.ExitUsage, fmt.Errorf("usage: bench link --spec JSON INTERFACE INTERFACE")
 	}
 	var spec linkmodel.Spec
 	if err := json.Unmarshal([]byte(*text), &spec); err != nil {
-		return exitUsage, fmt.Errorf("--spec: %w", err)
+		return verbs.ExitUsage, fmt.Errorf("--spec: %w", err)
 	}
 	moreProcs()
 	// There is next to no garbage, and a collection would stop frames until every thread got its turn.
@@ -69,7 +70,7 @@ func linkCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 	f, err := linkmodel.Open(fs.Arg(0), fs.Arg(1), spec)
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	f.Realtime = true
 	fmt.Println("ready")
@@ -81,7 +82,7 @@ func linkCommand(ctx context.Context, args []string, _ bool) (int, error) {
 		}
 	}()
 	if err := f.Run(ctx); err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	return 0, printStats(f)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/godwit-vpn/godwit/bench/internal/suite"
 	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/linkmodel"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 // moreProcs lets the kernel rather than Go's scheduler decide who runs: a forwarder that comes back from its sleep must
@@ -30,11 +31,11 @@ func linkcheckCommand(ctx context.Context, args []string, inside bool) (int, err
 	var sandbox sandboxFlag
 	sandbox.bind(fs)
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	d.Rate = int64(*rate * 1e6)
 	if err := linkmodel.Symmetric(d, 1).Validate(); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if !inside {
 		return sandbox.enter(ctx)
@@ -42,7 +43,7 @@ func linkcheckCommand(ctx context.Context, args []string, inside bool) (int, err
 	moreProcs()
 	rep, err := linkcheck.Run(ctx, d, time.Duration(*seconds*float64(time.Second)), startLink)
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	return 0, rep.Print(os.Stdout)
 }

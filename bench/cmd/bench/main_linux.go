@@ -7,12 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
-	"time"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 const usage = `usage: bench COMMAND [flags]
@@ -31,13 +29,6 @@ Used by run on its hosts, and of use by hand:
 bench COMMAND --help lists a command's flags.
 `
 
-// Exit codes.
-const (
-	exitError       = 1
-	exitUsage       = 2
-	exitInterrupted = 130
-)
-
 func init() {
 	// The main thread stays with the main goroutine: processes are told to die with the thread that started them, so
 	// that thread must last, and hosts must never get this one.
@@ -45,47 +36,10 @@ func init() {
 }
 
 func main() {
-	args, inside, err := netns.Enter(os.Args[1:])
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
-		os.Exit(exitError)
-	}
-	os.Exit(dispatch(args, inside))
-}
-
-func dispatch(args []string, inside bool) int {
-	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, usage)
-		return exitUsage
-	}
-	// In the outer program of a sandbox, signals are passed on instead.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// After a first signal a command has ten seconds to tidy up; the kernel does the rest when it is gone.
-	context.AfterFunc(ctx, func() {
-		time.AfterFunc(10*time.Second, func() { os.Exit(exitInterrupted) })
-	})
-	commands := map[string]func(context.Context, []string, bool) (int, error){
+	verbs.Main(usage, map[string]verbs.Verb{
 		"run": runCommand, "report": reportCommand, "linkcheck": linkcheckCommand, "peers": peersCommand,
 		"target": targetCommand, "load": loadCommand, "link": linkCommand,
-	}
-	command := commands[args[0]]
-	if command == nil {
-		fmt.Fprintf(os.Stderr, "bench: no command %q\n\n%s", args[0], usage)
-		return exitUsage
-	}
-	code, err := command(ctx, args[1:], inside)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "bench: interrupted")
-		return exitInterrupted
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
-		return max(code, exitError)
-	}
-	return code
+	})
 }
 
 // sandboxFlag chooses how namespaces are made.
@@ -99,11 +53,11 @@ func (f *sandboxFlag) bind(fs *flag.FlagSet) {
 // because inside one it loses what lets the link model keep time on a busy machine; where that is refused, with one.
 func (f *sandboxFlag) enter(ctx context.Context) (int, error) {
 	if f.mode != "auto" && f.mode != "always" && f.mode != "never" {
-		return exitUsage, fmt.Errorf("--userns %q: want auto, always or never", f.mode)
+		return verbs.ExitUsage, fmt.Errorf("--userns %q: want auto, always or never", f.mode)
 	}
 	root := os.Geteuid() == 0
 	if f.mode == "never" && !root {
-		return exitUsage, errors.New("--userns never: only root can do without a user namespace")
+		return verbs.ExitUsage, errors.New("--userns never: only root can do without a user namespace")
 	}
 	if root && f.mode != "always" {
 		code, err := netns.Sandbox(ctx, netns.SandboxConfig{}, os.Args[1:])
@@ -112,7 +66,7 @@ func (f *sandboxFlag) enter(ctx context.Context) (int, error) {
 		}
 	}
 	if err := netns.UserNamespaces(); err != nil {
-		return exitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
+		return verbs.ExitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
 	}
 	return netns.Sandbox(ctx, netns.SandboxConfig{UserNamespace: true}, os.Args[1:])
 }

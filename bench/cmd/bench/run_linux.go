@@ -19,6 +19,7 @@ import (
 	"github.com/godwit-vpn/godwit/bench/internal/result"
 	"github.com/godwit-vpn/godwit/bench/internal/suite"
 	"github.com/godwit-vpn/godwit/lab/peer"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 // runFlags are read twice: outside the sandbox, where programs are built, and inside, where they run.
@@ -138,51 +139,51 @@ func (f *runFlags) wanted() ([]suite.Condition, error) {
 func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 	f, err := parseRun(args)
 	if err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	entries, err := f.entries()
 	if err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	conditions, err := f.wanted()
 	if err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	tools := &peer.Tools{Dir: f.tools, Godwit: f.godwit, Offline: inside, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if inside && f.out == "" {
 		if f.out, err = filepath.Abs("bench-" + time.Now().Format("20060102-150405")); err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 	}
 	if !inside {
 		// Built here: inside there is no network to fetch anything from. Inside is told what is missing.
 		_, skipped, err := prepare(ctx, tools, entries)
 		if err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 		b, err := json.Marshal(skipped)
 		if err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 		os.Setenv(skippedEnv, string(b))
 		return f.sandbox.enter(ctx)
 	}
 	skipped := make(map[string]string)
 	if err := json.Unmarshal([]byte(os.Getenv(skippedEnv)), &skipped); err != nil {
-		return exitError, fmt.Errorf("%s: %w", skippedEnv, err)
+		return verbs.ExitError, fmt.Errorf("%s: %w", skippedEnv, err)
 	}
 	entries = slices.DeleteFunc(entries, func(e peer.Entry) bool { return skipped[e.Name] != "" })
 	infos, lost, err := prepare(ctx, tools, entries)
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	maps.Copy(skipped, lost)
 	entries = slices.DeleteFunc(entries, func(e peer.Entry) bool { return skipped[e.Name] != "" })
 	if err := os.MkdirAll(f.out, 0o755); err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	if old, _ := filepath.Glob(filepath.Join(f.out, "run-*.json")); len(old) > 0 {
-		return exitUsage, fmt.Errorf("--out %s holds results already", f.out)
+		return verbs.ExitUsage, fmt.Errorf("--out %s holds results already", f.out)
 	}
 	err = suite.Run(ctx, suite.Config{
 		Suite: f.suite, Conditions: conditions, Peers: entries, Infos: infos, Skipped: skipped, Tools: tools,
@@ -222,19 +223,19 @@ func peersCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	dir := fs.String("tools", "", "directory of the peers' programs (default in the user's cache)")
 	godwit := fs.String("godwit", "", "path of the godwit program")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	var err error
 	if *dir == "" {
 		if *dir, err = peer.DefaultToolsDir(); err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 	}
 	tools := &peer.Tools{Dir: *dir, Godwit: *godwit, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	for _, name := range peer.Names() {
 		e, err := peer.Find(name)
 		if err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 		info, err := e.Prepare(ctx, tools)
 		if err != nil {
@@ -250,10 +251,10 @@ func reportCommand(_ context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	base := fs.String("base", "", "peer that the ratios are relative to (default wireguard, or direct)")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if fs.NArg() == 0 {
-		return exitUsage, errors.New("usage: bench report [--base PEER] DIRECTORY [DIRECTORY ...]")
+		return verbs.ExitUsage, errors.New("usage: bench report [--base PEER] DIRECTORY [DIRECTORY ...]")
 	}
 	return 0, writeReport(fs.Args(), *base, "")
 }

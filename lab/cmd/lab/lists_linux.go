@@ -13,12 +13,13 @@ import (
 	"github.com/godwit-vpn/godwit/lab/peer"
 	"github.com/godwit-vpn/godwit/lab/profile"
 	"github.com/godwit-vpn/godwit/lab/survival"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 func profilesCommand(_ context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("profiles", flag.ContinueOnError)
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	names := fs.Args()
 	if len(names) == 0 {
@@ -27,7 +28,7 @@ func profilesCommand(_ context.Context, args []string, _ bool) (int, error) {
 	for _, name := range names {
 		p, err := profile.Load(name)
 		if err != nil {
-			return exitUsage, err
+			return verbs.ExitUsage, err
 		}
 		fmt.Printf("%s\n\n%s\n\n", p.Name, strings.TrimSpace(p.Story))
 		for _, line := range p.Describe() {
@@ -47,11 +48,11 @@ func peersCommand(ctx context.Context, args []string, _ bool) (int, error) {
 	build := fs.Bool("build", false, "build what is not here and can be built; takes minutes, once")
 	godwit := fs.String("godwit", "bin/godwit", "path of the godwit program")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	tools, err := newTools(*godwit, !*build)
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	missing := 0
 	for _, e := range peer.Entries() {
@@ -91,16 +92,16 @@ func reportCommand(_ context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
 	out := fs.String("out", ".", "directory for survival.md, survival.html and survival.json")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if fs.NArg() == 0 {
-		return exitUsage, errors.New("usage: lab report [--out DIRECTORY] FILE.json... (later ones go before earlier ones)")
+		return verbs.ExitUsage, errors.New("usage: lab report [--out DIRECTORY] FILE.json... (later ones go before earlier ones)")
 	}
 	var all *survival.Report
 	for _, path := range fs.Args() {
 		r, err := survival.Read(path)
 		if err != nil {
-			return exitUsage, err
+			return verbs.ExitUsage, err
 		}
 		if all == nil {
 			all = r

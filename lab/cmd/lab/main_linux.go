@@ -3,16 +3,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
-	"time"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 const usage = `usage: lab COMMAND [flags]
@@ -25,13 +21,8 @@ const usage = `usage: lab COMMAND [flags]
 lab COMMAND --help lists a command's flags.
 `
 
-// Exit codes.
-const (
-	exitError       = 1
-	exitUsage       = 2
-	exitLies        = 3 // the lab contradicts itself: a profile let pass what it must stop
-	exitInterrupted = 130
-)
+// exitLies says that the lab contradicts itself: a profile let pass what it must stop.
+const exitLies = 3
 
 func init() {
 	// The main thread stays with the main goroutine: processes are told to die with the thread that started them, so
@@ -40,46 +31,9 @@ func init() {
 }
 
 func main() {
-	args, inside, err := netns.Enter(os.Args[1:])
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "lab: %v\n", err)
-		os.Exit(exitError)
-	}
-	os.Exit(dispatch(args, inside))
-}
-
-func dispatch(args []string, inside bool) int {
-	if len(args) == 0 {
-		fmt.Fprint(os.Stderr, usage)
-		return exitUsage
-	}
-	// In the outer program of a sandbox, signals are passed on instead.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// After a first signal a command has ten seconds to tidy up; the kernel does the rest when it is gone.
-	context.AfterFunc(ctx, func() {
-		time.AfterFunc(10*time.Second, func() { os.Exit(exitInterrupted) })
-	})
-	commands := map[string]func(context.Context, []string, bool) (int, error){
+	verbs.Main(usage, map[string]verbs.Verb{
 		"run": runCommand, "report": reportCommand, "profiles": profilesCommand, "peers": peersCommand,
-	}
-	command := commands[args[0]]
-	if command == nil {
-		fmt.Fprintf(os.Stderr, "lab: no command %q\n\n%s", args[0], usage)
-		return exitUsage
-	}
-	code, err := command(ctx, args[1:], inside)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	case err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled):
-		fmt.Fprintln(os.Stderr, "lab: interrupted")
-		return exitInterrupted
-	case err != nil:
-		fmt.Fprintf(os.Stderr, "lab: %v\n", err)
-		return max(code, exitError)
-	}
-	return code
+	})
 }
 
 // enter runs this program again inside a sandbox, with the arguments it was given: in a user namespace, so that whatever
@@ -90,7 +44,7 @@ func enter(ctx context.Context) (int, error) {
 		return netns.Sandbox(ctx, netns.SandboxConfig{UserNamespace: true}, os.Args[1:])
 	}
 	if os.Geteuid() != 0 {
-		return exitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
+		return verbs.ExitError, fmt.Errorf("no user namespaces here (%w): run as root", err)
 	}
 	return netns.Sandbox(ctx, netns.SandboxConfig{}, os.Args[1:])
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/godwit-vpn/godwit/lab/profile"
 	"github.com/godwit-vpn/godwit/lab/scenario"
 	"github.com/godwit-vpn/godwit/lab/survival"
+	"github.com/godwit-vpn/godwit/lab/verbs"
 )
 
 // skippedEnv carries from the outer to the inner program which peers are missing and why, as JSON.
@@ -32,12 +33,13 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 	fs.IntVar(&cfg.Seeds, "seeds", 1, "runs of each cell of reach, each with another seed")
 	fs.Uint64Var(&cfg.Seed, "seed", 1, "the first one's seed")
 	fs.Int64Var(&cfg.HoldMB, "hold-mb", 200, "size of the download in hold, in MiB")
+	fs.BoolVar(&cfg.Replays, "replays", true, "add rows of recorded packets, for what no program runs here")
 	fs.IntVar(&cfg.Parallel, "parallel", 1, "cells at once: survival is measured, not speed, but a busy machine is a slow path")
 	if err := fs.Parse(args); err != nil {
-		return exitUsage, err
+		return verbs.ExitUsage, err
 	}
 	if fs.NArg() > 0 {
-		return exitUsage, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+		return verbs.ExitUsage, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	if *out == "" {
 		*out = "lab-results"
@@ -45,23 +47,23 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 	cfg.Profiles, cfg.Scenarios, cfg.Progress = strings.Split(*profiles, ","), strings.Split(*scenarios, ","), os.Stderr
 	for _, name := range cfg.Profiles {
 		if _, err := profile.Load(name); err != nil {
-			return exitUsage, err
+			return verbs.ExitUsage, err
 		}
 	}
 	for name := range strings.SplitSeq(*peers, ",") {
 		e, err := peer.Find(name)
 		if err != nil {
-			return exitUsage, err
+			return verbs.ExitUsage, err
 		}
 		if slices.ContainsFunc(cfg.Peers, func(o peer.Entry) bool { return o.Name == e.Name }) {
-			return exitUsage, fmt.Errorf("--peers has %q twice", name)
+			return verbs.ExitUsage, fmt.Errorf("--peers has %q twice", name)
 		}
 		cfg.Peers = append(cfg.Peers, e)
 	}
 	var err error
 	// Nothing is built here, which takes minutes: "lab peers --build" does.
 	if cfg.Tools, err = newTools(*godwit, true); err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	if !inside {
 		skipped := make(map[string]string)
@@ -72,13 +74,13 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 		}
 		b, err := json.Marshal(skipped)
 		if err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 		os.Setenv(skippedEnv, string(b))
 		return enter(ctx)
 	}
 	if err := json.Unmarshal([]byte(os.Getenv(skippedEnv)), &cfg.Skipped); err != nil {
-		return exitError, fmt.Errorf("%s: %w", skippedEnv, err)
+		return verbs.ExitError, fmt.Errorf("%s: %w", skippedEnv, err)
 	}
 	cfg.Infos = make(map[string]peer.Info)
 	for _, e := range cfg.Peers {
@@ -90,17 +92,17 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 	}
 	if cfg.Captures = filepath.Join(*out, "captures"); *out != "" {
 		if err := os.MkdirAll(cfg.Captures, 0o755); err != nil {
-			return exitError, err
+			return verbs.ExitError, err
 		}
 	}
 	report, err := scenario.Run(ctx, cfg)
 	if report == nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	if *with {
 		old, readErr := survival.Read(filepath.Join(*out, "survival.json"))
 		if readErr != nil && !errors.Is(readErr, os.ErrNotExist) {
-			return exitError, readErr
+			return verbs.ExitError, readErr
 		}
 		if old != nil {
 			old.Add(report)
@@ -108,11 +110,11 @@ func runCommand(ctx context.Context, args []string, inside bool) (int, error) {
 		}
 	}
 	if writeErr := writeReport(report, *out); writeErr != nil {
-		return exitError, errors.Join(err, writeErr)
+		return verbs.ExitError, errors.Join(err, writeErr)
 	}
 	fmt.Fprintf(os.Stderr, "the table is in %s\n", filepath.Join(*out, "survival.md"))
 	if err != nil {
-		return exitError, err
+		return verbs.ExitError, err
 	}
 	if lies := report.Lies(); len(lies) > 0 {
 		for _, l := range lies {

@@ -14,6 +14,12 @@ func own(t testing.TB, name string) []firewalltest.Frame {
 	return firewalltest.Read(t, "testdata/"+name+".pcap")
 }
 
+// replayed reads a recording that the table has a row for.
+func replayed(t testing.TB, name string) []firewalltest.Frame {
+	t.Helper()
+	return firewalltest.Read(t, "../../replay/data/"+name+".pcap")
+}
+
 // cut swallows the rest of the connection.
 var cut = Then{Block: scope(firewall.Connection)}
 

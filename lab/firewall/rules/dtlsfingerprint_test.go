@@ -9,7 +9,7 @@ import (
 
 func TestDTLSFingerprint(t *testing.T) {
 	t.Parallel()
-	pion, openssl := own(t, "dtls-pion"), own(t, "dtls-openssl")
+	pion, openssl := replayed(t, "dtls-pion"), own(t, "dtls-openssl")
 	for _, c := range []struct {
 		name          string
 		rule          DTLSFingerprint

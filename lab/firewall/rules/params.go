@@ -112,7 +112,8 @@ func (n *Net) UnmarshalText(b []byte) (err error) {
 	return err
 }
 
-func (n *Nets) resolve(groups map[string][]netip.Prefix) error {
+// Resolve puts the groups' members in.
+func (n *Nets) Resolve(groups map[string][]netip.Prefix) error {
 	var all Nets
 	for _, net := range *n {
 		if net.group == "" {

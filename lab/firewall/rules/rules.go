@@ -145,7 +145,7 @@ func resolve(v reflect.Value, path string, groups Groups) error {
 		}
 		switch list := v.Field(i).Addr().Interface().(type) {
 		case *Nets:
-			if err := list.resolve(groups.Nets); err != nil {
+			if err := list.Resolve(groups.Nets); err != nil {
 				return &FieldError{key, err}
 			}
 		case *Names:

@@ -20,7 +20,7 @@ func TestTLSFingerprint(t *testing.T) {
 	}
 	recordings := map[string][]firewalltest.Frame{
 		"Go": conn(golang), "curl": recorded(t, "direct-https-allowed"), "Chromium": recorded(t, "chromium-https-allowed"),
-		"trojan": recorded(t, "trojan"), "reality": recorded(t, "reality"), "tor": own(t, "tor"), "ssh": recorded(t, "ssh"),
+		"trojan": recorded(t, "trojan"), "reality": recorded(t, "reality"), "tor": replayed(t, "tor"), "ssh": recorded(t, "ssh"),
 		"dns": recorded(t, "dns"), "QUIC": recorded(t, "quic-allowed"), "HTTP": recorded(t, "http-allowed"),
 		"fake": conn(withExtension(t, golang, 0xfe02)),
 	}

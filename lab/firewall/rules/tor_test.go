@@ -10,7 +10,7 @@ import (
 func TestTor(t *testing.T) {
 	t.Parallel()
 	named := func() Set { return Set{Tor: []*Tor{{RandomName: true, Then: Then{Probe: true}}}} }
-	program := own(t, "tor")
+	program := replayed(t, "tor")
 	hits(t, named, map[string][]firewalltest.Frame{"tor": program})
 	spares(t, named)
 	var suspects []firewall.Suspect

@@ -10,7 +10,7 @@ func verdict(found bool, then *Then, scores bool, f *firewall.Flow, do *firewall
 	case found && then != nil:
 		then.do(f, do, detail, args...)
 	case found:
-		do.Fired(detail, args...)
+		do.Scored(detail, args...)
 	case scores:
 		do.Cleared(detail, args...)
 	}

@@ -1,0 +1,4 @@
+//go:build !linux
+
+// Package verbs needs Linux, as the namespaces do.
+package verbs
