@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,7 +9,10 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -150,7 +154,7 @@ func acceptSOCKS(h *netns.Host) func(net.Conn) (net.Conn, error) {
 			return nil, err
 		}
 		port := binary.BigEndian.Uint16(rest[size:])
-		addr, err := resolve(b[3], rest[:size])
+		addr, err := resolve(h, b[3], rest[:size])
 		var out *net.TCPConn
 		if err == nil {
 			out, err = h.Dial(netip.AddrPortFrom(addr, port), 5*time.Second)
@@ -169,9 +173,12 @@ func acceptSOCKS(h *netns.Host) func(net.Conn) (net.Conn, error) {
 	}
 }
 
-func resolve(kind byte, b []byte) (netip.Addr, error) {
+func resolve(h *netns.Host, kind byte, b []byte) (netip.Addr, error) {
 	if kind != 3 {
 		addr, _ := netip.AddrFromSlice(b)
+		return addr, nil
+	}
+	if addr, ok := named(h, string(b)); ok {
 		return addr, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -181,6 +188,22 @@ func resolve(kind byte, b []byte) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	return addrs[0].Unmap(), nil
+}
+
+// named looks for a name in the host's own /etc/hosts, which this process has another of.
+func named(h *netns.Host, name string) (addr netip.Addr, ok bool) {
+	_ = h.Do(func() error {
+		b, err := os.ReadFile("/etc/hosts")
+		for line := range bytes.Lines(b) {
+			if f := strings.Fields(string(line)); len(f) > 1 && slices.Contains(f[1:], name) {
+				if a, err := netip.ParseAddr(f[0]); err == nil && a.Is4() {
+					addr, ok = a, true
+				}
+			}
+		}
+		return err
+	})
+	return addr, ok
 }
 
 // connectSOCKS asks a SOCKS5 server behind c to connect to an address; arguments go where a user's name would, as
