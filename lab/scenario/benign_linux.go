@@ -40,6 +40,7 @@ type benignPlan struct{ seeds, dear, denied int }
 
 const (
 	ordinaryTime = 20 * time.Second
+	deniedTime   = 10 * time.Second
 	settled      = 100 * time.Millisecond // more than the path is long
 )
 
@@ -106,6 +107,18 @@ func (b *benignCount) skip(kind string, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.Skipped[kind] = why.Error()
+}
+
+// hopeless reports whether a kind was hit so often and so regularly that there is no more to be learnt, only to be waited
+// for.
+func (b *benignCount) hopeless(what ordinary) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	enough := 6
+	if what.dear {
+		enough = 2
+	}
+	return b.Tried[what.kind] >= enough && b.Hit[what.kind] == b.Tried[what.kind]
 }
 
 // add counts one thing that was done.
@@ -176,10 +189,19 @@ func benignOnce(ctx context.Context, name string, seed uint64, n int, plan benig
 					count.skip(what.kind, noSSH)
 					continue
 				}
-				for range max(1, what.times) {
+				times, limit := max(1, what.times), time.Minute+chromiumTime
+				if denied {
+					times, limit = 1, deniedTime
+				}
+				for range times {
+					if count.hopeless(what) {
+						break
+					}
 					turn++
 					before := len(c.acted(who.addrs))
-					err := what.do(ctx, c, c.host(who.host), turn)
+					limited, cancel := context.WithTimeout(ctx, limit)
+					err := what.do(limited, c, c.host(who.host), turn)
+					cancel()
 					// What is still on its way belongs to this one and not to the next.
 					if sleep(ctx, settled) != nil {
 						return

@@ -184,7 +184,7 @@ func (b *board) putBenign(found survival.Benign, err error) {
 
 // benign fills in a profile's ordinary traffic.
 func (b *board) benign(ctx context.Context, k cellKey) (survival.Benign, error) {
-	return benign(ctx, k.profile, b.cfg.Seed, benignPlan{seeds: max(20, b.cfg.Seeds), dear: 5, denied: 2}, b.cfg.Tools)
+	return benign(ctx, k.profile, b.cfg.Seed, benignPlan{seeds: max(20, b.cfg.Seeds), dear: 5, denied: 1}, b.cfg.Tools)
 }
 
 // sayLocked tells that a job is done.
