@@ -89,6 +89,7 @@ type Client struct {
 	usable   chan struct{}      // closed once the session has a link, be it not answered yet; replaced likewise
 	identity *identity
 	links    map[uint64]*session.Link // of this session, as last seen
+	since    map[uint64]time.Time     // when each of them began
 	// opening are those that the gateway has not answered on.
 	opening map[uint64]*session.Link
 	// suspected tells which of them were.
@@ -100,6 +101,7 @@ type Client struct {
 	families  flow.Families
 	addrs     tunnelAddrs
 	attempts  int // failed dials since the last good one
+	young     int // links in a row that were welcomed and soon silent or broken
 	lastErr   error
 	nextDial  time.Time
 	entries   entries
@@ -138,6 +140,7 @@ func New(cfg Config) (*Client, error) {
 		ready:     make(chan struct{}),
 		usable:    make(chan struct{}),
 		links:     make(map[uint64]*session.Link),
+		since:     make(map[uint64]time.Time),
 		opening:   make(map[uint64]*session.Link),
 		suspected: make(map[uint64]bool),
 	}
@@ -256,7 +259,7 @@ func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 // NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once.
 func (c *Client) NetworkChanged() {
 	c.mu.Lock()
-	c.nextDial, c.attempts = time.Time{}, 0
+	c.nextDial, c.attempts, c.young = time.Time{}, 0, 0
 	c.entries.forget()
 	c.mu.Unlock()
 	for _, s := range c.sessions() {

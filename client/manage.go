@@ -87,7 +87,7 @@ func (c *Client) manage(ctx context.Context) error {
 				s.Probe()
 			}
 			c.mu.Lock()
-			c.nextDial, c.attempts = time.Time{}, 0
+			c.nextDial, c.attempts, c.young = time.Time{}, 0, 0
 			c.entries.forget()
 			c.mu.Unlock()
 		}
@@ -152,6 +152,7 @@ func (c *Client) sessionNow() *session.Session {
 	}
 	c.welcomed = false
 	clear(c.links)
+	clear(c.since)
 	clear(c.suspected)
 	clear(c.opening)
 	clear(c.entries.of)
@@ -386,9 +387,24 @@ func (c *Client) failedLocked(err error) {
 	c.spaceLocked()
 }
 
+// proven is how old a link is of which one can say that the network lets it be. Some firewalls let every connection
+// begin, and freeze it after some 25 packets.
+const proven = 10 * time.Second
+
+// spared is how many links may die young in a row before dials are spaced out for it: those that one firewall's rule hits at
+// once are replaced at once.
+const spared = 2
+
+// diedYoungLocked counts a link that did not live to be proven. If all do, dialling on at the least spacing would be a
+// storm, which is the very thing that such firewalls look for.
+func (c *Client) diedYoungLocked() {
+	c.young++
+	c.spaceLocked()
+}
+
 // spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
 func (c *Client) spaceLocked() {
-	wait := min(transport.DialSpacing<<min(c.attempts, 10), maxBackoff)
+	wait := min(transport.DialSpacing<<min(max(c.attempts, c.young-spared), 10), maxBackoff)
 	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
 		c.nextDial = next
 	}

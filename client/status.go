@@ -182,10 +182,16 @@ func (c *Client) notice(s *session.Session) {
 	for _, l := range st.Links {
 		seen[l.ID] = true
 		if c.links[l.ID] == nil && l.Confirmed {
-			c.links[l.ID] = l.Link
+			c.links[l.ID], c.since[l.ID] = l.Link, l.Since
 			events = append(events, Event{Time: now, Kind: LinkUp, Link: l.ID, Transport: l.Transport})
 		}
+		if l.Confirmed && !l.Suspected && now.Sub(l.Since) > proven {
+			c.young = 0
+		}
 		if l.Suspected != c.suspected[l.ID] && l.Suspected {
+			if l.Confirmed && now.Sub(l.Since) < proven {
+				c.diedYoungLocked()
+			}
 			events = append(events, Event{Time: now, Kind: LinkSuspected, Link: l.ID, Transport: l.Transport})
 		}
 		c.suspected[l.ID] = l.Suspected
@@ -195,6 +201,10 @@ func (c *Client) notice(s *session.Session) {
 			continue
 		}
 		delete(c.links, id)
+		if !c.suspected[id] && broken(l.Cause()) && now.Sub(c.since[id]) < proven {
+			c.diedYoungLocked() // one that was suspected has been counted
+		}
+		delete(c.since, id)
 		delete(c.suspected, id)
 		if entry, ok := c.entries.of[id]; ok && broken(l.Cause()) {
 			c.entries.fail(entry, now)

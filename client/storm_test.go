@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -64,4 +65,81 @@ func TestNoStorm(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A network that lets every connection begin and freezes it after some 25 packets, silently, sees few of them.
+func TestFreezeIsNoStorm(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	echo := echoServer(t) // ends after the gateway, which keeps its end of the stream
+	w.run(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var dials atomic.Int64
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			go freeze(c, w.dir.Settings.Listen[0])
+		}
+	}()
+	key := w.key
+	key.Endpoints = slices.Clone(w.key.Endpoints)
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key.Endpoints[0].Host, key.Endpoints[0].Port = host, parsePort(t, port)
+	c, _ := start(t, client.Config{Key: key})
+	ready(t, c)
+	conn := dial(t, c, echo)
+	go func() { // as much as there is room for, for as long as the test lasts
+		for {
+			if _, err := conn.Write(make([]byte, 64<<10)); err != nil {
+				return
+			}
+		}
+	}()
+	go io.Copy(io.Discard, conn)
+	const watch = 15 * time.Second
+	time.Sleep(watch)
+	// At the least spacing it would be 33.
+	if n := dials.Load(); n < 3 || n > 14 {
+		t.Errorf("%d dials in %v", n, watch)
+	}
+}
+
+// freeze passes a connection on to a gateway, and nothing more once 16 KiB came back.
+func freeze(c net.Conn, to string) {
+	defer c.Close()
+	g, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer g.Close()
+	var frozen atomic.Bool
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer g.Close()
+		buf := make([]byte, 2048)
+		for {
+			n, err := c.Read(buf)
+			if err != nil {
+				return
+			}
+			if !frozen.Load() {
+				g.Write(buf[:n])
+			}
+		}
+	}()
+	io.CopyN(c, g, 16<<10)
+	frozen.Store(true)
+	<-done
 }
