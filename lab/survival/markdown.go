@@ -11,7 +11,7 @@ import (
 
 // about says what each scenario asks.
 var about = map[string]string{
-	"reach":  "a banned site is opened from inside, three times in twenty seconds; the last time counts",
+	"reach":  "a banned site is opened from inside, within half a minute, and twice more in the twenty seconds after; the last time counts",
 	"hold":   "200 MB are downloaded while the connection that carries the most is struck in mid-flow, and again every 10 s",
 	"probe":  "the firewall's prober examines the gateway after use, and an ordinary web server beside it",
 	"office": "two sites and a laptop that changes its network keep their streams; there is no site-to-site yet, so servers behind them are not reached",
