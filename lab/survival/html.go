@@ -18,7 +18,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"word": func(c *Cell) string { _, s := c.sign(); return s },
 	"text": cellText, "fired": (*Cell).fired, "about": func(s string) string { return sentence(about[s]) },
 	"title": sentence, "join": strings.Join, "bold": func(s string) bool { return strings.HasPrefix(s, "godwit") },
-	"plot": plot, "tip": tip, "percent": func(v float64) string { return fmt.Sprintf("%.2f %%", 100*v) },
+	"denied": Benign.denied, "skipped": Benign.skipped, "plot": plot, "tip": tip, "percent": func(v float64) string { return fmt.Sprintf("%.2f %%", 100*v) },
 	"stallbar": func(c *Cell) float64 { return 100 * min(1, median(c.Stall).Seconds()/10) },
 	"stall":    func(c *Cell) string { return short(median(c.Stall)) },
 	"mbps":     func(c *Cell) string { return fmt.Sprintf("%.0f", median(c.Mbps)) },
