@@ -18,7 +18,7 @@ import (
 const (
 	kept       = 2000 // packets at the firewall's inside, of everybody
 	snapped    = 200  // bytes of each in the file
-	mostOfFile = 95 << 10
+	mostOfFile = 24 << 10
 )
 
 // save writes the last packets between the client and its gateway, the banned site, and whom it asks for names to a small
