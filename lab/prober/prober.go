@@ -59,7 +59,8 @@ type Config struct {
 	Replays int
 	// Patience is how long a server is given to answer or to close; 0 means 12 s, longer than common handshake timeouts.
 	Patience time.Duration
-	// Tries is how often in all a probe with unlike answers is tried before they count, each with more patience; 0 means 3.
+	// Tries is how often in all a probe with unlike answers is tried before they count, each with more patience; 0 means 6:
+	// the answers of Go's HTTP/2 server race each other.
 	Tries int
 	// Parallel is how many probes are under way at once; 0 means 4.
 	Parallel int
@@ -75,7 +76,7 @@ const (
 	MaxReplays = 47
 
 	defaultPatience = 12 * time.Second
-	defaultTries    = 3
+	defaultTries    = 6
 	defaultParallel = 4
 
 	// rest is how long, before Scale, a server that was probed is left alone: Tor bridges are looked at again after this
