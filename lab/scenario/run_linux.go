@@ -132,8 +132,8 @@ func (b *board) run(ctx context.Context, cells []cellKey) {
 			for k := range work {
 				if k.scenario == "benign" {
 					b.putBenign(b.benign(ctx, k))
-				} else {
-					b.put(b.fill(ctx, k))
+				} else if c := b.fill(ctx, k); ctx.Err() == nil { // what was cut short says nothing
+					b.put(c)
 				}
 			}
 		})
