@@ -12,7 +12,7 @@ import (
 // about says what each scenario asks.
 var about = map[string]string{
 	"reach":  "a banned site is opened from inside, within half a minute, and twice more in the twenty seconds after; the last time counts",
-	"hold":   "200 MB are downloaded while the connection that carries the most is struck in mid-flow, and again every 10 s",
+	"hold":   "a large file (200 MB unless asked otherwise) is downloaded while the connection that carries the most is struck in mid-flow, and again every 10 s",
 	"probe":  "the firewall's prober examines the gateway after use, and an ordinary web server beside it",
 	"office": "two sites and a laptop that changes its network keep their streams; there is no site-to-site yet, so servers behind them are not reached",
 	"names":  "nothing but the way across is asked for the names of what is visited",
@@ -141,7 +141,7 @@ func cellText(c *Cell) string {
 	if c.Scenario == "office" && c.Verdict == Passes {
 		more = append(more, "stall "+short(median(c.Stall)))
 	}
-	if c.Scenario == "reach" && c.Verdict == Passes {
+	if c.Scenario == "reach" && c.Verdict == Passes && c.How != Replay {
 		more = append(more, short(median(c.FirstByte)))
 	}
 	return strings.TrimSpace(sign + " " + strings.Join(more, ", "))
