@@ -37,20 +37,10 @@ func TestNoStorm(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer l.Close()
-			var dials atomic.Int64
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					dials.Add(1)
-					go func() {
-						c.(*tls.Conn).HandshakeContext(context.Background())
-						after(c)
-					}()
-				}
-			}()
+			dials := countDials(l, func(c net.Conn) {
+				c.(*tls.Conn).HandshakeContext(context.Background())
+				after(c)
+			})
 			c, _ := start(t, client.Config{Key: w.key})
 			const watch = 8 * time.Second
 			time.Sleep(watch)
@@ -78,17 +68,7 @@ func TestFreezeIsNoStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	var dials atomic.Int64
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			dials.Add(1)
-			go freeze(c, w.dir.Settings.Listen[0])
-		}
-	}()
+	dials := countDials(l, func(c net.Conn) { freeze(c, w.dir.Settings.Listen[0]) })
 	key := w.key
 	key.Endpoints = slices.Clone(w.key.Endpoints)
 	host, port, err := net.SplitHostPort(l.Addr().String())
@@ -142,4 +122,20 @@ func freeze(c net.Conn, to string) {
 	io.CopyN(c, g, 48<<10)
 	frozen.Store(true)
 	<-done
+}
+
+// countDials serves whoever connects to l, until it is closed, and counts them.
+func countDials(l net.Listener, serve func(net.Conn)) *atomic.Int64 {
+	dials := new(atomic.Int64)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			dials.Add(1)
+			go serve(c)
+		}
+	}()
+	return dials
 }

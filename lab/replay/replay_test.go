@@ -2,18 +2,11 @@ package replay
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"flag"
-	"math/big"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -64,9 +57,9 @@ func crafted(t *testing.T) map[string][]firewalltest.Frame {
 	request := "SSTP_DUPLEX_POST /sra_{BA195980-CD49-458b-9E23-C84EE0ADCD75}/ HTTP/1.1\r\nHost: vpn.example\r\n" +
 		"Content-Length: 18446744073709551615\r\nSSTPCORRELATIONID: {00000000-0000-0000-0000-000000000000}\r\n\r\n"
 	response := "HTTP/1.1 200\r\nContent-Length: 18446744073709551615\r\nServer: Microsoft-HTTPAPI/2.0\r\nDate: Wed, 25 Nov 2026 00:00:00 GMT\r\n\r\n"
-	sstp := firewalltest.Conn(t, firewall.TCP, client+":40000", server+":443", 0, inTLS(t, ">"+request, "<"+response,
+	sstp := firewalltest.Conn(t, firewall.TCP, client+":40000", server+":443", 0, firewalltest.InTLS(t, tls.VersionTLS12, nil, []string{">" + request, "<" + response,
 		">\x10\x01\x00\x0e\x00\x01\x00\x01\x00\x01\x00\x06\x00\x01",
-		"<\x10\x01\x00\x30\x00\x02\x00\x01\x00\x04\x00\x28\x00\x00\x00\x03"+string(make([]byte, 32)))...)
+		"<\x10\x01\x00\x30\x00\x02\x00\x01\x00\x04\x00\x28\x00\x00\x00\x03" + string(make([]byte, 32))})...)
 	return map[string][]firewalltest.Frame{
 		"pptp": pptp, "l2tp": l2tp, "sstp": sstp, // ESP: an index, a number, and what is not to be read.
 		"esp": bare(t, firewall.ESP, ">\x00\x00\x10\x01\x00\x00\x00\x01"+strings.Repeat("\xa5\x3c\x91\x0e", 30), ">\x00\x00\x10\x01\x00\x00\x00\x02"+strings.Repeat("\x17\xe2\x4b\xd8", 30)),
@@ -148,59 +141,4 @@ func TestRun(t *testing.T) {
 	if _, err := Run("nothing", nil); err == nil {
 		t.Error("ran what is not there")
 	}
-}
-
-// inTLS is what a conversation looks like inside of TLS 1.2.
-func inTLS(t *testing.T, texts ...string) (wire []string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	note := func(from string) func([]byte) {
-		return func(b []byte) {
-			mu.Lock()
-			defer mu.Unlock()
-			wire = append(wire, from+string(b))
-		}
-	}
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	one := tls.Client(&noted{a, note(">")}, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
-	other := tls.Server(&noted{b, note("<")}, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, SessionTicketsDisabled: true})
-	for _, text := range texts {
-		from, to := one, other
-		if text[0] == '<' {
-			from, to = other, one
-		}
-		done := make(chan error, 1)
-		go func() {
-			_, err := from.Write([]byte(text[1:]))
-			done <- err
-		}()
-		if _, err := to.Read(make([]byte, 4096)); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-done; err != nil {
-			t.Fatal(err)
-		}
-	}
-	return wire
-}
-
-// noted tells what is written to a connection.
-type noted struct {
-	net.Conn
-	note func([]byte)
-}
-
-func (n *noted) Write(b []byte) (int, error) {
-	n.note(b)
-	return n.Conn.Write(b)
 }
