@@ -34,13 +34,7 @@ race: go packages ## the same under the race detector; needs a C compiler
 	CGO_ENABLED=1 $(GO) run ./tests/gotest -race -timeout 20m $(if $(RUN),-run '$(RUN)') ./...
 
 fuzz: go ## run every fuzz target for FUZZTIME (10s) each
-	@set -e; $(GO) list -f '{{range .TestGoFiles}}{{$$.Dir}}/{{.}} {{end}}{{range .XTestGoFiles}}{{$$.Dir}}/{{.}} {{end}}' \
-		./... | tr ' ' '\n' | \
-	xargs -r grep -HoE '^func Fuzz[A-Za-z0-9_]+' | while IFS=: read -r file func; do \
-		name=$${func#func }; dir=$$(dirname "$$file"); \
-		echo "fuzz $${dir#$(CURDIR)/} $$name"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$dir" </dev/null; \
-	done
+	@GO='$(GO)' tests/fuzz $(FUZZTIME)
 
 lint: go ## gofmt, go vet and staticcheck
 	@bad=$$(find . -name '*.go' -not -path './bin/*' | xargs "$$($(GO) env GOROOT)/bin/gofmt" -l); \
