@@ -307,10 +307,10 @@ func reserved(pattern string) bool {
 	return strings.HasSuffix(pattern, ".example") || strings.HasSuffix(pattern, ".test") || strings.HasPrefix(pattern, "*") && strings.HasSuffix(pattern, "*")
 }
 
-// Deniable lists the words of Profile.Denies. "foreign" is all that crosses the border and "udp" what of it is UDP; the
-// others are a kind of traffic each.
+// Deniable lists the words of Profile.Denies. "foreign" is all that crosses the border, "udp" what of it is UDP and "ipv6"
+// what of it is IPv6, which programs try first and do without; the others are a kind of traffic each.
 func Deniable() []string {
-	return []string{"foreign", "udp", "quic", "dns-udp", "dns-tcp", "ssh", "scp", "http", "https", "tls12", "browser", "tabs", "video", "download"}
+	return []string{"foreign", "udp", "ipv6", "quic", "dns-udp", "dns-tcp", "ssh", "scp", "http", "https", "tls12", "browser", "tabs", "video", "download"}
 }
 
 func (p *Profile) box(name string) *Box {

@@ -100,6 +100,7 @@ func benign(ctx context.Context, name string, first uint64, plan benignPlan, too
 type benignCount struct {
 	mu sync.Mutex
 	survival.Benign
+	without6 bool // the profile denies IPv6 to everyone
 }
 
 // skip notes why a kind is not tried.
@@ -121,10 +122,21 @@ func (b *benignCount) hopeless(what ordinary) bool {
 	return b.Tried[what.kind] >= enough && b.Hit[what.kind] == b.Tried[what.kind]
 }
 
+// ipv6 is the word of profile.Deniable for a family that programs try first and do without.
+const ipv6 = "ipv6"
+
 // add counts one thing that was done.
 func (b *benignCount) add(what ordinary, denied bool, seed uint64, err error, fired []firewall.Event) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.without6 {
+		others := slices.DeleteFunc(slices.Clone(fired), func(e firewall.Event) bool { return e.Server.Addr().Is6() })
+		if len(others) < len(fired) {
+			b.Denied[ipv6]++
+			b.Stopped[ipv6]++
+		}
+		fired = others
+	}
 	hit := err != nil || len(fired) > 0
 	if denied {
 		b.Denied[what.kind]++
@@ -159,7 +171,7 @@ func benignOnce(ctx context.Context, name string, seed uint64, n int, plan benig
 	if err != nil {
 		return err
 	}
-	count.Profile = p.Name
+	count.Profile, count.without6 = p.Name, slices.Contains(p.Denies, ipv6)
 	dir, err := os.MkdirTemp("/run", "lab-")
 	if err != nil {
 		return err

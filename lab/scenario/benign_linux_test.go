@@ -1,13 +1,17 @@
 package scenario
 
 import (
+	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"github.com/godwit-vpn/godwit/lab/firewall"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 	"github.com/godwit-vpn/godwit/lab/peer"
+	"github.com/godwit-vpn/godwit/lab/survival"
 )
 
 func testTools(t *testing.T) *peer.Tools {
@@ -66,3 +70,29 @@ drop = true
 [[box.tls-in-tls]]
 model = "ndpi"
 `
+
+// Where nobody has IPv6 a program tries it, is refused, and goes on with IPv4: only what fails for good was hit.
+func TestWithoutIPv6(t *testing.T) {
+	over6 := firewall.Event{Rule: "address-block", Server: netip.MustParseAddrPort("[2001:db8:3::80]:443")}
+	over4 := firewall.Event{Rule: "tls-name", Server: netip.MustParseAddrPort("203.0.113.80:443")}
+	what := ordinary{kind: "https"}
+	for _, c := range []struct {
+		without6    bool
+		err         error
+		fired       []firewall.Event
+		hit, denied int
+	}{
+		{false, nil, []firewall.Event{over6}, 1, 0},
+		{true, nil, []firewall.Event{over6}, 0, 1},
+		{true, nil, []firewall.Event{over6, over4}, 1, 1},
+		{true, errors.New("no page"), []firewall.Event{over6}, 1, 1},
+		{true, nil, nil, 0, 0},
+	} {
+		b := &benignCount{without6: c.without6, Benign: survival.Benign{Tried: map[string]int{}, Hit: map[string]int{},
+			Rules: map[string]int{}, Denied: map[string]int{}, Stopped: map[string]int{}}}
+		b.add(what, false, 1, c.err, c.fired)
+		if b.Hit["https"] != c.hit || b.Denied["ipv6"] != c.denied || b.Stopped["ipv6"] != c.denied || b.Tried["https"] != 1 {
+			t.Errorf("%+v: %+v", c, b.Benign)
+		}
+	}
+}
