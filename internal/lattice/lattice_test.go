@@ -43,7 +43,7 @@ var rules = []rule{
 	{"internal/transports", "internal/transport"},
 	{"internal/link", "internal/wire internal/flow internal/transport"},
 	{"internal/session", "internal/link internal/wire internal/flow internal/transport"},
-	{"internal/dialer", "internal/link internal/transport"},
+	{"internal/dialer", ""},
 
 	// What feeds and drains: they meet a session only as a flow.
 	{"internal/capture", "internal/flow"},
