@@ -16,6 +16,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -354,7 +355,8 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	transportName, patience := c.ways.Way(way).Transport, c.ways.Patience(way, began)
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
-	k := link.Knock{Transport: transportName, KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
+	d := c.dialers[transportName]
+	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
@@ -373,7 +375,14 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	conn, err := c.dialers[transportName].Dial(dialCtx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k})
+	to := transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k}
+	if r := ep.Relay; r != nil {
+		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin},
+			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}
+		first := c.cfg.Key.Endpoints[0]
+		to.Addr, to.Name, to.Via = first.Addr(), first.Name, &via
+	}
+	conn, err := d.Dial(dialCtx, to)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.mu.Lock()
@@ -386,7 +395,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	// The transport's own handshakes are two round trips, as TCP's and TLS's are.
 	rtt := time.Since(began) / 2
 	l, err := s.Attach(conn, session.LinkOptions{
-		Transport: k.Transport, RTT: rtt,
+		Transport: transportName, RTT: rtt,
 		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },
 	})
 	if err != nil {

@@ -146,6 +146,9 @@ func (c *Client) lookAtNetwork(must bool) bool {
 	state := network.Now(c.cfg.Protect)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if state.Router == "" && state.Local4 == c.network.Local4 {
+		state.Router = c.network.Router // the system forgets it when it has not been spoken to for a while
+	}
 	if state == c.network || state == (network.State{}) { // without any network there is nothing to be done anew
 		if c.ways.Changed() && now.Sub(c.kept) > keepEvery {
 			c.keepLocked(now)

@@ -31,6 +31,11 @@ type Settings struct {
 	// DrainMinutes is how long a gateway that has been replaced by an upgrade may carry its open streams on; 0 means 60.
 	DrainMinutes int `toml:"drain_minutes,omitempty"`
 
+	// Relays are this network's relays: access keys name them.
+	Relays []RelaySettings `toml:"relays,omitempty"`
+	// Forward makes this gateway another network's relay.
+	Forward ForwardSettings `toml:"forward,omitempty"`
+
 	Certificate CertificateSettings `toml:"certificate"`
 	Egress      EgressSettings      `toml:"egress"`
 	Website     WebsiteSettings     `toml:"website"`
@@ -120,6 +125,7 @@ func (s Settings) Validate() error {
 			fail(field, "%q is not an address", a)
 		}
 	}
+	s.validateRelays(fail)
 	s.validateCertificate(fail)
 	s.validateWebsite(fail)
 	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
@@ -166,7 +172,8 @@ const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when i
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
 # Also: congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream, closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
-# docs/certificates.md.
+# docs/certificates.md. [[relays]] are written by 'godwit gateway relay add', and [forward] by 'godwit gateway init --relay':
+# docs/relay.md.
 # And what strangers see, under [website]: kind ("site", "empty", "directory" or "proxy"), directory, upstream,
 # forwarded_for, redirect. A site of your own is best: docs/website.md.
 

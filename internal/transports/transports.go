@@ -6,6 +6,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/relay"
 )
 
 // Default is the transport of an endpoint that names none.
@@ -21,7 +22,16 @@ type Options struct {
 func Dialers(o Options) []transport.Dialer {
 	return []transport.Dialer{
 		&https.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&relay.Dialer{Congestion: o.Congestion, Control: o.Control},
 	}
+}
+
+// Ends is the name of the transport that a dialer's links end in at the gateway, which a device's proof holds.
+func Ends(d transport.Dialer) string {
+	if e, ok := d.(interface{ Ends() string }); ok {
+		return e.Ends()
+	}
+	return d.Transport()
 }
 
 // Names lists them.
