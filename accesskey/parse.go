@@ -195,6 +195,15 @@ func (k *Key) setParam(name, value, whole string) error {
 	return nil
 }
 
+// ParseEndpoint reads one place of alt, as a person would write it into settings.
+func ParseEndpoint(s string) (Endpoint, error) {
+	e, err := parsePlace(s)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return e.normal()
+}
+
 // parsePlace reads [<transport>+]<host>[:<port>][/<name>][+<secret>+<pin>].
 func parsePlace(s string) (Endpoint, error) {
 	part := strings.Split(s, "+")

@@ -45,7 +45,7 @@ name with another endpoint moves it, with the same token.`,
 				return err
 			}
 			defer d.Close()
-			token, err := paths.AddRelay(d, args[0], parseEndpoint(endpoint))
+			token, err := paths.AddRelay(d, args[0], endpoint)
 			if err != nil {
 				return err
 			}
@@ -55,17 +55,19 @@ name with another endpoint moves it, with the same token.`,
 					Name     string `json:"name"`
 					Endpoint string `json:"endpoint"`
 					Token    string `json:"token"`
-				}{"godwit.gateway.relay.add/1", args[0], parseEndpoint(endpoint), token.Text()})
+				}{"godwit.gateway.relay.add/1", args[0], endpoint, token.Text()})
 			}
 			fmt.Fprintln(a.stdout, token.Text())
+			own, _, _ := strings.Cut(endpoint, "/")
 			fmt.Fprintf(a.stderr, "\nWhoever has this token can pose as the relay, and as nothing else. On the machine that is to be it:\n\n"+
 				"  godwit gateway init --endpoint %s --relay -    (and paste it)\n  godwit gateway run\n\n"+
-				"Then give users their access keys again, which now name it: 'godwit key show NAME'.\n", parseEndpoint(endpoint))
+				"Then give users their access keys again, which now name it: 'godwit key show NAME'.\n", own)
 			return nil
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&endpoint, "endpoint", "", "where clients will reach the relay, host:port")
+	cmd.Flags().StringVar(&endpoint, "endpoint", "",
+		"where clients will reach the relay, host[:port][/name]; name is the server name to ask for, if not host")
 	addJSON(cmd, &asJSON)
 	return cmd
 }

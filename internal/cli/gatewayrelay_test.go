@@ -26,14 +26,14 @@ func TestRelay(t *testing.T) {
 		want(t, exitConfig, "relays[0].name", "lower-case")
 	before := len(show().Endpoints)
 	added := try(t, nil, "gateway", "relay", "add", "home", "--endpoint", "relay.example", "--state-dir", w.state).
-		want(t, 0, "godwit-relay-", "init --endpoint relay.example:443 --relay -")
+		want(t, 0, "godwit-relay-", "init --endpoint relay.example --relay -")
 	token := strings.TrimSpace(added.stdout)
-	try(t, nil, "gateway", "relay", "list", "--state-dir", w.state).want(t, 0, "home", "relay.example:443")
+	try(t, nil, "gateway", "relay", "list", "--state-dir", w.state).want(t, 0, "home", "relay.example")
 	key := show()
 	if len(key.Endpoints) != before+1 || key.Endpoints[before].Relay == nil || key.Endpoints[before].Host != "relay.example" {
 		t.Fatalf("the access key's endpoints: %+v", key.Endpoints)
 	}
-	moved := try(t, nil, "gateway", "relay", "add", "home", "--endpoint", "other.example:8443", "--state-dir", w.state).want(t, 0)
+	moved := try(t, nil, "gateway", "relay", "add", "home", "--endpoint", "other.example:8443/site.example", "--state-dir", w.state).want(t, 0)
 	if strings.TrimSpace(moved.stdout) != token {
 		t.Error("a relay that moves needs another token")
 	}

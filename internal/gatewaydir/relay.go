@@ -11,7 +11,6 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device/secretfile"
-	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/relay"
 )
 
@@ -19,7 +18,7 @@ import (
 type RelaySettings struct {
 	// Name is what the relay's secret follows from.
 	Name string `toml:"name"`
-	// Endpoint is where clients reach it, host:port.
+	// Endpoint is where clients reach it, host[:port][/name]: name is the server name to ask it for, if it is not host.
 	Endpoint string `toml:"endpoint"`
 }
 
@@ -56,8 +55,8 @@ func (s Settings) validateRelays(fail func(field, format string, args ...any)) {
 			fail(field+".name", "there are two relays %q", r.Name)
 		}
 		names = append(names, r.Name)
-		if _, err := flow.ParseTarget(r.Endpoint); err != nil {
-			fail(field+".endpoint", "%q is not host:port", r.Endpoint)
+		if e, err := accesskey.ParseEndpoint(r.Endpoint); err != nil || e.Transport != "https" {
+			fail(field+".endpoint", "%q is not host[:port][/name]", r.Endpoint)
 		}
 	}
 	f := s.Forward
@@ -92,13 +91,13 @@ func (d *Dir) relay(log *slog.Logger) (*relay.Relay, error) {
 func (d *Dir) relayEndpoints(k control.AccessKey) ([]accesskey.Endpoint, error) {
 	var all []accesskey.Endpoint
 	for i, r := range d.Settings.Relays {
-		t, err := flow.ParseTarget(r.Endpoint)
+		e, err := accesskey.ParseEndpoint(r.Endpoint)
 		if err != nil {
 			return nil, fmt.Errorf("%w: field relays[%d].endpoint: %w", ErrSettings, i, err)
 		}
 		key := relay.Key(d.Secrets.RelayKey(r.Name))
-		all = append(all, accesskey.Endpoint{Transport: "relay", Host: t.Host, Port: t.Port,
-			Relay: &accesskey.Relay{Secret: accesskey.NewSecret(key.DoorSecret(k.ID)), Pin: key.Pin()}})
+		e.Transport, e.Relay = "relay", &accesskey.Relay{Secret: accesskey.NewSecret(key.DoorSecret(k.ID)), Pin: key.Pin()}
+		all = append(all, e)
 	}
 	return all, nil
 }
