@@ -153,11 +153,11 @@ const slowDial = 2 * time.Second
 // nextDialling says which way is to be dialled next, and how soon; ok is false if none is.
 func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling) (way int, due time.Duration, ok bool) {
 	now := time.Now()
-	busy := make([]int, len(under))
+	busy := make([]dialer.Dial, len(under))
 	slow := 0
 	for i, d := range under {
-		busy[i] = d.way
-		if now.Sub(d.began) > slowDial {
+		busy[i] = dialer.Dial{Way: d.way, Slow: now.Sub(d.began) > slowDial}
+		if busy[i].Slow {
 			slow = 1
 		}
 	}
@@ -169,7 +169,7 @@ func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling
 	case missing > 0 && len(under) < min(missing+slow, MaxLinks):
 		var at time.Time
 		way, at = c.ways.Next(now, have, busy)
-		if slices.Contains(busy, way) {
+		if slices.ContainsFunc(busy, func(d dialer.Dial) bool { return d.Way == way }) {
 			return 0, 0, false // a second dial the same way would meet what the first one meets
 		}
 		next = later(next, at)
