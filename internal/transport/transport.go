@@ -131,6 +131,9 @@ type Endpoint struct {
 	Pins [][32]byte
 	// Opener knocks.
 	Opener Opener
+	// Via is the relay to go through, with a name, pins and a door of its own; nil for all transports but relay, whose
+	// Addr is the relay's already.
+	Via *Endpoint
 }
 
 // Dialer opens connections of one transport. Safe for concurrent use.

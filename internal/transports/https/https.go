@@ -42,7 +42,8 @@ const SystemCongestion = tcp.SystemCongestion
 // pipe is what stands between TLS and TCP.
 type pipe = tcp.Conn
 
-func tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
+// Tune asks the system for a congestion control, as Dialer.Congestion says it.
+func Tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
 
 // KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
 func KeyHash(cert *x509.Certificate) [sha256.Size]byte {
