@@ -61,7 +61,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 // Over opens a link over a connection that there is, and owns it from then on. Its errors are *transport.DialError.
 func (d *Dialer) Over(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (transport.Conn, error) {
 	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
-	c.pipe.link()
+	c.pipe.Link()
 	if err := c.handshake(ctx, ep); err != nil {
 		tcp.Close()
 		stage := transport.StageHandshake
@@ -74,7 +74,7 @@ func (d *Dialer) Over(ctx context.Context, tcp net.Conn, ep transport.Endpoint) 
 		tcp.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
 	}
-	if c.pipe.raw == nil { // nobody can tell whether a write would wait
+	if !c.pipe.NonBlocking() { // nobody can tell whether a write would wait
 		return struct {
 			transport.Conn
 			transport.BatchWriter
