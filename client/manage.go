@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -357,7 +358,8 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	cert, renew := c.identity.present(time.Now())
 	d := c.dialers[transportName]
 	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
-		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+		Directory: [ed25519.PublicKeySize]byte(c.cfg.Key.DirectoryKey),
+		Device:    c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew

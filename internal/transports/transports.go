@@ -5,8 +5,10 @@ import (
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/relay"
+	"github.com/godwit-vpn/godwit/internal/transports/websocket"
 )
 
 // Default is the transport of an endpoint that names none.
@@ -22,6 +24,8 @@ type Options struct {
 func Dialers(o Options) []transport.Dialer {
 	return []transport.Dialer{
 		&https.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&relay.Dialer{Congestion: o.Congestion, Control: o.Control},
 	}
 }

@@ -187,7 +187,7 @@ func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Ha
 	if err != nil {
 		return nil, nil, err
 	}
-	pages, err := dir.Website()
+	pages, err := dir.Face()
 	if err := errors.Join(err, dir.Close()); err != nil {
 		return nil, nil, err
 	}
