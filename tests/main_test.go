@@ -116,6 +116,7 @@ var packageOf = map[string]string{
 	"nc":         "netcat-openbsd",
 	"ndpiReader": "libndpi-bin",
 	"nft":        "nftables",
+	"nginx":      "nginx-light",
 	"nmap":       "nmap",
 	"scp":        "openssh-client",
 	"ssh":        "openssh-client",

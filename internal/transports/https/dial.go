@@ -74,7 +74,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 
 // handshake does TLS's, as the client.
 func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
-	t, err := chrome.Client(c.pipe, &tls.Config{
+	t, err := chrome.Client(chrome.Fragmented(c.pipe, ep.Fragment), &tls.Config{
 		ServerName: ep.Name,
 		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
 		InsecureSkipVerify: true,

@@ -196,8 +196,8 @@ func TestServerName(t *testing.T) {
 	}
 }
 
-// handshake has ours meet Go's server.
-func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *tls.Conn, clientErr, serverErr error) {
+// selfSigned is a certificate of nobody's.
+func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -208,7 +208,15 @@ func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *t
 	if err != nil {
 		t.Fatal(err)
 	}
-	serverConfig.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// handshake has ours meet Go's server.
+func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *tls.Conn, clientErr, serverErr error) {
+	t.Helper()
+	cert := selfSigned(t)
+	der := cert.Certificate[0]
+	serverConfig.Certificates = []tls.Certificate{cert}
 	serverConfig.NextProtos = []string{"h2"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
