@@ -44,7 +44,8 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	ctx, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
 	defer cancel()
 	// The system's keep-alives are off: the session probes its links itself, and not by the clock.
-	nd := net.Dialer{KeepAlive: -1, Control: d.Control}
+	// Of a name with addresses of both families the second is tried no sooner than any other dial would be.
+	nd := net.Dialer{KeepAlive: -1, Control: d.Control, FallbackDelay: transport.DialSpacing}
 	tcp, err := nd.DialContext(ctx, "tcp", ep.Addr)
 	if err != nil {
 		stage := transport.StageConnect
