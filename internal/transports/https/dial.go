@@ -32,6 +32,8 @@ type Dialer struct {
 	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
 	Control func(network, address string, c syscall.RawConn) error
 
+	kept kept
+
 	mu      sync.Mutex
 	cookies map[[sha256.Size]byte]int // how long the cookie for a gateway's key is in HEADERS, since the first one
 }
@@ -58,7 +60,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	tune(tcp, d.Congestion)
 	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
 	c.pipe.link()
-	if err := c.handshake(ctx, ep); err != nil {
+	if err := d.handshake(ctx, c, ep); err != nil {
 		tcp.Close()
 		stage := transport.StageHandshake
 		if errors.Is(err, transport.ErrPin) {
@@ -74,8 +76,8 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 }
 
 // handshake does TLS's, as the client.
-func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
-	t, err := chrome.Client(chrome.Fragmented(c.pipe, ep.Fragment), &tls.Config{
+func (d *Dialer) handshake(ctx context.Context, c *conn, ep transport.Endpoint) error {
+	config := &tls.Config{
 		ServerName: ep.Name,
 		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
 		InsecureSkipVerify: true,
@@ -89,7 +91,11 @@ func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
 			}
 			return nil
 		},
-	})
+	}
+	if ep.Network != "" {
+		config.ClientSessionCache = cache{&d.kept, place{ep.Network, ep.Addr, ep.Name}}
+	}
+	t, err := chrome.Client(chrome.Fragmented(c.pipe, ep.Fragment), config)
 	if err != nil {
 		return err
 	}

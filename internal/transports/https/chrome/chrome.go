@@ -44,7 +44,10 @@ var profile = sync.OnceValue(func() *Profile {
 // sent when it is empty or an address, and how the server is verified; the rest it sets, and cfg stays as it is. A server
 // without TLS 1.3 fails the handshake; whether it took X25519MLKEM768, Group tells.
 //
-// Sessions are not resumed: what a browser sends on a first visit has no trace of one.
+// A session that cfg's ClientSessionCache has is resumed, as Chrome does it: with one pre_shared_key behind all other
+// extensions, an exchange of keys all the same, and no early data. Get is called once for a connection, and what it returns
+// is on the wire thereafter: the cache must not return it again. Without a cache, or a session in it, the hello is that of
+// a first visit.
 func Client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) { return profile().client(conn, cfg) }
 
 func (p *Profile) client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
@@ -53,10 +56,13 @@ func (p *Profile) client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
 		return nil, fmt.Errorf("making a hello: %w", err)
 	}
 	own := cfg.Clone()
-	own.ClientSessionCache = nil
-	own.SessionTicketsDisabled = true
+	own.SessionTicketsDisabled = own.ClientSessionCache == nil
+	own.OmitEmptyPsk = true
 	own.DynamicRecordSizingDisabled = true
-	own.NextProtos = nil // the hello's own
+	own.NextProtos = nil               // the hello's own
+	if own.ClientSessionCache != nil { // where there is no session the engine makes nothing of it
+		spec.Extensions = append(spec.Extensions, &utls.UtlsPreSharedKeyExtension{})
+	}
 	u := utls.UClient(conn, own, utls.HelloCustom)
 	if err := u.ApplyPreset(spec); err != nil {
 		return nil, fmt.Errorf("making a hello: %w", err)
