@@ -63,7 +63,7 @@ func TestChrome(t *testing.T) {
 	}
 	browser := visitRecorder(t, h, cert, "Chromium", hellos, func(i int) error {
 		data := filepath.Join(dir, "chromium"+strconv.Itoa(max(1, i))) // the second visit finds the first one's cookies
-		return runChromium(t.Context(), h, data)
+		return runChromium(t.Context(), h, data, recorderName)
 	})
 	version := strings.TrimSpace(h.run(t, "", "chromium", "--version"))
 	t.Logf("%s, %d hellos, JA4 %s", version, len(browser.hellos), browser.hellos[0].JA4())
@@ -76,17 +76,10 @@ func TestChrome(t *testing.T) {
 		if i == 1 {
 			cookie = strings.Join(recorderCookies, "; ")
 		}
-		return visitWith(h, chrome.Client, cookie)
+		return visitWith(h, chrome.Client, recorderName, cookie)
 	})
-	stale := visitRecorder(t, h, cert, "a stale Chrome", 2, func(int) error { return visitWith(h, staleClient, "") })
-	text, err := os.ReadFile(profileFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	profile, err := chrome.ParseProfile(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	stale := visitRecorder(t, h, cert, "a stale Chrome", 2, func(int) error { return visitWith(h, staleClient, recorderName, "") })
+	profile := profileOf(t)
 	t.Logf("the profile is of %s, measured %s", profile.Browser, profile.Measured)
 	differences := compareHellos(browser, ours, profile.TLS.ECHGREASE.Payloads)
 	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
@@ -97,6 +90,20 @@ func TestChrome(t *testing.T) {
 	if compareHellos(browser, stale, profile.TLS.ECHGREASE.Payloads) == nil {
 		t.Errorf("a Chrome of years ago looks like %s, so this test sees nothing", version)
 	}
+}
+
+// profileOf is the profile that is built in.
+func profileOf(t *testing.T) *chrome.Profile {
+	t.Helper()
+	text, err := os.ReadFile(profileFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	profile, err := chrome.ParseProfile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return profile
 }
 
 // staleClient is what ours would be without a profile of our own: the engine's newest.
@@ -153,14 +160,14 @@ func visitRecorder(t *testing.T, h *host, cert tls.Certificate, name string, hel
 	return v
 }
 
-func runChromium(ctx context.Context, h *host, data string) error {
+func runChromium(ctx context.Context, h *host, data, site string) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	// Of these only --ignore-certificate-errors and --host-resolver-rules concern the connection; neither changes it.
 	dom, complaint, err := output(ctx, h.command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
 		"--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update",
 		"--disable-sync", "--ignore-certificate-errors", "--host-resolver-rules=MAP "+recorderName+" 127.0.0.1",
-		"--user-data-dir="+data, "--dump-dom", "https://"+recorderName+"/"))
+		"--user-data-dir="+data, "--dump-dom", "https://"+site+"/"))
 	if err == nil && !strings.Contains(dom, "recorded") {
 		err = errors.New("the page did not load")
 	}
@@ -171,7 +178,7 @@ func runChromium(ctx context.Context, h *host, data string) error {
 }
 
 // visitWith does what a client of ours does first.
-func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error), cookie string) error {
+func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error), name, cookie string) error {
 	var c net.Conn
 	if err := h.do(func() (err error) {
 		c, err = net.Dial("tcp", recorderAddr)
@@ -181,14 +188,14 @@ func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error)
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	u, err := client(c, &utls.Config{ServerName: recorderName, InsecureSkipVerify: true})
+	u, err := client(c, &utls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return err
 	}
 	if err := u.Handshake(); err != nil {
 		return err
 	}
-	for _, record := range chrome.Opening(recorderName, cookie) {
+	for _, record := range chrome.Opening(name, cookie) {
 		if _, err := u.Write(record); err != nil {
 			return err
 		}
@@ -206,6 +213,10 @@ func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error)
 			}
 		case *http2.DataFrame:
 			if f.StreamEnded() {
+				return nil
+			}
+		case *http2.HeadersFrame:
+			if f.StreamEnded() { // sent away
 				return nil
 			}
 		}
