@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -24,46 +25,11 @@ func TestChromeReturns(t *testing.T) {
 	h := newHost(t, "browser")
 	dir := t.TempDir()
 	cert := (&site{ca: filepath.Join(dir, "ca.pem")}).certificate(t)
-	visit := func(name string, visit func() error) *visitor {
-		v := &visitor{name: name}
-		r := newRecorder(t, h.listen(t, recorderAddr), cert)
-		r.sendAway(returns)
-		if err := visit(); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		tickets := map[string]bool{}
-		for _, c := range r.finish() {
-			if c.hello == nil {
-				continue
-			}
-			hello, err := clienthello.ParseHello(c.hello)
-			if err != nil {
-				t.Fatalf("%s: %v: %x", name, err, c.hello)
-			}
-			psk := hello.PSK()
-			if psk == nil {
-				continue // a first visit
-			}
-			if ticket := string(psk.Identities[0]); tickets[ticket] {
-				t.Errorf("%s used a ticket twice", name)
-			} else {
-				tickets[ticket] = true
-			}
-			v.hellos = append(v.hellos, hello)
-			if _, err := readOpening(c); err == nil { // those who are sent away do not come so far
-				v.first = c
-			}
-		}
-		if len(v.hellos) < returns/2 || v.first == nil {
-			t.Fatalf("%s came back %d times", name, len(v.hellos))
-		}
-		return v
-	}
-	browser := visit("Chromium", func() error {
+	browser := comeBack(t, h, cert, "Chromium", func() error {
 		return runChromium(t.Context(), h, filepath.Join(dir, "chromium"), recorderName)
 	})
-	cache := new(oneTicket)
-	ours := visit("ours", func() error {
+	cache := &oneTicket{browser: chrome.BuiltIn(chrome.FamilyChrome)}
+	ours := comeBack(t, h, cert, "ours", func() error {
 		for range returns + 1 { // the last of which is not sent away
 			if err := visitWith(h, cache.client, recorderName, ""); err != nil {
 				return err
@@ -73,7 +39,7 @@ func TestChromeReturns(t *testing.T) {
 	})
 	t.Logf("%d and %d hellos, of %d and %d bytes, JA4 %s", len(browser.hellos), len(ours.hellos), browser.hellos[0].Length,
 		ours.hellos[0].Length, browser.hellos[0].JA4())
-	differences := compareHellos(browser, ours, profileOf(t).TLS.ECHGREASE.Payloads)
+	differences := compareHellos(browser, ours, profileOf(t, profileFile))
 	for _, d := range compareRequests(t, "return visit", browser.first, ours.first) {
 		if !strings.Contains(d, "order of fields:") { // which Chromium changes when it follows a redirection
 			differences = append(differences, d)
@@ -84,8 +50,49 @@ func TestChromeReturns(t *testing.T) {
 	}
 }
 
+// comeBack has a visitor visit a recorder that sends it away again and again, and returns what was seen of its coming back.
+func comeBack(t *testing.T, h *host, cert tls.Certificate, name string, visit func() error) *visitor {
+	t.Helper()
+	v := &visitor{name: name}
+	r := newRecorder(t, h.listen(t, recorderAddr), cert)
+	r.sendAway(returns)
+	if err := visit(); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	tickets := map[string]bool{}
+	for _, c := range r.finish() {
+		if c.hello == nil {
+			continue
+		}
+		hello, err := clienthello.ParseHello(c.hello)
+		if err != nil {
+			t.Fatalf("%s: %v: %x", name, err, c.hello)
+		}
+		psk := hello.PSK()
+		if psk == nil {
+			continue // a first visit
+		}
+		if ticket := string(psk.Identities[0]); tickets[ticket] {
+			t.Errorf("%s used a ticket twice", name)
+		} else {
+			tickets[ticket] = true
+		}
+		v.hellos = append(v.hellos, hello)
+		if _, err := readOpening(c); err == nil { // those who are sent away do not come so far
+			v.first = c
+		}
+	}
+	if len(v.hellos) < returns/2 || v.first == nil {
+		t.Fatalf("%s came back %d times", name, len(v.hellos))
+	}
+	return v
+}
+
 // oneTicket is the newest session's ticket, until it is used.
-type oneTicket struct{ session *utls.ClientSessionState }
+type oneTicket struct {
+	browser *chrome.Browser
+	session *utls.ClientSessionState
+}
 
 func (o *oneTicket) Put(_ string, s *utls.ClientSessionState) {
 	if s != nil {
@@ -101,7 +108,7 @@ func (o *oneTicket) Get(string) (*utls.ClientSessionState, bool) {
 
 func (o *oneTicket) client(c net.Conn, cfg *utls.Config) (*utls.UConn, error) {
 	cfg.ClientSessionCache = o
-	return chrome.Client(c, cfg)
+	return o.browser.Client(c, cfg)
 }
 
 // TestChromeWithoutName compares a client that is given no name with Chromium that goes to an address.
@@ -125,7 +132,7 @@ func TestChromeWithoutName(t *testing.T) {
 	if _, named := browser.hellos[0].Extension(clienthello.ServerName); named {
 		t.Error("Chromium sends a name where it has an address")
 	}
-	differences := compareHellos(browser, ours, profileOf(t).TLS.ECHGREASE.Payloads)
+	differences := compareHellos(browser, ours, profileOf(t, profileFile))
 	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
 	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
 	if differences != nil {

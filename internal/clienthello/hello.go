@@ -34,7 +34,7 @@ func NameOf(number uint16) string {
 		0: "server_name", 5: "status_request", 10: "supported_groups", 11: "ec_point_formats", 13: "signature_algorithms",
 		16: "application_layer_protocol_negotiation", 18: "signed_certificate_timestamp", 23: "extended_master_secret",
 		27: "compress_certificate", 35: "session_ticket", 41: "pre_shared_key", 43: "supported_versions", 45: "psk_key_exchange_modes",
-		51: "key_share", 17613: "application_settings", 51764: "trust_anchors", 65037: "encrypted_client_hello",
+		28: "record_size_limit", 34: "delegated_credentials", 51: "key_share", 17613: "application_settings", 51764: "trust_anchors", 65037: "encrypted_client_hello",
 		65281: "renegotiation_info",
 	}[number]
 	if !ok {
@@ -248,8 +248,8 @@ func (h *Hello) Greased() map[string]uint16 {
 // the order of extensions, which is random too, are left out.
 type Field struct{ Name, Value string }
 
-// Fields describes everything in the hello but the order of its extensions, what is random, and the size of the payload
-// of encrypted_client_hello.
+// Fields describes everything in the hello but the order of its extensions, what is random, and the AEAD and the size of the
+// payload of encrypted_client_hello.
 func (h *Hello) Fields() []Field {
 	fields := []Field{
 		{"record version", fmt.Sprintf("%04x", h.RecordVersion)},
@@ -269,7 +269,11 @@ func (h *Hello) Fields() []Field {
 	if h.last() > 0 {
 		for i, name := range map[int]string{0: "first extension", h.last(): "last extension"} {
 			e := h.Extensions[i]
-			fields = append(fields, Field{name, fmt.Sprintf("%s [%x]", Codes([]uint16{e.Type}), e.Body)})
+			value := Codes([]uint16{e.Type})
+			if IsGREASE(e.Type) { // others are described below
+				value += fmt.Sprintf(" [%x]", e.Body)
+			}
+			fields = append(fields, Field{name, value})
 		}
 	}
 	for _, e := range exts {
@@ -287,7 +291,7 @@ func (h *Hello) Fields() []Field {
 			value = strings.Join(shares, " ")
 		case e.Type == ECH && h.ECH() != nil:
 			ech := h.ECH()
-			value = fmt.Sprintf("outer, KDF %04x, AEAD %04x, enc %d bytes", ech.KDF, ech.AEAD, len(ech.Enc))
+			value = fmt.Sprintf("outer, KDF %04x, enc %d bytes", ech.KDF, len(ech.Enc))
 		case e.Type == PreSharedKey && h.PSK() != nil:
 			psk := h.PSK()
 			var sizes []int

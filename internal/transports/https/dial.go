@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	tls "github.com/refraction-networking/utls"
@@ -25,17 +26,29 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
-// Dialer dials gateways. It implements transport.Dialer.
+// Dialer dials gateways. It implements transport.Dialer. The zero value looks like Chrome.
 type Dialer struct {
 	// Congestion names the congestion control to ask for; empty prefers BBR, SystemCongestion asks for none.
 	Congestion string
 	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
 	Control func(network, address string, c syscall.RawConn) error
 
-	kept kept
+	browser atomic.Pointer[chrome.Browser] // nil is the built-in Chrome
+	kept    kept
 
 	mu      sync.Mutex
 	cookies map[[sha256.Size]byte]int // how long the cookie for a gateway's key is in HEADERS, since the first one
+}
+
+// LookLike has connections from now on look like a browser's. A device has one family of browsers and keeps it; a newer
+// version takes the place of an older one at any time.
+func (d *Dialer) LookLike(b *chrome.Browser) { d.browser.Store(b) }
+
+func (d *Dialer) looksLike() *chrome.Browser {
+	if b := d.browser.Load(); b != nil {
+		return b
+	}
+	return chrome.BuiltIn(chrome.FamilyChrome)
 }
 
 // Transport implements transport.Dialer.
@@ -58,9 +71,10 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
 	}
 	tune(tcp, d.Congestion)
+	browser := d.looksLike()
 	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
 	c.pipe.link()
-	if err := d.handshake(ctx, c, ep); err != nil {
+	if err := d.handshake(ctx, c, browser, ep); err != nil {
 		tcp.Close()
 		stage := transport.StageHandshake
 		if errors.Is(err, transport.ErrPin) {
@@ -68,7 +82,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		}
 		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
 	}
-	if err := d.open(c, ep); err != nil {
+	if err := d.open(c, browser, ep); err != nil {
 		tcp.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
 	}
@@ -76,7 +90,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 }
 
 // handshake does TLS's, as the client.
-func (d *Dialer) handshake(ctx context.Context, c *conn, ep transport.Endpoint) error {
+func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
 	config := &tls.Config{
 		ServerName: ep.Name,
 		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
@@ -93,9 +107,9 @@ func (d *Dialer) handshake(ctx context.Context, c *conn, ep transport.Endpoint) 
 		},
 	}
 	if ep.Network != "" {
-		config.ClientSessionCache = cache{&d.kept, place{ep.Network, ep.Addr, ep.Name}}
+		config.ClientSessionCache = cache{&d.kept, place{browser.Family(), ep.Network, ep.Addr, ep.Name}}
 	}
-	t, err := chrome.Client(chrome.Fragmented(c.pipe, ep.Fragment), config)
+	t, err := browser.Client(chrome.Fragmented(c.pipe, ep.Fragment), config)
 	if err != nil {
 		return err
 	}
@@ -127,7 +141,7 @@ func reason(err error) error {
 }
 
 // open sends the request that knocks.
-func (d *Dialer) open(c *conn, ep transport.Endpoint) error {
+func (d *Dialer) open(c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
 	knock, err := ep.Opener.Knock(c)
 	if err != nil {
 		return err
@@ -145,7 +159,12 @@ func (d *Dialer) open(c *conn, ep transport.Endpoint) error {
 		return err
 	}
 	c.entry = &entry{marker: marker, filler: ep.Opener}
-	for _, record := range chrome.Opening(authority(ep), cookie) {
+	opening := browser.Opening(authority(ep), cookie)
+	if n := browser.TrailerLen(); n > 0 { // behind the request it would mean nothing
+		last := &opening[len(opening)-1]
+		*last = ep.Opener.AppendFiller((*last)[:len(*last)-n], n)
+	}
+	for _, record := range opening {
 		if _, err := c.Write(record); err != nil { // each in a segment of its own, as a browser's are
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	tls "github.com/refraction-networking/utls"
+
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // kept are the session tickets that a client keeps in memory, to come back as a browser does that has not been closed since.
@@ -27,7 +29,10 @@ type keptTicket struct {
 }
 
 // place is what a browser would know a website by, on one network.
-type place struct{ network, addr, name string }
+type place struct {
+	browser             chrome.Family
+	network, addr, name string
+}
 
 const (
 	mostKept = 64 // of all places: a client has few gateways, and few networks a day

@@ -15,6 +15,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // The whole suite holds for a client that keeps tickets.
@@ -22,6 +23,16 @@ func TestTransportWithTickets(t *testing.T) {
 	transporttest.Run(t, func(t *testing.T) transporttest.World {
 		w := start(t)
 		w.Endpoint.Network = "home"
+		return w
+	})
+}
+
+// And for one that looks like Firefox, and comes back.
+func TestTransportAsFirefox(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.World {
+		w := start(t)
+		w.Endpoint.Network = "home"
+		w.Dialer.(*https.Dialer).LookLike(chrome.BuiltIn(chrome.FamilyFirefox))
 		return w
 	})
 }
@@ -75,6 +86,12 @@ func (h *hellos) ticket() (ticket []byte) {
 // A client comes back with a ticket that it uses once, and never on another network nor at another place; whose key the
 // gateway has is known all the same, and so is what both ends export.
 func TestReturn(t *testing.T) {
+	for _, family := range []chrome.Family{chrome.FamilyChrome, chrome.FamilyFirefox} {
+		t.Run(string(family), func(t *testing.T) { testReturn(t, chrome.BuiltIn(family)) })
+	}
+}
+
+func testReturn(t *testing.T, browser *chrome.Browser) {
 	cert, leaf := certificate(t)
 	pin := https.KeyHash(leaf)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,6 +106,7 @@ func TestReturn(t *testing.T) {
 	l := https.Listen(seen, cfg)
 	t.Cleanup(func() { l.Close() })
 	dialer := new(https.Dialer)
+	dialer.LookLike(browser)
 	visit := func(ep transport.Endpoint) error {
 		t.Helper()
 		accepted := make(chan transport.Conn, 1) // it is read below
@@ -145,6 +163,9 @@ func TestReturn(t *testing.T) {
 		}
 		if ticket != nil && used[string(ticket)] {
 			t.Errorf("%s: the ticket was used before", c.name)
+		}
+		if ticket != nil && len(ticket) != 105 {
+			t.Errorf("a ticket of %d bytes: Firefox's profile is for those of 105", len(ticket))
 		}
 		used[string(ticket)] = true
 	}
