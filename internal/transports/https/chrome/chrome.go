@@ -177,10 +177,9 @@ func (h *HTTP2) preface() []byte {
 	return b.Bytes()
 }
 
-// navigation is the HEADERS frame.
-func (h *HTTP2) navigation(authority, cookie string) []byte {
-	var fields []hpack.HeaderField
-	put := func(name, value string) { fields = append(fields, hpack.HeaderField{Name: name, Value: value}) }
+// fields are those of a navigation, in order.
+func (h *HTTP2) fields(authority, cookie string) (all []hpack.HeaderField) {
+	put := func(name, value string) { all = append(all, hpack.HeaderField{Name: name, Value: value}) }
 	for _, line := range h.Headers {
 		name, value, _ := field(line)
 		switch name {
@@ -197,9 +196,14 @@ func (h *HTTP2) navigation(authority, cookie string) []byte {
 			put(name, value)
 		}
 	}
+	return all
+}
+
+// navigation is the HEADERS frame.
+func (h *HTTP2) navigation(authority, cookie string) []byte {
 	var b bytes.Buffer
 	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{
-		StreamID: h.Stream, BlockFragment: h.HPACK.encode(fields), EndStream: true, EndHeaders: true,
+		StreamID: h.Stream, BlockFragment: h.HPACK.encode(h.fields(authority, cookie)), EndStream: true, EndHeaders: true,
 		Priority: http2.PriorityParam{
 			StreamDep: h.Priority.DependsOn, Exclusive: h.Priority.Exclusive, Weight: uint8(h.Priority.Weight - 1),
 		},
