@@ -295,6 +295,13 @@ func (g *Gateway) Idle() (since time.Time, ok bool) {
 	return g.left, g.visiting == 0 && len(g.sessions) == 0 && !g.left.IsZero()
 }
 
+// Unvisited reports whether nobody ever was here who passed the door.
+func (g *Gateway) Unvisited() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left.IsZero() && g.visiting == 0 && len(g.sessions) == 0
+}
+
 func everyone(*guest) bool { return true }
 
 // guests returns the sessions that match.

@@ -19,6 +19,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/relay"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
@@ -26,6 +27,7 @@ import (
 // Service is a gateway and all that its settings put around it.
 type Service struct {
 	Gateway      *gateway.Gateway
+	Relay        *relay.Relay // nil if this is none
 	Egress       *egress.Sockets
 	Certificates *certificate.Manager
 
@@ -60,6 +62,13 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if g.Certificates, err = d.Certificates(log); err != nil {
 		return nil, err
 	}
+	if g.Relay, err = d.relay(log); err != nil {
+		return nil, err
+	}
+	var door transport.Door = link.Door{Secret: d.Secrets.DoorSecret}
+	if g.Relay != nil {
+		door = g.Relay.Door(door)
+	}
 	var listeners []transport.Listener
 	var own []netip.AddrPort
 	for _, a := range s.Listen {
@@ -73,12 +82,16 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 			Challenge:      g.Certificates.ConfigForChallenge,
 			Tickets:        d.TLS.tickets(),
 			Key:            d.TLS.Pin,
-			Door:           link.Door{Secret: d.Secrets.DoorSecret},
+			Door:           door,
 			Website:        website,
 			Congestion:     s.Congestion,
 		})
 		g.website = append(g.website, l)
-		listeners = append(listeners, l)
+		if g.Relay != nil {
+			listeners = append(listeners, g.Relay.Listener(l))
+		} else {
+			listeners = append(listeners, l)
+		}
 	}
 	for _, a := range s.redirects() {
 		tcp, err := d.listen("tcp", a)
@@ -161,9 +174,28 @@ func (g *Service) Drain(within time.Duration) {
 	g.Gateway.Drain(within)
 }
 
+// Idle returns since when nobody has been here who passed a door, as Gateway.Idle does.
+func (g *Service) Idle() (since time.Time, ok bool) {
+	since, ok = g.Gateway.Idle()
+	if g.Relay == nil {
+		return since, ok
+	}
+	relayed, none := g.Relay.Idle()
+	switch {
+	case g.Relay.Status().Pipes > 0:
+		return since, false
+	case ok && none && relayed.After(since), !ok && none && g.Gateway.Unvisited():
+		return relayed, true
+	}
+	return since, ok
+}
+
 // Close closes all there is. It may be called more than once.
 func (g *Service) Close() {
 	g.closePorts()
+	if g.Relay != nil {
+		g.Relay.Close()
+	}
 	if g.Egress != nil {
 		g.Egress.Close()
 	}

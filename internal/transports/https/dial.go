@@ -70,7 +70,12 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		}
 		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
 	}
-	tune(tcp, d.Congestion)
+	Tune(tcp, d.Congestion)
+	return d.Over(ctx, tcp, ep)
+}
+
+// Over opens a link over a connection that there is, and owns it from then on. Its errors are *transport.DialError.
+func (d *Dialer) Over(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (transport.Conn, error) {
 	browser := d.looksLike()
 	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
 	c.pipe.link()
@@ -85,6 +90,12 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	if err := d.open(c, browser, ep); err != nil {
 		tcp.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
+	}
+	if c.pipe.raw == nil { // nobody can tell whether a write would wait
+		return struct {
+			transport.Conn
+			transport.BatchWriter
+		}{c, c}, nil
 	}
 	return c, nil
 }

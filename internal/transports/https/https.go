@@ -43,7 +43,8 @@ const SystemCongestion = "system"
 // own serves, and status says so.
 const preferredCongestion = "bbr"
 
-func tune(c net.Conn, congestion string) {
+// Tune asks the system for a congestion control, as Dialer.Congestion says it.
+func Tune(c net.Conn, congestion string) {
 	switch congestion {
 	case "":
 		setCongestion(c, preferredCongestion)
