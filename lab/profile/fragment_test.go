@@ -109,3 +109,22 @@ func TestFragments(t *testing.T) {
 		}
 	}
 }
+
+// Who reads packet by packet what may pass, as Iran does in front of hosters, finds TLS in a hello that is cut, too.
+func TestFragmentsMayPass(t *testing.T) {
+	t.Parallel()
+	for _, how := range []transport.Fragment{transport.FragmentNone, transport.FragmentTCP, transport.FragmentRecord, transport.FragmentBoth} {
+		for _, old := range []bool{true, false} {
+			for seed := range uint64(10) {
+				frames := firewalltest.Conn(t, firewall.TCP, "192.0.2.10:40000", "198.51.100.20:443", 0, hello(t, "www.allowed.example", old, how)...)
+				if rules := found(t, "iran-whitelist", seed, frames); len(rules) > 0 {
+					t.Errorf("cut %v, old %v, seed %d: %v", how, old, seed, rules)
+				}
+			}
+		}
+	}
+	junk := firewalltest.Conn(t, firewall.TCP, "192.0.2.10:40000", "198.51.100.20:443", 0, ">"+strings.Repeat("\xd7", 100), "<x", ">"+strings.Repeat("\xd7", 100), "<x")
+	if rules := found(t, "iran-whitelist", 1, junk); !slices.Contains(rules, "allow-protocols") {
+		t.Errorf("what is no TLS met %v", rules)
+	}
+}
