@@ -25,7 +25,7 @@ func relayOf(t *testing.T, w *world) *gatewaydir.Service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, made, err := gatewaydir.Paths{State: t.TempDir()}.InitRelay(t.Context(), token, []string{addr}, logger(t))
+	dir, made, err := gatewaydir.Paths{State: t.TempDir()}.Init(t.Context(), gatewaydir.Wishes{Endpoints: []string{addr}, Relay: &token}, logger(t))
 	if err != nil || !made {
 		t.Fatalf("making a relay: %v, made %v", err, made)
 	}

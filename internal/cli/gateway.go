@@ -12,7 +12,6 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
-	"github.com/godwit-vpn/godwit/internal/relay"
 )
 
 func (a *app) gatewayCmd() *cobra.Command {
@@ -58,7 +57,7 @@ func elsewhere(err error, paths gatewaydir.Paths) error {
 
 func (a *app) gatewayInitCmd() *cobra.Command {
 	var f gatewayFlags
-	var endpoints []string
+	var endpoints, ways []string
 	var token string
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -89,17 +88,13 @@ do, and has the kernel not remember whom it was connected with.`,
 			if err != nil {
 				return err
 			}
-			var d *gatewaydir.Dir
-			var made bool
-			if token == "" {
-				d, made, err = paths.Init(cmd.Context(), endpoints, log)
-			} else {
-				var t *relay.Token
-				if t, err = a.readToken(token); err != nil {
+			wishes := gatewaydir.Wishes{Endpoints: endpoints, Ways: ways}
+			if token != "" {
+				if wishes.Relay, err = a.readToken(token); err != nil {
 					return err
 				}
-				d, made, err = paths.InitRelay(cmd.Context(), *t, endpoints, log)
 			}
+			d, made, err := paths.Init(cmd.Context(), wishes, log)
 			if err != nil {
 				return err
 			}
@@ -134,6 +129,8 @@ do, and has the kernel not remember whom it was connected with.`,
 	f.add(cmd)
 	cmd.Flags().StringArrayVar(&endpoints, "endpoint", nil,
 		"where clients reach the gateway, host:port; again for more (default this machine's address, port 443)")
+	cmd.Flags().StringArrayVar(&ways, "way", nil,
+		"a way that leads through others, such as websocket+cdn.example:443/site.example; again for more")
 	cmd.Flags().StringVar(&token, "relay", "",
 		"make a relay, of the gateway whose 'relay add' printed this token; - reads it from standard input")
 	addJSON(cmd, &asJSON)

@@ -75,24 +75,23 @@ func (p Paths) SettingsFile() string {
 	return filepath.Join(p.State, settingsFile)
 }
 
+// Wishes are what Init is to put into the settings; it leaves alone what is not wished for.
+type Wishes struct {
+	Endpoints []string
+	Ways      []string
+	Relay     *relay.Token // that is to be made of the gateway
+}
+
 // Init makes a gateway's state directory, or opens the one that is there: it changes nothing that exists, except the
 // endpoints if any are given, and with them where certificates come from if that was not chosen. made says whether there
 // was none.
 func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
-	return Paths{State: path}.Init(ctx, endpoints, log)
+	return Paths{State: path}.Init(ctx, Wishes{Endpoints: endpoints}, log)
 }
 
-// Init is the function Init for these paths.
-func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
-	return p.init(ctx, endpoints, nil, log)
-}
-
-// InitRelay is Init for a gateway that is to be the relay that t is for.
-func (p Paths) InitRelay(ctx context.Context, t relay.Token, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
-	return p.init(ctx, endpoints, &t, log)
-}
-
-func (p Paths) init(ctx context.Context, endpoints []string, token *relay.Token, log *slog.Logger) (d *Dir, made bool, err error) {
+// Init is the function Init for these paths, and with more wishes.
+func (p Paths) Init(ctx context.Context, w Wishes, log *slog.Logger) (d *Dir, made bool, err error) {
+	endpoints, token := w.Endpoints, w.Relay
 	path, settingsPath := p.State, p.SettingsFile()
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, false, fmt.Errorf("state directory: %w", err)
@@ -103,7 +102,7 @@ func (p Paths) init(ctx context.Context, endpoints []string, token *relay.Token,
 	if _, err := os.Stat(settingsPath); errors.Is(err, fs.ErrNotExist) {
 		made = true
 	}
-	if made || len(endpoints) > 0 || token != nil {
+	if made || len(endpoints) > 0 || len(w.Ways) > 0 || token != nil {
 		s := DefaultSettings()
 		if !made {
 			if s, err = ReadSettings(settingsPath); err != nil {
@@ -122,6 +121,10 @@ func (p Paths) init(ctx context.Context, endpoints []string, token *relay.Token,
 		}
 		if s.Certificate.Mode == "" && s.publicWebServer() {
 			s.Certificate.Mode = certificate.ACME
+		}
+		if len(w.Ways) > 0 {
+			same = same && slices.Equal(s.Ways, w.Ways)
+			s.Ways = w.Ways
 		}
 		if token != nil {
 			same = same && slices.Equal(s.Forward.Homes, token.Homes)

@@ -18,7 +18,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func mustInit(t *testing.T, p Paths, endpoints ...string) (*Dir, bool) {
 	t.Helper()
-	d, made, err := p.Init(t.Context(), endpoints, quiet)
+	d, made, err := p.Init(t.Context(), Wishes{Endpoints: endpoints}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestSecretLost(t *testing.T) {
 	if _, err := p.Open(t.Context(), quiet); !errors.Is(err, control.ErrSecretsLost) {
 		t.Errorf("open: %v", err)
 	}
-	if _, _, err := p.Init(t.Context(), nil, quiet); !errors.Is(err, control.ErrSecretsLost) {
+	if _, _, err := p.Init(t.Context(), Wishes{}, quiet); !errors.Is(err, control.ErrSecretsLost) {
 		t.Errorf("init: %v", err)
 	}
 }

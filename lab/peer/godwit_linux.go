@@ -29,16 +29,28 @@ type godwit struct {
 	key       string
 }
 
+// The transports that can be chosen.
+const (
+	byWebSocket = "websocket"
+	byRelay     = "relay"
+)
+
 const (
 	godwitPort  = 443
 	godwitProxy = 1080
 )
 
-// godwitEntry is Godwit with so many links; zero leaves that to the program, which is what its user has.
-func godwitEntry(name string, links int) Entry {
-	settings := "transport https, as many links as it likes; SOCKS5 in"
+// godwitEntry is Godwit with so many links by one transport; zero and "" leave that to the program, which is what its user
+// has.
+func godwitEntry(name, transport string, links int) Entry {
+	settings := "transports as it likes, "
+	if transport != "" {
+		settings = "transport " + transport + ", "
+	}
 	if links > 0 {
-		settings = fmt.Sprintf("transport https, %d link(s); SOCKS5 in", links)
+		settings += fmt.Sprintf("%d link(s); SOCKS5 in", links)
+	} else {
+		settings += "as many links as it likes; SOCKS5 in"
 	}
 	return Entry{
 		Name: name,
@@ -59,7 +71,7 @@ func godwitEntry(name string, links int) Entry {
 			return Info{Version: version, Settings: settings}, nil
 		},
 		Check: nothingToCheck,
-		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links} },
+		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links, transport: transport} },
 	}
 }
 
@@ -143,6 +155,9 @@ func (g *godwit) relays(ctx context.Context, s *Site, state string) (running []*
 // init makes a gateway's state, if it is not there, and returns its access key.
 func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string, endpoints []string) (key string, err error) {
 	args := []string{"gateway", "init", "--state-dir", state, "--json"}
+	if g.transport == byWebSocket {
+		args = append(args, "--way", byWebSocket+"+"+s.at(godwitPort)) // with no front: the gateway's own TLS is the outer one
+	}
 	for _, e := range endpoints {
 		args = append(args, "--endpoint", e)
 	}

@@ -87,7 +87,8 @@ type Entry struct {
 func Entries() []Entry {
 	return []Entry{
 		directEntry,
-		godwitEntry("godwit", 0), godwitEntry("godwit-1", 1), godwitEntry("godwit-3", 3),
+		godwitEntry("godwit", "", 0),
+		godwitEntry("godwit-https", "https", 0), godwitEntry("godwit-websocket", byWebSocket, 0), godwitEntry("godwit-http", "http", 0),
 		openvpnEntry("openvpn-udp", "udp"), openvpnEntry("openvpn-tcp", "tcp"),
 		wireguardEntry,
 		ikev2Entry,
@@ -108,18 +109,21 @@ func Names() (names []string) {
 	return names
 }
 
-// Find looks a peer up; beyond Names it knows godwit-N, Godwit with N links.
+// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, and godwit-N, Godwit with N links by https.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
 		return entries[i], nil
 	}
 	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
+		if links == byRelay {
+			return godwitEntry(name, byRelay, 0), nil
+		}
 		n, err := strconv.Atoi(links)
 		if err != nil || n < 1 {
 			return Entry{}, fmt.Errorf("peer %q: want godwit-N with N links", name)
 		}
-		return godwitEntry(name, n), nil
+		return godwitEntry(name, "https", n), nil
 	}
 	return Entry{}, fmt.Errorf("no peer %q: there are %s", name, strings.Join(Names(), ", "))
 }

@@ -137,7 +137,7 @@ type subject struct {
 func subjects() (all []subject) {
 	for _, name := range Names() {
 		switch name {
-		case "direct", "godwit-1", "godwit-3":
+		case "direct", "godwit-https", "godwit-websocket", "godwit-http":
 			continue
 		}
 		all = append(all, subject{name, func(t *testing.T, n *network) {
