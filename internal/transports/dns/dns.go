@@ -1,0 +1,58 @@
+// Package dns is the pipe of last resort: bytes carried in the names of DNS queries and in the answers to them, through
+// whatever resolver the network has. The gateway is the name server of a zone of its own, to strangers an ordinary small
+// one; inside the pipe is the pipes' TLS 1.3 and behind that the door.
+//
+//	client ── query: <base32>.<zone> ──> resolver ──> gateway: looks for the authenticator, finds the session
+//	       <── TXT, NULL, CNAME, AAAA or A ──       <── at once if it has something to say, else after half a second
+//
+// A query's name, and what an answer's records hold, is one sealed message. The seal keeps no secrets, for every holder
+// of an access key has its key: it tells users from strangers before any state is spent, ties an answer to its query, and
+// makes what repeats look as if it did not. What it seals:
+//
+//	query     session (24)  nonce (16)  kind (2)  size (6)  [open: segment (8)]  packet
+//	answer    0 (6)  more (1)  gone (1)  packet
+//	sealed    tag (32)  the rest under a keystream that the tag begins
+//
+// size is how long the answer's message may be, in units of 64 bytes; segment how long the gateway's segments are to be,
+// in units of 4. A packet is what the two ends of the ARQ say to each other, KCP's segments with what is the same in all
+// of them said once and what follows from other things left out:
+//
+//	packet    acks (1)  window (7)  una (16)  segments         acks: una-1 came just now
+//	segment   0 (2)  0 (6)  sn (16)  bytes up to the packet's end
+//	          1 (2)  length (14)  sn (16)  bytes
+//	          2 (2)  0 (6)  sn (16)                            came
+//	          3 (2)  0 (4)  tell (1)  ask (1)                  KCP's window probes
+//
+// What does not read so is a stranger's. PROTOCOL.md has the rest.
+//
+//	name.go      names and bytes
+//	seal.go      the authenticator
+//	answer.go    answers and bytes
+//	packet.go    the ARQ's packets
+//	arq.go       the ARQ: KCP, and what it must not know of DNS
+//	conn.go      a net.Conn on an ARQ
+//	zone.go      the name server that strangers meet
+//	server.go    the gateway's end
+//	resolver.go  how a query gets to a resolver: UDP, TCP, DoT, DoH
+//	client.go    the client's end: when to ask
+//	dial.go      the transport
+package dns
+
+import "time"
+
+// Name is the transport's name.
+const Name = "dns"
+
+// Hold is how long the gateway holds back an empty answer, so that what comes meanwhile need not wait for the next
+// query. Resolvers ask again after 0.4 s to 2 s.
+const Hold = 500 * time.Millisecond
+
+// DefaultRate is how many queries a second a client sends at most while it is busy; a browser that loads a page sends as
+// many for a moment.
+const DefaultRate = 50
+
+// ShortName is a length of names that some networks let pass when they drop longer ones.
+const ShortName = 72
+
+// MaxName is how long a name can be, without its last dot (RFC 1035, section 2.3.4).
+const MaxName = 253
