@@ -56,7 +56,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	}
 	tune(tcp, d.Congestion)
 	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
-	c.pipe.link()
+	c.pipe.Link()
 	if err := c.handshake(ctx, ep); err != nil {
 		tcp.Close()
 		stage := transport.StageHandshake

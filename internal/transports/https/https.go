@@ -22,7 +22,6 @@
 //	shape.go     how long the records are that the website would answer with
 //	frames.go    HTTP/2's frames, as far as all these have to know them
 //	conn.go      the connection that a link gets
-//	pipe.go      batches between TLS and TCP
 //	look.go      a visit to the website and no more
 package https
 
@@ -30,27 +29,20 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"net"
+
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // Name is the transport's name.
 const Name = "https"
 
 // SystemCongestion leaves the congestion control to the system.
-const SystemCongestion = "system"
+const SystemCongestion = tcp.SystemCongestion
 
-// preferredCongestion holds up under loss (draft-ietf-ccwg-bbr); where the kernel has or allows no BBR, the system's
-// own serves, and status says so.
-const preferredCongestion = "bbr"
+// pipe is what stands between TLS and TCP.
+type pipe = tcp.Conn
 
-func tune(c net.Conn, congestion string) {
-	switch congestion {
-	case "":
-		setCongestion(c, preferredCongestion)
-	case SystemCongestion:
-	default:
-		setCongestion(c, congestion)
-	}
-}
+func tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
 
 // KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
 func KeyHash(cert *x509.Certificate) [sha256.Size]byte {
