@@ -253,7 +253,7 @@ func (t *tunnel) dueLocked(now time.Time) (bool, time.Duration) {
 // queryLocked makes the next question.
 func (t *tunnel) queryLocked() *query {
 	t.nonce++
-	q := &query{session: t.session, nonce: t.nonce, size: t.size}
+	q := &query{session: t.session, nonce: t.nonce, mode: t.way.mode, size: t.size}
 	room := nameRoom(t.names(), t.zone) - tagLen - queryHead
 	if !t.heard {
 		q.kind, q.segment = kindOpen, t.downSegment()
@@ -310,7 +310,7 @@ func (t *tunnel) farewell() {
 	defer cancel()
 	t.mu.Lock()
 	t.nonce++
-	q := &query{session: t.session, nonce: t.nonce, size: minMessage, kind: kindClose}
+	q := &query{session: t.session, nonce: t.nonce, mode: t.way.mode, size: minMessage, kind: kindClose}
 	heard := t.heard
 	t.mu.Unlock()
 	if heard {

@@ -219,7 +219,7 @@ func (c *channel) probe(ctx context.Context, session uint32, nonce uint16) error
 	if err := c.limiter.Wait(ctx); err != nil {
 		return err
 	}
-	q := &query{session: session & 0xffffff, nonce: nonce, kind: kindProbe, size: c.way.size}
+	q := &query{session: session & 0xffffff, nonce: nonce, kind: kindProbe, mode: c.way.mode, size: c.way.size}
 	q.packet = make([]byte, nameRoom(c.names(), c.zone)-tagLen-queryHead)
 	plain, err := c.ask(ctx, q)
 	if err == nil && len(plain) < answerHead+packetHead+pushHead+c.downSegment() {

@@ -9,12 +9,12 @@
 // of an access key has its key: it tells users from strangers before any state is spent, ties an answer to its query, and
 // makes what repeats look as if it did not. What it seals:
 //
-//	query     session (24)  nonce (16)  kind (2)  size (6)  [open: segment (8)]  packet
+//	query     session (24)  nonce (16)  kind (2)  type (3)  size (3)  [open: segment (8)]  packet
 //	answer    0 (6)  more (1)  gone (1)  packet
 //	sealed    tag (32)  the rest under a keystream that the tag begins
 //
-// size is how long the answer's message may be, in units of 64 bytes; segment how long the gateway's segments are to be,
-// in units of 4. A packet is what the two ends of the ARQ say to each other, KCP's segments with what is the same in all
+// type is what the query asks for, as resolvers ask for other types of a name as well; size how long the answer's message
+// may be, 512 bytes and that many times 120; segment how long the gateway's segments are to be, in units of 4. A packet is what the two ends of the ARQ say to each other, KCP's segments with what is the same in all
 // of them said once and what follows from other things left out:
 //
 //	packet    acks (1)  window (7)  una (16)  segments         acks: una-1 came just now

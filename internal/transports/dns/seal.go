@@ -9,6 +9,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -97,6 +98,7 @@ type query struct {
 	session uint32 // 24 bits
 	nonce   uint16
 	kind    byte
+	mode    uint16
 	size    int // of the answer's message, in bytes
 	segment int // of the gateway's; in kindOpen
 	packet  []byte
@@ -104,14 +106,14 @@ type query struct {
 
 const (
 	queryHead   = 6
-	sizeUnit    = 64
+	sizeUnit    = 120 // above minMessage
 	segmentUnit = 4
 	minSegment  = 8
 )
 
 func (q *query) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, q.session<<8|uint32(q.nonce>>8))
-	b = append(b, byte(q.nonce), q.kind<<6|byte(q.size/sizeUnit))
+	b = append(b, byte(q.nonce), q.kind<<6|byte(slices.Index(modes, q.mode))<<3|byte((q.size-minMessage)/sizeUnit))
 	if q.kind == kindOpen {
 		b = append(b, byte(q.segment/segmentUnit))
 	}
@@ -124,8 +126,13 @@ func parseQuery(b []byte) (q query, ok bool) {
 	}
 	q = query{
 		session: binary.BigEndian.Uint32(b) >> 8, nonce: binary.BigEndian.Uint16(b[3:]),
-		kind: b[5] >> 6, size: int(b[5]&63) * sizeUnit, packet: b[queryHead:],
+		kind: b[5] >> 6, size: minMessage + int(b[5]&7)*sizeUnit, packet: b[queryHead:],
 	}
+	mode := int(b[5] >> 3 & 7)
+	if mode >= len(modes) {
+		return q, false
+	}
+	q.mode = modes[mode]
 	if q.kind == kindOpen {
 		if len(q.packet) == 0 {
 			return q, false
@@ -136,7 +143,7 @@ func parseQuery(b []byte) (q query, ok bool) {
 			return q, false
 		}
 	}
-	return q, q.size >= minMessage
+	return q, true
 }
 
 // An answer begins with a byte of these.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,7 +95,7 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 		l.servers = append(l.servers, &dns.Server{PacketConn: cfg.UDP, UDPSize: maxMessage})
 	}
 	if cfg.TCP != nil {
-		l.servers = append(l.servers, &dns.Server{Listener: netutil.LimitListener(cfg.TCP, maxTCP), ReadTimeout: 5 * time.Second})
+		l.servers = append(l.servers, &dns.Server{Listener: netutil.LimitListener(cfg.TCP, maxTCP), ReadTimeout: 5 * time.Second, MaxTCPQueries: -1})
 	}
 	for _, s := range l.servers {
 		started := make(chan struct{})
@@ -141,17 +142,25 @@ func (a addr) String() string { return string(a) }
 func (l *Listener) serve(w dns.ResponseWriter, r *dns.Msg) {
 	from, _ := netip.ParseAddrPort(w.RemoteAddr().String())
 	_, udp := w.RemoteAddr().(*net.UDPAddr)
-	m := l.reply(r, from.Addr(), udp)
+	m, limit := l.reply(r, from.Addr(), udp)
 	if m == nil {
 		return
 	}
-	w.WriteMsg(m) // whoever does not get it asks again
+	b, err := m.Pack()
+	if err == nil && len(b) > limit {
+		m.Truncated, m.Answer, m.Ns = true, nil, nil
+		m.Extra = slices.DeleteFunc(m.Extra, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeOPT })
+		b, err = m.Pack()
+	}
+	if err == nil {
+		w.Write(b) // whoever does not get it asks again
+	}
 }
 
-// reply makes the answer to one query; nil is none.
-func (l *Listener) reply(r *dns.Msg, from netip.Addr, udp bool) *dns.Msg {
+// reply makes the answer to one query, and says how long it may be; nil is none.
+func (l *Listener) reply(r *dns.Msg, from netip.Addr, udp bool) (*dns.Msg, int) {
 	if len(r.Question) != 1 || r.Response {
-		return nil
+		return nil, 0
 	}
 	m := new(dns.Msg).SetReply(r)
 	m.Compress = true
@@ -173,122 +182,156 @@ func (l *Listener) reply(r *dns.Msg, from netip.Addr, udp bool) *dns.Msg {
 	case q.Qclass != dns.ClassINET || !l.zone.has(q.Name) || q.Qtype == dns.TypeAXFR || q.Qtype == dns.TypeIXFR:
 		m.Rcode = dns.RcodeRefused
 	default:
-		if sealed, ok := l.carry(q, udp, opt != nil, limit); ok {
+		switch sealed, found := l.carry(q, udp, opt != nil, limit); found {
+		case carried:
 			m.Authoritative = true
 			m.Answer = answerRecords(q.Qtype, q.Name, sealed, l.cfg.Zone)
-			return fit(m, limit)
+			return m, limit
+		case otherType:
+			m.Authoritative = true
+			m.Ns = []dns.RR{l.zone.soa(l.zone.name+".", negativeTTL)}
+			return m, limit
 		}
 		l.zone.answer(m)
 	}
 	if udp {
 		switch l.limiter.take(from, time.Now()) {
 		case dropped:
-			return nil
+			return nil, 0
 		case slipped:
 			m.Truncated, m.Answer, m.Ns, m.Extra = true, nil, nil, nil
 		}
 	}
-	return fit(m, limit)
+	return m, limit
 }
 
-// fit leaves out what a message has no room for, and says so.
-func fit(m *dns.Msg, limit int) *dns.Msg {
-	if m.Len() > limit {
-		opt := m.IsEdns0()
-		m.Truncated, m.Answer, m.Ns, m.Extra = true, nil, nil, nil
-		if opt != nil {
-			m.Extra = []dns.RR{opt}
-		}
-	}
-	return m
-}
+// found is what a name turned out to be.
+type found int
 
-// carry returns the sealed answer to a query of a user, or false for a stranger's.
-func (l *Listener) carry(q dns.Question, udp, edns bool, limit int) ([]byte, bool) {
-	if !isMode(q.Qtype) {
-		return nil, false
-	}
+const (
+	stranger  found = iota
+	otherType       // a user's; the resolver first asks for another type, to hide the one (RFC 9156, section 2.1)
+	carried
+)
+
+// carry returns the sealed answer to a query, if it is a user's.
+func (l *Listener) carry(q dns.Question, udp, edns bool, limit int) ([]byte, found) {
 	sealed, err := parseName(q.Name, l.cfg.Zone)
 	if err != nil || len(sealed) < tagLen+queryHead {
-		return nil, false
+		return nil, stranger
 	}
 	tag := [tagLen]byte(sealed)
 	plain, err := l.cfg.Key.open(isQuery, nil, sealed)
 	if err != nil {
-		return nil, false
+		return nil, stranger
 	}
 	ask, ok := parseQuery(plain)
 	if !ok {
-		return nil, false
-	}
-	limit = min(limit, ask.size)
-	room := answerRoom(q.Qtype, limit, len(q.Name)-1, edns, l.cfg.Zone) - tagLen - answerHead
-	if room < 0 {
-		return nil, false
+		return nil, stranger
 	}
 	now := time.Now()
-	if ask.kind == kindProbe {
-		if last, was := l.spend(uint64(ask.session)<<16|uint64(ask.nonce)|1<<63, now); was && now.Sub(last) > again {
-			return nil, false
+	if q.Qtype != ask.mode {
+		if l.known(&ask, now) {
+			return nil, otherType
 		}
-		return l.cfg.Key.seal(isAnswer, tag[:], make([]byte, answerHead+room)), true
+		return nil, stranger
 	}
-	s, ok := l.session(&ask, now)
-	if !ok {
-		return nil, false
+	room := answerRoom(ask.mode, min(limit, ask.size), len(q.Name)-1, edns, l.cfg.Zone) - tagLen - answerHead
+	if room < 0 {
+		return nil, stranger
+	}
+	if ask.kind == kindProbe {
+		if !l.spend(ask.probe(), now) {
+			return nil, stranger
+		}
+		return l.cfg.Key.seal(isAnswer, tag[:], make([]byte, answerHead+room)), carried
+	}
+	s := l.session(&ask, now)
+	if s == nil {
+		return nil, stranger
 	}
 	hold := l.cfg.Hold
 	if !udp {
 		hold = 0 // a connection's queries are answered one after another
 	}
 	if plain, ok = s.ask(&ask, room, hold, now); !ok {
-		return nil, false
+		return nil, stranger
 	}
-	return l.cfg.Key.seal(isAnswer, tag[:], plain), true
+	return l.cfg.Key.seal(isAnswer, tag[:], plain), carried
 }
 
-// session finds a query's session, or begins it.
-func (l *Listener) session(ask *query, now time.Time) (*session, bool) {
+// What spent remembers: probes for themselves, queries that open by their session.
+func (q *query) probe() uint64  { return uint64(q.session)<<16 | uint64(q.nonce) | 1<<63 }
+func (q *query) opened() uint64 { return uint64(q.session) }
+
+// known reports whether a query would be answered, if it were asked as it wants.
+func (l *Listener) known(ask *query, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch ask.kind {
+	case kindProbe:
+		return l.unspentLocked(ask.probe(), now)
+	case kindOpen:
+		return l.sessions[ask.session] != nil || l.unspentLocked(ask.opened(), now)
+	}
+	return l.sessions[ask.session] != nil
+}
+
+// session finds a query's session, or begins it; nil is none.
+func (l *Listener) session(ask *query, now time.Time) *session {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if s := l.sessions[ask.session]; s != nil {
-		return s, true
+		return s
 	}
 	if ask.kind != kindOpen || len(l.sessions) >= maxSessions {
-		return nil, false
+		return nil
 	}
 	select {
 	case <-l.closed:
-		return nil, false
+		return nil
 	default:
 	}
-	if _, was := l.spendLocked(uint64(ask.session), now); was {
-		return nil, false
+	if !l.unspentLocked(ask.opened(), time.Time{}) {
+		return nil
 	}
+	l.spendLocked(ask.opened(), now)
 	s := newSession(ask.segment, l.cfg.Zone, l.closed, now)
 	l.sessions[ask.session] = s
 	go l.Serve(s.conn) // until its link is closed
-	return s, true
+	return s
 }
 
-// spend notes what may be used once, and tells when it was.
-func (l *Listener) spend(what uint64, now time.Time) (time.Time, bool) {
+// spend notes what may be used once, or again for as long as resolvers repeat themselves, and reports whether it may be.
+func (l *Listener) spend(what uint64, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.spendLocked(what, now)
+	if !l.unspentLocked(what, now) {
+		return false
+	}
+	l.spendLocked(what, now)
+	return true
 }
 
-func (l *Listener) spendLocked(what uint64, now time.Time) (time.Time, bool) {
+func (l *Listener) unspentLocked(what uint64, now time.Time) bool {
 	for _, m := range l.spent {
 		if at, ok := m[what]; ok {
-			return at, true
+			return now.Sub(at) < again && !now.IsZero()
+		}
+	}
+	return true
+}
+
+func (l *Listener) spendLocked(what uint64, now time.Time) {
+	for _, m := range l.spent {
+		if _, ok := m[what]; ok {
+			return // the first time counts
 		}
 	}
 	if l.spent[0] == nil || len(l.spent[0]) >= maxSpent {
 		l.spent = [2]map[uint64]time.Time{make(map[uint64]time.Time), l.spent[0]}
 	}
 	l.spent[0][what] = now
-	return time.Time{}, false
 }
 
 // sweep ends sessions whose client has gone and forgets those that have ended.
@@ -482,13 +525,4 @@ func (s *session) over(now time.Time) bool {
 		s.serveLocked(now)
 	}
 	return !s.ended.IsZero() && now.Sub(s.ended) > goneTime
-}
-
-func isMode(t uint16) bool {
-	for _, m := range modes {
-		if m == t {
-			return true
-		}
-	}
-	return false
 }
