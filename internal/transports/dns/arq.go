@@ -28,11 +28,14 @@ type arq struct {
 	tell   bool
 	queue  []*outgoing
 
-	next    uint32                  // the first number that KCP has not used
-	sent    [2 * maxWindow]outgoing // by number; what is in flight is never more than maxWindow
-	acked   uint32                  // the other end's una
-	trip    time.Duration           // smoothed, from a segment's leaving to its acknowledgement
-	scratch []byte
+	next     uint32                  // the first number that KCP has not used
+	sent     [2 * maxWindow]outgoing // by number; what is in flight is never more than maxWindow
+	acked    uint32                  // the other end's una
+	trip     time.Duration           // smoothed, from a segment's leaving to its acknowledgement
+	least    time.Duration           // the shortest of them; zero before the first
+	left     uint64                  // segments
+	repeated uint64
+	scratch  []byte
 
 	given    uint32 // how many segments KCP was given
 	closed   bool   // the other end has no room
@@ -240,10 +243,12 @@ func (a *arq) take(now time.Time, room int) []byte {
 		}
 		p.pushes = append(p.pushes, push{uint16(o.sn), o.data})
 		room -= pushHead + 1 + len(o.data)
+		a.left++
 		if o.last = now; o.first.IsZero() {
 			o.first = now
 		} else {
 			o.again = true
+			a.repeated++
 		}
 		o.queue = false
 	}
@@ -279,6 +284,9 @@ func (a *arq) input(b []byte) (data, ok bool) {
 		o.queue = false
 		if trip := now.Sub(o.first); !o.again { // RFC 6298, section 3
 			a.trip += (trip - a.trip) / 8
+			if a.least == 0 || trip < a.least {
+				a.least = trip
+			}
 		}
 		k = a.appendKCP(k, kcp.IKCP_CMD_ACK, p.window, a.ms(o.first), sn, una, nil)
 	}

@@ -19,14 +19,15 @@ import (
 type way struct {
 	mode uint16
 	size int
-	long bool // names as long as allowed; otherwise a single label below the zone, which hides nothing from a resolver
-	// that asks for one label after another (RFC 9156)
+	long bool // names as long as allowed; otherwise short ones
 }
 
-// ways are all that are tried, the best first.
+// ways are all that are tried, the best first. Short names are for networks that drop long ones and, as they have one
+// label, for resolvers that ask for one label after another and take the first no (RFC 9156).
 var ways = []way{
 	{dns.TypeTXT, maxMessage, true},
 	{dns.TypeTXT, minMessage, true},
+	{dns.TypeTXT, maxMessage, false},
 	{dns.TypeTXT, minMessage, false},
 	{dns.TypeCNAME, minMessage, true},
 	{dns.TypeNULL, minMessage, true},
@@ -50,8 +51,15 @@ func (c *channel) names() int {
 	if c.way.long {
 		return c.longest
 	}
-	return min(c.longest, maxLabel+1+len(c.zone))
+	label := maxLabel + 1 + len(c.zone)
+	if len(c.zone) <= maxShortZone {
+		label = min(label, ShortName)
+	}
+	return min(c.longest, label)
 }
+
+// maxShortZone is how long a zone can be for names of ShortName to hold something.
+const maxShortZone = 32
 
 // upSegment and downSegment are what fits whatever else is said.
 func (c *channel) upSegment() int {
@@ -87,6 +95,9 @@ func (c *channel) ask(ctx context.Context, q *query) ([]byte, error) {
 		if a.Unpack(b) != nil || !a.Response || len(a.Question) != 1 || a.Question[0].Qtype != c.way.mode ||
 			!strings.EqualFold(a.Question[0].Name, m.Question[0].Name) {
 			return notOurs
+		}
+		if a.Truncated && q.kind == kindProbe {
+			return failed // every answer would have to be asked for twice
 		}
 		if a.Truncated {
 			return truncated

@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
 // conn is a net.Conn on an ARQ. Who carries its packets holds mu while it uses the ARQ, and calls wakeLocked after that.
@@ -165,6 +167,30 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 	c.writeBy.set(t)
 	return nil
 }
+
+// Measure implements transport.Tuned, which the pipe's connection hands on.
+func (c *conn) Measure() transport.Path {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return transport.Path{RTT: c.arq.trip, LeastRTT: c.arq.least, Sent: c.arq.left, Resent: c.arq.repeated}
+}
+
+// SetUnsentLimit implements transport.Tuned.
+func (c *conn) SetUnsentLimit(bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.most = min(max(bytes, leastUnsent), mostUnsent)
+	c.wakeLocked()
+}
+
+// Congestion implements transport.Tuned. There is none: rate and window bound what is under way.
+func (c *conn) Congestion() string { return "" }
+
+// How many unsent bytes one may wait at either end.
+const (
+	leastUnsent = 1 << 10
+	mostUnsent  = 16 << 10
+)
 
 // A deadline is a time after which nobody waits. The zero deadline is none.
 type deadline struct {

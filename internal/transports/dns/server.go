@@ -68,8 +68,6 @@ const (
 	goneTime = 30 * time.Second
 	// closeTime is how long what was written before Close is still tried to be sent.
 	closeTime = 5 * time.Second
-	// mostUnsent is how much of a session waits at the gateway.
-	mostUnsent = 16 << 10
 )
 
 // Listen starts a name server on its sockets, which it owns.

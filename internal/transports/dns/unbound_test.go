@@ -13,6 +13,10 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/godwit-vpn/godwit/lab/firewall"
+	"github.com/godwit-vpn/godwit/lab/firewall/firewalltest"
+	"github.com/godwit-vpn/godwit/lab/firewall/rules"
 )
 
 // unbound runs Debian's recursive resolver on a port of loopback, which knows the test's zone and nothing else, and
@@ -99,7 +103,8 @@ type box struct {
 	twice  float64                            // queries
 	jitter time.Duration                      // more delay for some
 	query  func(q *dns.Msg) (answer *dns.Msg) // may change q; nil forwards it
-	answer func(a *dns.Msg)
+	drop   func(query []byte) bool
+	forge  bool // say first that there is no such name
 
 	mu    sync.Mutex
 	count int
@@ -124,6 +129,15 @@ func (b *box) start(t *testing.T) string {
 			b.mu.Lock()
 			b.count++
 			b.mu.Unlock()
+			if b.drop != nil && b.drop(buf[:n]) {
+				continue
+			}
+			if b.forge {
+				if m := new(dns.Msg); m.Unpack(buf[:n]) == nil {
+					forged, _ := new(dns.Msg).SetRcode(m, dns.RcodeNameError).Pack()
+					c.WriteTo(forged, from)
+				}
+			}
 			for i := range 2 {
 				if i == 1 && rand.Float64() >= b.twice || rand.Float64() < b.loss {
 					continue
@@ -166,15 +180,6 @@ func (b *box) forward(wire []byte) []byte {
 	n, err := up.Read(buf)
 	if err != nil {
 		return nil
-	}
-	if b.answer != nil {
-		m := new(dns.Msg)
-		if m.Unpack(buf[:n]) != nil {
-			return nil
-		}
-		b.answer(m)
-		wire, _ := m.Pack()
-		return wire
 	}
 	return buf[:n]
 }
@@ -228,15 +233,13 @@ func TestUnbound(t *testing.T) {
 			}
 			return nil
 		}}},
-		{name: "no TXT", bytes: 5000, way: ways[3], inner: &box{query: servfail(dns.TypeTXT)}},
-		{name: "AAAA and A", bytes: 5000, way: ways[5], inner: &box{query: servfail(dns.TypeTXT, dns.TypeCNAME, dns.TypeNULL)}},
-		{name: "A alone", bytes: 2000, way: ways[6], inner: &box{query: servfail(dns.TypeTXT, dns.TypeCNAME, dns.TypeNULL, dns.TypeAAAA)}},
-		{name: "forged answers first", bytes: 5000, way: ways[0], inner: &box{twice: 1, query: func(q *dns.Msg) *dns.Msg {
-			if rand.IntN(2) == 0 {
-				return new(dns.Msg).SetRcode(q, dns.RcodeNameError)
-			}
-			return nil
-		}}, anyWay: true},
+		{name: "no TXT", bytes: 5000, way: ways[4], inner: &box{query: servfail(dns.TypeTXT)}},
+		{name: "AAAA and A", bytes: 5000, way: ways[6], inner: &box{query: servfail(dns.TypeTXT, dns.TypeCNAME, dns.TypeNULL)}},
+		{name: "A alone", bytes: 2000, way: ways[7], inner: &box{query: servfail(dns.TypeTXT, dns.TypeCNAME, dns.TypeNULL, dns.TypeAAAA)}},
+		{name: "long names are dropped", bytes: 5000, way: ways[2], inner: &box{drop: dnsTunnelRule(t)}},
+		{name: "long names are dropped, and it is known", bytes: 5000, way: ways[0],
+			change: func(d *Dialer) { d.LongestName = ShortName }, inner: &box{drop: dnsTunnelRule(t)}},
+		{name: "forged answers first", bytes: 5000, way: ways[0], inner: &box{forge: true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -265,5 +268,28 @@ func TestUnbound(t *testing.T) {
 			echo(t, client, server, tt.bytes)
 			t.Logf("%d bytes there and back after %v, %d queries", tt.bytes, time.Since(start), d.Queries())
 		})
+	}
+}
+
+// dnsTunnelRule is the lab's rule against tunnels as it stands in its profile of a shutdown.
+func dnsTunnelRule(t *testing.T) func(query []byte) bool {
+	t.Helper()
+	set := rules.Set{DNSTunnel: []*rules.DNSTunnel{{Name: ShortName, Then: rules.Then{Drop: true}}}}
+	named, err := set.Named(firewall.InPath, rules.Groups{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wall, err := firewall.New(firewall.Config{Name: "wall", Place: firewall.InPath, Rules: named, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var at time.Duration
+	return func(query []byte) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		at += time.Millisecond
+		frames := firewalltest.Conn(t, firewall.UDP, "198.51.100.2:5353", "203.0.113.53:53", at, ">"+string(query))
+		return len(firewalltest.Pass(wall, frames).Dropped) > 0
 	}
 }
