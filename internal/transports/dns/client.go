@@ -42,6 +42,7 @@ type channel struct {
 	key     *Key
 	way     way
 	longest int // name
+	rate    rate.Limit // at most; the limiter's is lower while many queries get no answer
 	limiter *rate.Limiter
 	asked   *atomic.Int64
 }
@@ -90,6 +91,7 @@ func (c *channel) ask(ctx context.Context, q *query) ([]byte, error) {
 	}
 	c.asked.Add(1)
 	var plain []byte
+	var unknown bool
 	err = c.exchange(ctx, wire, func(b []byte) taken {
 		var a dns.Msg
 		if a.Unpack(b) != nil || !a.Response || len(a.Question) != 1 || a.Question[0].Qtype != c.way.mode ||
@@ -102,6 +104,10 @@ func (c *channel) ask(ctx context.Context, q *query) ([]byte, error) {
 		if a.Truncated {
 			return truncated
 		}
+		if a.Rcode == dns.RcodeNameError {
+			unknown = true
+			return failed
+		}
 		held, err := parseAnswer(c.way.mode, a.Answer, c.zone)
 		if err != nil {
 			return failed
@@ -112,6 +118,9 @@ func (c *channel) ask(ctx context.Context, q *query) ([]byte, error) {
 		}
 		return ours
 	})
+	if err != nil && unknown {
+		err = errUnknown
+	}
 	return plain, err
 }
 
@@ -139,7 +148,9 @@ type tunnel struct {
 	next     time.Time // the next question that says nothing
 	pause    time.Time // no question before that
 	failures int       // in a row
+	unknown  int       // how many of them were for names that are not there
 	trip     time.Duration
+	slowed   time.Time // when the rate was last lowered
 }
 
 const (
@@ -156,6 +167,10 @@ const (
 	// A question is given up after a second and four round trips, within these.
 	leastPatience = 2 * time.Second
 	mostPatience  = 5 * time.Second
+	// Resolvers limit what one machine may ask: a query without an answer takes a fifth off the rate, not more often than
+	// every slowGap, and every answer puts half a query a second back.
+	slowGap   = 500 * time.Millisecond
+	leastRate = 5
 	// mostUnsaid is how much waits to be asked: two seconds' worth.
 	mostUnsaid = 8 << 10
 )
@@ -238,6 +253,12 @@ func (t *tunnel) run() {
 	}
 }
 
+// maxUnknown is how many queries have to be for names that are not there, with none between that was answered, until it is
+// believed that the gateway does not know the session: anybody on the way can say so, too.
+const maxUnknown = 5
+
+var errUnknown = transport.Reason("the gateway does not know the session")
+
 var errSilence = transport.Reason("the resolver answers no more")
 
 // dueLocked reports whether to ask now, and else when to look again.
@@ -285,16 +306,30 @@ func (t *tunnel) answered(plain []byte, err error, trip time.Duration) {
 		return
 	}
 	if err != nil {
+		if err == errUnknown {
+			t.unknown++
+		}
+		if t.unknown >= maxUnknown {
+			t.endLocked(errUnknown)
+			return
+		}
 		t.failures++
 		t.want = 1
+		if now.Sub(t.slowed) > slowGap {
+			t.slowed = now
+			t.limiter.SetLimitAt(now, max(t.limiter.Limit()*4/5, leastRate))
+		}
 		if t.failures >= 3 { // it may be what is long that is dropped
 			t.size = minMessage
 			t.pause = now.Add(min(100*time.Millisecond<<min(t.failures-3, 5), 2*time.Second))
 		}
 		return
 	}
-	t.heard, t.last, t.failures = true, now, 0
+	t.heard, t.last, t.failures, t.unknown = true, now, 0, 0
 	t.trip += (trip - t.trip) / 8
+	if l := t.limiter.Limit(); l < t.rate {
+		t.limiter.SetLimitAt(now, min(l+0.5, t.rate))
+	}
 	if plain[0]&answerGone != 0 {
 		t.endLocked(io.EOF)
 		return

@@ -7,7 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,7 +106,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		perSecond = DefaultRate
 	}
 	base := channel{
-		zone: zone, key: NewKey(d.Directory, zone), longest: MaxName,
+		zone: zone, key: NewKey(d.Directory, zone), longest: MaxName, rate: rate.Limit(perSecond),
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(burst, int(perSecond/100))), asked: &d.asked,
 	}
 	if d.LongestName != 0 {
@@ -200,7 +200,7 @@ func probe(ctx context.Context, base channel, s sockets, resolvers []Resolver, s
 	for {
 		select {
 		case <-ctx.Done():
-			return known{}, nil, errors.Join(errNoWay, ctx.Err())
+			return known{}, nil, fmt.Errorf("%w: %w", errNoWay, ctx.Err())
 		case r := <-results:
 			if r.err == nil {
 				return r.known, r.exchanger, nil

@@ -79,7 +79,9 @@ func parseName(name, zone string) ([]byte, error) {
 		default:
 			return nil, errName
 		}
-		label++
+		if label++; label > maxLabel {
+			return nil, errName
+		}
 		bits = bits<<5 | uint32(v)
 		if have += 5; have >= 8 {
 			have -= 8

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -36,8 +37,7 @@ type ListenConfig struct {
 	Pipe pipe.ListenConfig
 }
 
-// Listener is the gateway's end: a name server with sessions. It implements transport.Listener and transport.Drainer;
-// what is draining goes on with its sockets until Close.
+// Listener is the gateway's end: a name server with sessions. It implements transport.Listener and transport.Drainer.
 type Listener struct {
 	*pipe.Listener
 	cfg     ListenConfig
@@ -129,6 +129,10 @@ func (l *Listener) Close() error {
 	})
 	return nil
 }
+
+// Drain implements transport.Drainer. What has come cannot go on without the sockets, which whoever comes next answers on:
+// clients are told that there is no such session, and dial again.
+func (l *Listener) Drain(context.Context) { l.Close() }
 
 // addr is a zone as an address.
 type addr string
