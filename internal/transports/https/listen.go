@@ -92,6 +92,11 @@ func NewServer(website http.Handler) *http.Server {
 	return &http.Server{
 		Handler: website, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: log.New(io.Discard, "", 0), // it would name visitors' addresses
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateHijacked { // by a pipe, for a link
+				leave(c)
+			}
+		},
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
 			"h2": func(s *http.Server, c *tls.Conn, h http.Handler) { serveHTTP2(s, c, h) },
 		},

@@ -57,11 +57,19 @@ func (p *Conn) Link() {
 	})
 }
 
-// NonBlocking reports whether OnDrained makes Write return at once: the system lets a descriptor be tried, and there is one.
-func (p *Conn) NonBlocking() bool { return p.raw != nil }
+// NonBlocking reports whether OnDrained makes Write return at once: the system lets a descriptor be tried, and there is one
+// below.
+func (p *Conn) NonBlocking() bool {
+	l, ok := p.Conn.(Layer)
+	return p.raw != nil || ok && l.NonBlocking()
+}
 
 // OnDrained is transport.NonBlocking's. Where NonBlocking is false Write waits all the same.
 func (p *Conn) OnDrained(f func()) {
+	if l, ok := p.Conn.(Layer); ok {
+		l.OnDrained(f)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drained = f
@@ -69,6 +77,9 @@ func (p *Conn) OnDrained(f func()) {
 
 // Backlog is transport.NonBlocking's.
 func (p *Conn) Backlog() bool {
+	if l, ok := p.Conn.(Layer); ok {
+		return l.Backlog()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kept != nil

@@ -4,6 +4,7 @@ package tcp
 
 import (
 	"net"
+	"time"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
@@ -25,6 +26,98 @@ func Tune(c net.Conn, congestion string) {
 		setCongestion(c, congestion)
 	}
 }
+
+// Layer is a connection that stands on a Conn, with any number of layers between them, and hands on what that can do.
+type Layer interface {
+	net.Conn
+	transport.Tuned
+	transport.NonBlocking
+	// NonBlocking reports whether OnDrained works.
+	NonBlocking() bool
+}
+
+// Below is for a layer to embed: the layer, or the connection, that it stands on.
+type Below struct{ net.Conn }
+
+// Measure is transport.Tuned's.
+func (b Below) Measure() (p transport.Path) {
+	if l, ok := b.Conn.(Layer); ok {
+		p = l.Measure()
+	}
+	return p
+}
+
+// SetUnsentLimit is transport.Tuned's.
+func (b Below) SetUnsentLimit(bytes int) {
+	if l, ok := b.Conn.(Layer); ok {
+		l.SetUnsentLimit(bytes)
+	}
+}
+
+// Congestion is transport.Tuned's.
+func (b Below) Congestion() (name string) {
+	if l, ok := b.Conn.(Layer); ok {
+		name = l.Congestion()
+	}
+	return name
+}
+
+// NonBlocking is Layer's.
+func (b Below) NonBlocking() bool {
+	l, ok := b.Conn.(Layer)
+	return ok && l.NonBlocking()
+}
+
+// OnDrained is transport.NonBlocking's.
+func (b Below) OnDrained(f func()) {
+	if l, ok := b.Conn.(Layer); ok {
+		l.OnDrained(f)
+	}
+}
+
+// Backlog is transport.NonBlocking's.
+func (b Below) Backlog() bool {
+	l, ok := b.Conn.(Layer)
+	return ok && l.Backlog()
+}
+
+// Sealed is the layer of TLS on a Conn: the records of one Write leave in one write.
+type Sealed struct {
+	Below          // the Conn
+	TLS   net.Conn // which was made of it
+}
+
+// batching is what a Conn does for Sealed.
+type batching interface {
+	Hold()
+	Release() error
+}
+
+// Read implements net.Conn.
+func (s *Sealed) Read(b []byte) (int, error) { return s.TLS.Read(b) }
+
+// Write implements net.Conn. One Write may run at a time.
+func (s *Sealed) Write(b []byte) (int, error) {
+	under, ok := s.Conn.(batching)
+	if !ok {
+		return s.TLS.Write(b)
+	}
+	under.Hold()
+	n, err := s.TLS.Write(b)
+	if rerr := under.Release(); err == nil {
+		err = rerr
+	}
+	return n, err
+}
+
+// SetDeadline implements net.Conn.
+func (s *Sealed) SetDeadline(t time.Time) error { return s.TLS.SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn.
+func (s *Sealed) SetReadDeadline(t time.Time) error { return s.TLS.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn. What TLS has sealed by half is lost with it.
+func (s *Sealed) SetWriteDeadline(t time.Time) error { return s.TLS.SetWriteDeadline(t) }
 
 // Measure is transport.Tuned's, of the connection below or, if that is a transport's own, as that says.
 func (p *Conn) Measure() transport.Path {
