@@ -15,7 +15,8 @@ import (
 // It is not safe for concurrent use.
 type arq struct {
 	kcp     *kcp.KCP
-	segment int
+	segment int // how long segments are
+	room    int // for so many that come
 
 	out []byte // written, and not yet KCP's
 	in  []byte // came, and not yet read
@@ -24,6 +25,7 @@ type arq struct {
 	una    uint32
 	window byte
 	acks   []uint32
+	beyond []uint32 // what came that una does not tell: acknowledged in every packet, as packets are lost
 	ask    bool
 	tell   bool
 	queue  []*outgoing
@@ -51,6 +53,7 @@ type outgoing struct {
 	data  []byte
 	first time.Time // when it left for the first time; zero if it has not
 	last  time.Time
+	done  bool // it was acknowledged
 	again bool // it left more than once
 	queue bool // it waits
 }
@@ -58,22 +61,27 @@ type outgoing struct {
 const (
 	// firstTrip is what a round trip is taken for until one was measured.
 	firstTrip = 300 * time.Millisecond
+	// mostAcks is how many segments out of order a packet acknowledges that were acknowledged before: a name with no more is
+	// a single label.
+	mostAcks = 8
 	// arqInterval is how often KCP looks, in milliseconds.
 	arqInterval = 10
 	kcpConv     = 0
 )
 
-func newARQ(segment int) *arq {
-	a := &arq{segment: segment, window: maxWindow, trip: firstTrip}
+// newARQ makes one that sends segments of a length and has room for so many that come.
+func newARQ(segment, room int) *arq {
+	a := &arq{segment: segment, room: room, window: byte(room), trip: firstTrip}
 	a.kcp = kcp.NewKCP(kcpConv, a.output)
 	a.clock, a.base = time.Now(), a.kcp.Check() // which is the time of day, as long as there was no update
 	a.kcp.SetMtu(kcp.IKCP_OVERHEAD + max(segment, 50))
-	a.kcp.WndSize(maxWindow, maxWindow)
+	a.kcp.WndSize(maxWindow, room)
 	// No congestion window: rate, window and the number of queries under way bound it. Its own quick repeats are on, for
 	// segments in several queries; those that are too quick wait in the queue. At least 100 ms to a repeat.
 	a.kcp.NoDelay(0, arqInterval, 8, 1)
-	// KCP would begin with repeats after 200 ms. An acknowledgement of nothing tells it of the path.
-	a.kcp.Input(a.appendKCP(nil, kcp.IKCP_CMD_ACK, maxWindow, a.ms(a.clock.Add(-firstTrip)), ^uint32(0), 0, nil),
+	// KCP would begin with repeats after 200 ms. An acknowledgement of nothing tells it of the path, and of no more room than
+	// there surely is.
+	a.kcp.Input(a.appendKCP(nil, kcp.IKCP_CMD_ACK, gatewayRoom, a.ms(a.clock.Add(-firstTrip)), ^uint32(0), 0, nil),
 		kcp.IKCP_PACKET_REGULAR, false)
 	return a
 }
@@ -117,7 +125,7 @@ func (a *arq) enqueue(sn uint32, data []byte) {
 		a.next = sn + 1
 		*o = outgoing{sn: sn, data: o.data[:0]}
 	}
-	if o.sn != sn || o.queue {
+	if o.sn != sn || o.queue || o.done {
 		return
 	}
 	o.data = append(o.data[:0], data...)
@@ -254,6 +262,13 @@ func (a *arq) take(now time.Time, room int) []byte {
 	}
 	clear(a.queue[len(kept):])
 	a.queue = kept
+	a.beyond = slices.DeleteFunc(a.beyond, func(sn uint32) bool { return int32(sn-a.una) < 0 })
+	for i := len(a.beyond) - 1; i >= 0 && room >= ackLen && len(p.acks) < mostAcks; i-- {
+		if sn := uint16(a.beyond[i]); !slices.Contains(p.acks, sn) {
+			p.acks = append(p.acks, sn)
+			room -= ackLen
+		}
+	}
 	return p.append(nil)
 }
 
@@ -278,17 +293,17 @@ func (a *arq) input(b []byte) (data, ok bool) {
 	k := a.appendKCP(a.scratch[:0], kcp.IKCP_CMD_WINS, p.window, 0, 0, una, nil)
 	ack := func(sn uint32) {
 		o := &a.sent[sn%uint32(len(a.sent))]
-		if o.sn != sn || o.first.IsZero() || int32(sn-a.next) >= 0 {
+		if o.sn != sn || o.first.IsZero() || int32(sn-a.next) >= 0 || o.done {
 			return
 		}
-		o.queue = false
+		o.queue, o.done = false, true
 		if trip := now.Sub(o.first); !o.again { // RFC 6298, section 3
-			a.trip += (trip - a.trip) / 8
-			if a.least == 0 || trip < a.least {
-				a.least = trip
+			if a.trip += (trip - a.trip) / 8; a.least == 0 {
+				a.trip, a.least = trip, trip
 			}
+			a.least = min(a.least, trip)
 		}
-		k = a.appendKCP(k, kcp.IKCP_CMD_ACK, p.window, a.ms(o.first), sn, una, nil)
+		k = a.appendKCP(k, kcp.IKCP_CMD_ACK, p.window, a.ms(o.last), sn, una, nil)
 	}
 	for _, sn := range p.acks {
 		ack(expand(una, sn))
@@ -299,13 +314,18 @@ func (a *arq) input(b []byte) (data, ok bool) {
 	if p.ask {
 		k = a.appendKCP(k, kcp.IKCP_CMD_WASK, p.window, 0, 0, una, nil)
 	}
-	for _, s := range p.pushes {
-		k = a.appendKCP(k, kcp.IKCP_CMD_PUSH, p.window, 0, expand(a.una, s.sn), una, s.data)
-	}
-	a.scratch = k
 	a.prune()
 	a.closed = p.window == 0
 	a.kcp.Input(k, kcp.IKCP_PACKET_REGULAR, true)
-	a.receive()
+	for _, s := range p.pushes { // one by one, so that KCP says how much room there is when it was read
+		sn := expand(a.una, s.sn)
+		k = a.appendKCP(k[:0], kcp.IKCP_CMD_PUSH, p.window, 0, sn, una, s.data)
+		a.kcp.Input(k, kcp.IKCP_PACKET_REGULAR, true)
+		a.receive()
+		if ahead := int32(sn - a.una); ahead >= 0 && ahead < int32(a.room) && !slices.Contains(a.beyond, sn) {
+			a.beyond = append(a.beyond, sn)
+		}
+	}
+	a.scratch = k
 	return len(p.pushes) > 0, true
 }

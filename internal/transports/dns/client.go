@@ -39,9 +39,9 @@ var ways = []way{
 type channel struct {
 	exchanger
 	zone    string
-	key     *Key
+	key     *key
 	way     way
-	longest int // name
+	longest int        // name
 	rate    rate.Limit // at most; the limiter's is lower while many queries get no answer
 	limiter *rate.Limiter
 	asked   *atomic.Int64
@@ -157,6 +157,8 @@ const (
 	mostAsking = 32
 	// silence is how long a resolver may answer nothing until the session is given up.
 	silence = 20 * time.Second
+	// firstSilence is the same before the first answer: what worked the last time works no more.
+	firstSilence = 5 * time.Second
 	// lively is how long after the last byte one asks without a pause.
 	lively    = 2 * time.Second
 	idlePause = 5 * time.Second
@@ -179,7 +181,7 @@ const (
 func newTunnel(c *channel, session uint32) *tunnel {
 	now := time.Now()
 	t := &tunnel{
-		conn: newConn(c.upSegment(), mostUnsaid, addr(c.zone), addr(c.zone)), channel: c, session: session & 0xffffff,
+		conn: newConn(c.upSegment(), maxWindow, mostUnsaid, addr(c.zone), addr(c.zone)), channel: c, session: session & 0xffffff,
 		kicked: make(chan struct{}, 1), ended: make(chan struct{}), size: c.way.size, last: now, active: now, want: 1, trip: firstTrip,
 	}
 	t.kick = func() {
@@ -202,7 +204,7 @@ func (t *tunnel) run() {
 	for {
 		t.mu.Lock()
 		now := time.Now()
-		if t.gone == nil && now.Sub(t.last) > silence {
+		if quiet := now.Sub(t.last); t.gone == nil && (quiet > silence || !t.heard && quiet > firstSilence) {
 			t.endLocked(errSilence)
 		}
 		if gone := t.gone; gone != nil {
@@ -253,9 +255,13 @@ func (t *tunnel) run() {
 	}
 }
 
-// maxUnknown is how many queries have to be for names that are not there, with none between that was answered, until it is
-// believed that the gateway does not know the session: anybody on the way can say so, too.
-const maxUnknown = 5
+// maxUnknown is how many queries have to be for names that are not there, with none between that was answered and for how
+// long, until it is believed that the gateway does not know the session: anybody on the way can say so, too, and it says so
+// itself of a query that comes very late.
+const (
+	maxUnknown  = 5
+	unknownTime = 2 * time.Second
+)
 
 var errUnknown = transport.Reason("the gateway does not know the session")
 
@@ -309,7 +315,7 @@ func (t *tunnel) answered(plain []byte, err error, trip time.Duration) {
 		if err == errUnknown {
 			t.unknown++
 		}
-		if t.unknown >= maxUnknown {
+		if t.unknown >= maxUnknown && now.Sub(t.last) > unknownTime {
 			t.endLocked(errUnknown)
 			return
 		}

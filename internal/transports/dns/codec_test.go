@@ -2,7 +2,7 @@ package dns
 
 import (
 	"bytes"
-	"crypto/ed25519"
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 )
 
 func random(n int) []byte {
@@ -108,7 +110,7 @@ func TestAddressesArePublic(t *testing.T) {
 }
 
 func TestSeal(t *testing.T) {
-	k := NewKey(testDirectory, testZone)
+	k := newKey(transporttest.Lock{}, testZone)
 	plain := []byte("a query and what is in it")
 	sealed := k.seal(isQuery, nil, plain)
 	if got, err := k.open(isQuery, nil, bytes.Clone(sealed)); err != nil || !bytes.Equal(got, plain) {
@@ -119,17 +121,22 @@ func TestSeal(t *testing.T) {
 	if same := commonPrefix(sealed, k.seal(isQuery, nil, other)); same > 2 {
 		t.Errorf("a difference at the end leaves %d bytes as they were", same)
 	}
-	another := NewKey(ed25519.PublicKey(make([]byte, 32)), testZone)
+	another := newKey(otherHolders{}, testZone)
 	for name, err := range map[string]error{
 		"as an answer": second(k.open(isAnswer, nil, bytes.Clone(sealed))), "another query's": second(k.open(isQuery, []byte("1234"), bytes.Clone(sealed))),
 		"another network's": second(another.open(isQuery, nil, bytes.Clone(sealed))), "cut": second(k.open(isQuery, nil, bytes.Clone(sealed[:3]))),
-		"another zone's": second(NewKey(testDirectory, "u.example.net").open(isQuery, nil, bytes.Clone(sealed))),
+		"another zone's": second(newKey(transporttest.Lock{}, "u.example.net").open(isQuery, nil, bytes.Clone(sealed))),
 	} {
 		if err == nil {
 			t.Errorf("%s: it opens", name)
 		}
 	}
 }
+
+// otherHolders are those of another network.
+type otherHolders struct{ transporttest.Key }
+
+func (otherHolders) Shade([]byte) [32]byte { return [32]byte{1} }
 
 func second(_ []byte, err error) error { return err }
 
@@ -152,7 +159,15 @@ func TestQueries(t *testing.T) {
 			t.Errorf("%+v came back as %+v, %v", q, got, ok)
 		}
 	}
-	// The numbers of PROTOCOL.md.
+	// As PROTOCOL.md has it, and OpenSSL computes it.
+	k := newKey(transporttest.Lock{}, "T.example.net")
+	sealed := k.seal(isQuery, nil, []byte{1, 2, 3, 4, 5, 1<<6 | 3<<3 | 6, 15, 6})
+	if got := hex.EncodeToString(sealed); got != "b623b1c3f34919f015450f73" {
+		t.Errorf("a query is sealed as %s", got)
+	}
+	if got := hex.EncodeToString(k.seal(isAnswer, sealed[:tagLen], []byte{2, 0x7f, 0, 1})); got != "db805e330041f3cc" {
+		t.Errorf("an answer is sealed as %s", got)
+	}
 	q := query{session: 0x010203, nonce: 0x0405, kind: kindOpen, mode: dns.TypeAAAA, size: maxMessage, segment: 60, packet: []byte{6}}
 	if got := q.append(nil); !bytes.Equal(got, []byte{1, 2, 3, 4, 5, 1<<6 | 3<<3 | 6, 15, 6}) {
 		t.Errorf("% x", got)
@@ -190,7 +205,7 @@ func FuzzPacket(f *testing.F) {
 		if again, ok := parsePacket(p.append(nil)); !ok || !reflect.DeepEqual(again, p) {
 			t.Errorf("%+v is written as %+v", p, again)
 		}
-		a := newARQ(100)
+		a := newARQ(100, maxWindow)
 		a.write(make([]byte, 1000))
 		a.update()
 		a.input(b)
@@ -230,7 +245,7 @@ func FuzzAnswer(f *testing.F) {
 // FuzzServer asks the gateway anything: what is not sealed makes no session, and nothing breaks it.
 func FuzzServer(f *testing.F) {
 	g := newGateway(f, func(c *ListenConfig) { c.Hold = time.Nanosecond })
-	key := NewKey(testDirectory, testZone)
+	key := newKey(transporttest.Lock{}, testZone)
 	q := query{session: 5, nonce: 1, kind: kindOpen, mode: dns.TypeTXT, size: minMessage, segment: 8}
 	for _, sealed := range [][]byte{key.seal(isQuery, nil, q.append(nil)), []byte("not sealed at all")} {
 		wire, _ := new(dns.Msg).SetQuestion(string(appendName(nil, sealed, testZone)), dns.TypeTXT).Pack()

@@ -27,9 +27,9 @@ type conn struct {
 	readBy, writeBy deadline
 }
 
-func newConn(segment, most int, local, remote net.Addr) *conn {
+func newConn(segment, room, most int, local, remote net.Addr) *conn {
 	return &conn{
-		local: local, remote: remote, most: most, arq: newARQ(segment), done: make(chan struct{}),
+		local: local, remote: remote, most: most, arq: newARQ(segment, room), done: make(chan struct{}),
 		readable: make(chan struct{}, 1), writable: make(chan struct{}, 1),
 	}
 }

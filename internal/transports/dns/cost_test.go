@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/miekg/dns"
+
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
@@ -14,14 +16,20 @@ func TestCost(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		longest int
-	}{{"long names", MaxName}, {"short names", ShortName}} {
+		query   func(*dns.Msg) *dns.Msg
+	}{
+		{"long names", MaxName, nil},
+		{"short names", ShortName, nil},
+		{"small answers", MaxName, func(q *dns.Msg) *dns.Msg { q.Extra = nil; return nil }},
+		{"addresses", MaxName, servfail(dns.TypeTXT, dns.TypeCNAME, dns.TypeNULL)},
+	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t)
 			outer := &box{to: g.addr, delay: 50 * time.Millisecond}
 			at := unbound(t, outer.start(t), "")
-			inner := &box{to: at, delay: 10 * time.Millisecond}
-			d := &Dialer{Directory: testDirectory, Resolvers: []Resolver{resolver(t, inner.start(t))}, LongestName: tt.longest}
+			inner := &box{to: at, delay: 10 * time.Millisecond, query: tt.query}
+			d := &Dialer{Resolvers: []Resolver{resolver(t, inner.start(t))}, LongestName: tt.longest}
 			for _, start := range []string{"cold", "warm", "warm"} {
 				began, asked := time.Now(), d.Queries()
 				client, server := connect(t, g, d)
@@ -43,43 +51,36 @@ func TestCost(t *testing.T) {
 	}
 }
 
-// What it carries at the rate that users have, and what it asks when there is nothing to do.
-func TestPace(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute")
-	}
-	for _, tt := range []struct {
+// What it carries at the rate that users have, and what it asks when there is nothing to do, on the path of TestCost.
+func BenchmarkPace(b *testing.B) {
+	for _, bb := range []struct {
 		name    string
 		longest int
 		up      int
 	}{{"long names", MaxName, 20_000}, {"short names", ShortName, 4000}} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			g := newGateway(t)
+		b.Run(bb.name, func(b *testing.B) {
+			g := newGateway(b)
 			outer := &box{to: g.addr, delay: 50 * time.Millisecond}
-			inner := &box{to: unbound(t, outer.start(t), ""), delay: 10 * time.Millisecond}
-			d := &Dialer{Directory: testDirectory, Resolvers: []Resolver{resolver(t, inner.start(t))}, LongestName: tt.longest}
-			client, server := connect(t, g, d)
-			carry := func(what string, from, to transport.Conn, n int) {
-				began, asked := time.Now(), d.Queries()
-				go from.Write(make([]byte, n))
-				if _, err := io.ReadFull(to, make([]byte, n)); err != nil {
-					t.Fatal(err)
+			inner := &box{to: unbound(b, outer.start(b), ""), delay: 10 * time.Millisecond}
+			d := &Dialer{Resolvers: []Resolver{resolver(b, inner.start(b))}, LongestName: bb.longest}
+			client, server := connect(b, g, d)
+			for b.Loop() {
+				carry := func(what string, from, to transport.Conn, n int) {
+					began := time.Now()
+					go from.Write(make([]byte, n))
+					if _, err := io.ReadFull(to, make([]byte, n)); err != nil {
+						b.Fatal(err)
+					}
+					b.ReportMetric(float64(n)/1000/time.Since(began).Seconds(), what+"-kB/s")
 				}
-				seconds := time.Since(began).Seconds()
-				t.Logf("%s: %.1f kB/s, %.0f queries a second", what, float64(n)/1000/seconds, float64(d.Queries()-asked)/seconds)
-			}
-			carry("up", client, server, tt.up)
-			carry("down", server, client, 150_000)
-			for _, after := range []time.Duration{0, 5 * time.Second, 10 * time.Second} {
+				carry("up", client, server, bb.up)
+				carry("down", server, client, 150_000)
+				time.Sleep(10 * time.Second)
 				asked := d.Queries()
-				time.Sleep(5 * time.Second)
-				t.Logf("idle for %v: %d queries in 5 s", after, d.Queries()-asked)
+				const idle = 20
+				time.Sleep(idle * time.Second)
+				b.ReportMetric(float64(d.Queries()-asked)/idle, "idle-queries/s")
 			}
-			began := time.Now()
-			carry("a byte down", server, client, 1)
-			carry("a byte up", client, server, 1)
-			t.Logf("both took %.2f s", time.Since(began).Seconds())
 		})
 	}
 }

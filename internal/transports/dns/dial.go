@@ -2,11 +2,11 @@ package dns
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -20,11 +20,9 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
 )
 
-// Dialer dials gateways through resolvers; an Endpoint's Addr is the gateway's zone, and its Name is not used. It
-// implements transport.Dialer.
+// Dialer dials gateways through resolvers; an Endpoint's Addr is the gateway's zone, its Name is not used, and its Opener
+// must be a transport.Shader. It implements transport.Dialer.
 type Dialer struct {
-	// Directory is the key that verifies the network's directory, which all its access keys have.
-	Directory ed25519.PublicKey
 	// Resolvers are those to ask, see Resolver, in order; empty means the system's.
 	Resolvers []Resolver
 	// LongestName is how long names may be; zero is MaxName, and if those do not pass, ShortName. Short names carry a
@@ -90,6 +88,10 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	if err := CheckZone(zone); err != nil {
 		return fail(transport.StageLookup, err)
 	}
+	holders, ok := ep.Opener.(transport.Shader)
+	if !ok {
+		return fail(transport.StageLookup, errNoShade)
+	}
 	d.mu.Lock()
 	if d.tickets == nil {
 		d.tickets = tls.NewLRUClientSessionCache(8)
@@ -106,7 +108,7 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		perSecond = DefaultRate
 	}
 	base := channel{
-		zone: zone, key: NewKey(d.Directory, zone), longest: MaxName, rate: rate.Limit(perSecond),
+		zone: zone, key: newKey(holders, zone), longest: MaxName, rate: rate.Limit(perSecond),
 		limiter: rate.NewLimiter(rate.Limit(perSecond), max(burst, int(perSecond/100))), asked: &d.asked,
 	}
 	if d.LongestName != 0 {
@@ -137,21 +139,23 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	t := newTunnel(&base, binary.BigEndian.Uint32(session[:]))
 	c, err := pipe.Resume(ctx, t, Name, ep, tickets)
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if err != nil {
 		delete(d.known, zone)
-		return nil, err
-	}
-	if d.known != nil {
+	} else if d.known != nil {
 		d.known[zone] = k
 	}
-	return c, nil
+	d.mu.Unlock()
+	if err != nil && warm && !errors.Is(err, transport.ErrPin) && ctx.Err() == nil {
+		return d.Dial(ctx, ep) // what worked the last time works no more
+	}
+	return c, err
 }
 
 // probeGap is how long one way is tried until the next one is tried as well.
 const probeGap = 600 * time.Millisecond
 
 var (
+	errNoShade = transport.Reason("the opener knows nothing that strangers do not")
 	errNoWay   = transport.Reason("no resolver passes on what the gateway's zone answers")
 	errTooLong = transport.Reason("the zone leaves no room in names of the length allowed")
 )

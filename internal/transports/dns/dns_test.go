@@ -3,7 +3,6 @@ package dns
 import (
 	"bytes"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -39,8 +38,6 @@ func TestMain(m *testing.M) {
 
 const testZone = "t.example.net"
 
-var testDirectory = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey)
-
 // gateway is a name server on a port of loopback, UDP and TCP.
 type gateway struct {
 	*Listener
@@ -60,7 +57,7 @@ func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 	}
 	udp, tcp := ports(t)
 	cfg := ListenConfig{
-		Zone: testZone, Key: NewKey(testDirectory, testZone), UDP: udp, TCP: tcp,
+		Zone: testZone, UDP: udp, TCP: tcp,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
 		Pipe:  pipe.ListenConfig{Key: key, Door: transporttest.Lock{}, Tickets: [32]byte{1}},
 	}
@@ -104,7 +101,7 @@ func resolver(t testing.TB, s string) Resolver {
 
 func (g *gateway) dialer(t testing.TB, kind string) *Dialer {
 	t.Helper()
-	return &Dialer{Directory: testDirectory, Resolvers: []Resolver{resolver(t, kind+g.addr)}, Rate: 20_000}
+	return &Dialer{Resolvers: []Resolver{resolver(t, kind+g.addr)}, Rate: 20_000}
 }
 
 func (g *gateway) endpoint() transport.Endpoint {

@@ -84,7 +84,7 @@ func TestEncrypted(t *testing.T) {
 			tcp.Close()
 			unbound(t, g.addr, fmt.Sprintf("\tinterface: 127.0.0.1@%d\n\t%s-port: %d\n\ttls-service-key: %s\n\ttls-service-pem: %s",
 				port, kind, port, filepath.Join(dir, "key"), filepath.Join(dir, "cert")))
-			d := &Dialer{Directory: testDirectory, Resolvers: []Resolver{resolver(t, fmt.Sprintf("%s://127.0.0.1:%d", kind, port))}, Rate: 2000}
+			d := &Dialer{Resolvers: []Resolver{resolver(t, fmt.Sprintf("%s://127.0.0.1:%d", kind, port))}, Rate: 2000}
 			if _, err := d.Dial(t.Context(), g.endpoint()); err == nil {
 				t.Error("a resolver whose certificate nobody signed was asked")
 			}
@@ -106,8 +106,31 @@ func TestSecondResolver(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer mute.Close()
-	d := &Dialer{Directory: testDirectory, Rate: 2000,
+	d := &Dialer{Rate: 2000,
 		Resolvers: []Resolver{resolver(t, mute.LocalAddr().String()), resolver(t, "127.0.0.1:1"), resolver(t, g.addr)}}
 	client, server := connect(t, g, d)
 	echo(t, client, server, 1000)
+}
+
+// What worked the last time is tried first, and if it works no more, all is tried.
+func TestRemembers(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	d := g.dialer(t, "")
+	client, _ := connect(t, g, d)
+	client.Close()
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	d.mu.Lock()
+	d.known[testZone] = known{resolver(t, mute.LocalAddr().String()), ways[0]}
+	d.mu.Unlock()
+	connect(t, g, d)
+	if k := d.known[testZone]; k.resolver != d.Resolvers[0] {
+		t.Errorf("it remembers %v", k.resolver)
+	}
+	d.Forget()
+	connect(t, g, d)
 }

@@ -3,7 +3,6 @@ package dns
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -11,30 +10,30 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
-// A Key is what the holders of a network's access keys know and strangers do not. It is no secret that anything but
-// cost and looks depends on.
-type Key struct {
-	_    [0]func() // not comparable
-	mac  [32]byte
+// key is what the holders of a network's access keys know of a zone and strangers do not. It is no secret that anything
+// but cost and looks depends on.
+type key struct {
+	mac  [sha256.Size]byte
 	mask cipher.Block
 }
 
-// NewKey derives the key of a zone from the key that verifies the network's directory, which all access keys have.
-func NewKey(directory ed25519.PublicKey, zone string) *Key {
-	derive := func(label string) []byte {
-		h := hmac.New(sha256.New, directory)
-		h.Write([]byte(label + "\x00" + strings.ToLower(zone)))
-		return h.Sum(nil)
+func newKey(holders transport.Shader, zone string) *key {
+	shade := holders.Shade([]byte("godwit dns v1\x00" + strings.ToLower(zone)))
+	derive := func(label string) [sha256.Size]byte {
+		h := hmac.New(sha256.New, shade[:])
+		h.Write([]byte(label))
+		return [sha256.Size]byte(h.Sum(nil))
 	}
-	k := &Key{mac: [32]byte(derive("godwit dns mac v1"))}
-	block, err := aes.NewCipher(derive("godwit dns mask v1")[:16])
+	mask := derive("mask")
+	block, err := aes.NewCipher(mask[:16])
 	if err != nil {
 		panic(err) // 16 bytes are a key
 	}
-	k.mask = block
-	return k
+	return &key{derive("mac"), block}
 }
 
 const tagLen = 4
@@ -47,7 +46,7 @@ const (
 	isAnswer = 'a'
 )
 
-func (k *Key) tag(what byte, about, plain []byte) (tag [tagLen]byte) {
+func (k *key) tag(what byte, about, plain []byte) (tag [tagLen]byte) {
 	h := hmac.New(sha256.New, k.mac[:])
 	h.Write([]byte{what, byte(len(about))})
 	h.Write(about)
@@ -56,7 +55,7 @@ func (k *Key) tag(what byte, about, plain []byte) (tag [tagLen]byte) {
 	return tag
 }
 
-func (k *Key) xor(what byte, b []byte) {
+func (k *key) xor(what byte, b []byte) {
 	var iv [aes.BlockSize]byte
 	copy(iv[:], b[:tagLen])
 	iv[tagLen] = what
@@ -65,7 +64,7 @@ func (k *Key) xor(what byte, b []byte) {
 
 // seal returns the tag and plain under the keystream that begins with it: the same plain is the same sealed, and any
 // difference shows everywhere.
-func (k *Key) seal(what byte, about, plain []byte) []byte {
+func (k *key) seal(what byte, about, plain []byte) []byte {
 	tag := k.tag(what, about, plain)
 	b := append(append(make([]byte, 0, tagLen+len(plain)), tag[:]...), plain...)
 	k.xor(what, b)
@@ -73,7 +72,7 @@ func (k *Key) seal(what byte, about, plain []byte) []byte {
 }
 
 // open is seal's other way. It works in place.
-func (k *Key) open(what byte, about, sealed []byte) ([]byte, error) {
+func (k *key) open(what byte, about, sealed []byte) ([]byte, error) {
 	if len(sealed) < tagLen {
 		return nil, errSeal
 	}

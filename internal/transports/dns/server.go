@@ -14,6 +14,7 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/net/netutil"
 
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
 )
 
@@ -21,8 +22,6 @@ import (
 type ListenConfig struct {
 	// Zone is the zone that is delegated to this gateway, without its last dot.
 	Zone string
-	// Key is the zone's, see NewKey.
-	Key *Key
 	// UDP and TCP are the sockets on port 53. Queries that a resolver repeats over TCP, for the answer was too long for
 	// UDP, come to TCP.
 	UDP net.PacketConn
@@ -33,7 +32,7 @@ type ListenConfig struct {
 	Addrs []netip.Addr
 	// Hold is how long an empty answer is held back; zero is the constant Hold.
 	Hold time.Duration
-	// Pipe is for what is inside.
+	// Pipe is for what is inside. Its Door must be a transport.Shader.
 	Pipe pipe.ListenConfig
 }
 
@@ -41,6 +40,7 @@ type ListenConfig struct {
 type Listener struct {
 	*pipe.Listener
 	cfg     ListenConfig
+	key     *key
 	zone    *zone
 	limiter *limiter
 	servers []*dns.Server
@@ -54,7 +54,11 @@ type Listener struct {
 }
 
 const (
-	maxSessions = 1024
+	// maxSessions is how many there are at once. One takes 5 KB, and when neither its link nor its resolver takes anything
+	// 300 KB.
+	maxSessions = 512
+	// gatewayRoom is how many segments there is room for: clients have a small voice.
+	gatewayRoom = 48
 	// maxSpent is how many session ids are remembered at least, so that a query that was seen by others opens nothing a
 	// second time.
 	maxSpent = 8192
@@ -75,6 +79,10 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	if err := CheckZone(cfg.Zone); err != nil {
 		return nil, err
 	}
+	holders, ok := cfg.Pipe.Door.(transport.Shader)
+	if !ok {
+		return nil, errNoShade
+	}
 	if cfg.Hold == 0 {
 		cfg.Hold = Hold
 	}
@@ -86,7 +94,7 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 		return nil, err
 	}
 	l := &Listener{
-		Listener: inner, cfg: cfg, zone: newZone(cfg.Zone, cfg.NameServer, cfg.Addrs, time.Now()),
+		Listener: inner, cfg: cfg, key: newKey(holders, cfg.Zone), zone: newZone(cfg.Zone, cfg.NameServer, cfg.Addrs, time.Now()),
 		limiter: newLimiter(), closed: make(chan struct{}), sessions: make(map[uint32]*session),
 	}
 	if cfg.UDP != nil {
@@ -223,7 +231,7 @@ func (l *Listener) carry(q dns.Question, udp, edns bool, limit int) ([]byte, fou
 		return nil, stranger
 	}
 	tag := [tagLen]byte(sealed)
-	plain, err := l.cfg.Key.open(isQuery, nil, sealed)
+	plain, err := l.key.open(isQuery, nil, sealed)
 	if err != nil {
 		return nil, stranger
 	}
@@ -246,7 +254,7 @@ func (l *Listener) carry(q dns.Question, udp, edns bool, limit int) ([]byte, fou
 		if !l.spend(ask.probe(), now) {
 			return nil, stranger
 		}
-		return l.cfg.Key.seal(isAnswer, tag[:], make([]byte, answerHead+room)), carried
+		return l.key.seal(isAnswer, tag[:], make([]byte, answerHead+room)), carried
 	}
 	s := l.session(&ask, now)
 	if s == nil {
@@ -259,7 +267,7 @@ func (l *Listener) carry(q dns.Question, udp, edns bool, limit int) ([]byte, fou
 	if plain, ok = s.ask(&ask, room, hold, now); !ok {
 		return nil, stranger
 	}
-	return l.cfg.Key.seal(isAnswer, tag[:], plain), carried
+	return l.key.seal(isAnswer, tag[:], plain), carried
 }
 
 // What spent remembers: probes for themselves, queries that open by their session.
@@ -385,7 +393,7 @@ const maxWaiting = 32
 var errIdle = errors.New("the client asks no more")
 
 func newSession(segment int, zone string, server <-chan struct{}, now time.Time) *session {
-	s := &session{conn: newConn(segment, mostUnsent, addr(zone), addr(zone)), server: server, seen: now}
+	s := &session{conn: newConn(segment, gatewayRoom, mostUnsent, addr(zone), addr(zone)), server: server, seen: now}
 	s.kick = func() { s.serveLocked(time.Now()) }
 	return s
 }

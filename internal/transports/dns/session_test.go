@@ -14,11 +14,12 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 )
 
 // asked is a user's query as a resolver passes it on.
 func userQuery(q query, mode uint16) *dns.Msg {
-	key := NewKey(testDirectory, testZone)
+	key := newKey(transporttest.Lock{}, testZone)
 	return new(dns.Msg).SetQuestion(string(appendName(nil, key.seal(isQuery, nil, q.append(nil)), testZone)), mode)
 }
 
@@ -117,7 +118,7 @@ func TestDeadlines(t *testing.T) {
 	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("reading gave %v", err)
 	}
-	c := newConn(100, leastUnsent, addr("a"), addr("b"))
+	c := newConn(100, maxWindow, leastUnsent, addr("a"), addr("b"))
 	c.kick = func() {}
 	c.SetWriteDeadline(time.Now().Add(20 * time.Millisecond))
 	if n, err := c.Write(make([]byte, 1<<20)); n != leastUnsent || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -153,11 +154,15 @@ func TestDialErrors(t *testing.T) {
 		"too long":        {"a-zone-that-is-not-short-at-all.of-a-domain-that-is-even-longer.example.net", func(d *Dialer) { d.LongestName = ShortName }, transport.StageConnect},
 		"no answer":       {testZone, func(d *Dialer) { d.Resolvers = []Resolver{resolver(t, nobody.LocalAddr().String())} }, transport.StageConnect},
 		"another zone":    {"u.example.net", func(*Dialer) {}, transport.StageConnect},
-		"another network": {testZone, func(d *Dialer) { d.Directory = make([]byte, 32) }, transport.StageConnect},
+		"another network": {testZone, nil, transport.StageConnect},
 	} {
 		d := g.dialer(t, "")
-		tt.change(d)
 		ep := g.endpoint()
+		if tt.change != nil {
+			tt.change(d)
+		} else {
+			ep.Opener = otherHolders{}
+		}
 		ep.Addr = tt.zone
 		_, err := d.Dial(ctx, ep)
 		var de *transport.DialError

@@ -21,7 +21,7 @@ import (
 
 // unbound runs Debian's recursive resolver on a port of loopback, which knows the test's zone and nothing else, and
 // returns its address.
-func unbound(t *testing.T, gateway, server string) string {
+func unbound(t testing.TB, gateway, server string) string {
 	t.Helper()
 	path, err := exec.LookPath("unbound")
 	if err != nil {
@@ -88,7 +88,7 @@ remote-control:
 }
 
 // tail logs what unbound says.
-type tail struct{ t *testing.T }
+type tail struct{ t testing.TB }
 
 func (w *tail) Write(b []byte) (int, error) {
 	w.t.Logf("unbound: %s", b)
@@ -110,7 +110,7 @@ type box struct {
 	count int
 }
 
-func (b *box) start(t *testing.T) string {
+func (b *box) start(t testing.TB) string {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -254,7 +254,7 @@ func TestUnbound(t *testing.T) {
 				tt.inner.to = at
 				at = tt.inner.start(t)
 			}
-			d := &Dialer{Directory: testDirectory, Resolvers: []Resolver{resolver(t, at)}, Rate: 2000}
+			d := &Dialer{Resolvers: []Resolver{resolver(t, at)}, Rate: 2000}
 			if tt.change != nil {
 				tt.change(d)
 			}
