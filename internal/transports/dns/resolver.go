@@ -6,22 +6,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"sync"
 	"syscall"
 	"time"
 
-	utls "github.com/refraction-networking/utls"
-	"golang.org/x/net/http2"
-
 	"github.com/godwit-vpn/godwit/internal/transport"
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // A Resolver says where queries go.
@@ -127,30 +121,7 @@ func (r Resolver) exchanger(s sockets) exchanger {
 	case "udp":
 		return &overUDP{sockets: s, addr: r.addr}
 	case "https":
-		h := &overHTTPS{url: r.url}
-		h.transport = &http2.Transport{
-			DisableCompression: true, // and so no Accept-Encoding
-			ReadIdleTimeout:    30 * time.Second,
-			DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-				c, err := s.dial(ctx, network, r.addr)
-				if err != nil {
-					return nil, err
-				}
-				t, err := chrome.Client(c, &utls.Config{ServerName: r.host, RootCAs: s.roots})
-				if err == nil {
-					err = t.HandshakeContext(ctx)
-				}
-				if err == nil && t.ConnectionState().NegotiatedProtocol != http2.NextProtoTLS {
-					err = transport.Reason("the resolver does not speak HTTP/2")
-				}
-				if err != nil {
-					c.Close()
-					return nil, err
-				}
-				return t, nil
-			},
-		}
-		return h
+		return overHTTPS(s, r)
 	}
 	return &overStream{dial: func(ctx context.Context) (net.Conn, error) {
 		c, err := s.dial(ctx, "tcp", r.addr)
@@ -340,45 +311,4 @@ func (o *overStream) exchange(ctx context.Context, query []byte, take func([]byt
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// overHTTPS asks by POST, which nobody caches.
-type overHTTPS struct {
-	url       string
-	transport *http2.Transport
-}
-
-func (h *overHTTPS) close() { h.transport.CloseIdleConnections() }
-
-const dnsMessage = "application/dns-message"
-
-func (h *overHTTPS) exchange(ctx context.Context, query []byte, take func([]byte) taken) error {
-	query = append([]byte{0, 0}, query[2:]...) // RFC 8484, section 4.1
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(query))
-	if err != nil {
-		return err
-	}
-	r.Header.Set("Content-Type", dnsMessage)
-	r.Header.Set("Accept", dnsMessage)
-	r.Header.Set("User-Agent", "Chrome") // what Chrome says to resolvers, to all the same
-	r.Header.Set("Accept-Language", "*")
-	response, err := h.transport.RoundTrip(r)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
-	switch {
-	case err != nil:
-		return err
-	case response.StatusCode != http.StatusOK:
-		return errors.Join(errNoAnswer, transport.Reason(http.StatusText(response.StatusCode)))
-	}
-	switch take(answer) {
-	case ours:
-		return nil
-	case truncated:
-		return errTruncated
-	}
-	return errNoAnswer
 }
