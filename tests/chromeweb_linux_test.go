@@ -1,0 +1,196 @@
+package e2e
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	utls "github.com/refraction-networking/utls"
+
+	"github.com/godwit-vpn/godwit/internal/clienthello"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+)
+
+// A scribe is a web site of HTTP/1.1 that notes requests as they were written, and the hello that each came after.
+type scribe struct {
+	page   string
+	config *tls.Config // nil: without TLS
+	tcp    net.Listener
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	heads []string
+	of    map[string]*recorded // by what the request is
+}
+
+func newScribe(tcp net.Listener, config *tls.Config, page string) *scribe {
+	s := &scribe{page: page, config: config, tcp: tcp, of: make(map[string]*recorded)}
+	s.wg.Go(func() {
+		for {
+			c, err := tcp.Accept()
+			if err != nil {
+				return
+			}
+			s.wg.Go(func() { s.serve(c) })
+		}
+	})
+	return s
+}
+
+func (s *scribe) serve(c net.Conn) {
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	rec := &recorded{}
+	if s.config != nil {
+		c = tls.Server(&tee{Conn: c, rec: rec, up: splitter{up: true}}, s.config)
+	}
+	for r := bufio.NewReader(c); ; {
+		var head strings.Builder
+		for line := ""; line != "\r\n"; {
+			var err error
+			if line, err = r.ReadString('\n'); err != nil {
+				return
+			}
+			head.WriteString(line)
+		}
+		s.mu.Lock()
+		kind := kindOf(head.String())
+		if s.of[kind] == nil {
+			s.heads = append(s.heads, head.String())
+			s.of[kind] = rec
+		}
+		s.mu.Unlock()
+		if kind == "upload" {
+			if _, err := io.CopyN(io.Discard, r, uploaded); err != nil {
+				return
+			}
+		}
+		_, _ = fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nSet-Cookie: sid=1; Path=/; HttpOnly\r\nContent-Length: %d\r\n\r\n%s",
+			len(s.page), s.page)
+	}
+}
+
+const uploaded = 1000
+
+func kindOf(head string) string {
+	switch {
+	case strings.HasPrefix(head, "POST"):
+		return "upload"
+	case strings.Contains(head, "Upgrade: websocket"):
+		return "WebSocket"
+	case strings.HasPrefix(head, "GET / "):
+		return "page"
+	}
+	return "something else"
+}
+
+func (s *scribe) has(kind string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.of[kind] != nil
+}
+
+// finish returns what was noted of a kind.
+func (s *scribe) finish() (heads map[string]string, of map[string]*recorded) {
+	_ = s.tcp.Close()
+	s.wg.Wait()
+	heads = make(map[string]string)
+	for _, h := range s.heads {
+		heads[kindOf(h)] = h
+	}
+	return heads, s.of
+}
+
+// whoever are the parts of a request that are not the browser's habits: which browser on which system it is, and chance.
+var whoever = regexp.MustCompile(`(?m)^(User-Agent|sec-ch-ua|sec-ch-ua-platform|Sec-WebSocket-Key|Cookie):.*`)
+
+// TestChromeWeb compares what our client says where it is not a navigation over HTTP/2 (a WebSocket, HTTP/1.1, a script's
+// upload) with what Debian's Chromium says: see chrome.ClientHTTP1 and those behind it.
+func TestChromeWeb(t *testing.T) {
+	needNamespaces(t)
+	need(t, "chromium")
+	h := newHost(t, "browser")
+	dir := t.TempDir()
+	cert := (&site{ca: filepath.Join(dir, "ca.pem")}).certificate(t)
+	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"},
+		SessionTicketsDisabled: true} // or the WebSocket, on a connection of its own, would resume the page's
+	const icon = "<link rel=icon href='data:,'>"
+	visit := func(scheme string, s *scribe, wanted string) (map[string]string, map[string]*recorded) {
+		cmd := h.command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--ignore-certificate-errors",
+			"--host-resolver-rules=MAP "+recorderName+" 127.0.0.1", "--user-data-dir="+filepath.Join(dir, scheme),
+			"--remote-debugging-port=0", scheme+"://"+recorderName+"/")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for until := time.Now().Add(60 * time.Second); !s.has(wanted) && time.Now().Before(until); {
+			time.Sleep(50 * time.Millisecond)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if !s.has(wanted) {
+			t.Fatalf("Chromium has sent no %s", wanted)
+		}
+		return s.finish()
+	}
+	secure, of := visit("https", newScribe(h.listen(t, recorderAddr), config,
+		icon+"<script>document.cookie='uid=1';new WebSocket('wss://"+recorderName+"/')</script>"), "WebSocket")
+	plain, _ := visit("http", newScribe(h.listen(t, "127.0.0.1:80"), nil, icon+fmt.Sprintf("<script>document.cookie='uid=1';"+
+		"fetch('/',{method:'POST',body:new Uint8Array(%d),headers:{'Content-Type':'application/octet-stream'}})</script>", uploaded)), "upload")
+	for what, texts := range map[string][2]string{
+		"the page over TLS":     {secure["page"], string(chrome.Request(recorderName))},
+		"the WebSocket":         {secure["WebSocket"], string(chrome.Upgrade(recorderName, "sid=1; uid=1", "key"))},
+		"the page without TLS":  {plain["page"], string(chrome.PlainRequest(recorderName))},
+		"an upload without TLS": {plain["upload"], string(chrome.PlainPost(recorderName, "sid=1; uid=1", uploaded))},
+	} {
+		if theirs, ours := whoever.ReplaceAllString(texts[0], "$1: …"), whoever.ReplaceAllString(texts[1], "$1: …"); theirs != ours {
+			t.Errorf("%s: Chromium says\n%s\nand we say\n%s", what, theirs, ours)
+		}
+	}
+	theirs, err := clienthello.ParseHello(of["WebSocket"].hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := ourHello(t, chrome.ClientHTTP1)
+	if theirs.JA4() != ours.JA4() {
+		t.Errorf("a WebSocket's hello is %s of Chromium, and %s of ours", theirs.JA4(), ours.JA4())
+	}
+	if theirs.JA4() == ourHello(t, chrome.Client).JA4() {
+		t.Error("a WebSocket's hello is that of a navigation, so this test sees nothing")
+	}
+}
+
+// ourHello is one of a client of ours.
+func ourHello(t *testing.T, client func(net.Conn, *utls.Config) (*utls.UConn, error)) *clienthello.Hello {
+	t.Helper()
+	a, b := net.Pipe()
+	defer func() { _ = b.Close() }()
+	rec := &recorded{}
+	read := &tee{Conn: b, rec: rec, up: splitter{up: true}}
+	var shaken sync.WaitGroup
+	defer shaken.Wait()
+	defer func() { _ = a.Close() }()
+	u, err := client(a, &utls.Config{ServerName: recorderName, InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shaken.Go(func() { _ = u.Handshake() })
+	for buf := make([]byte, 4096); rec.hello == nil; {
+		if _, err := read.Read(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hello, err := clienthello.ParseHello(rec.hello)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hello
+}
