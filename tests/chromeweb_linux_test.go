@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	utls "github.com/refraction-networking/utls"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
@@ -123,19 +126,25 @@ func TestChromeWeb(t *testing.T) {
 	config := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"},
 		SessionTicketsDisabled: true} // or the WebSocket, on a connection of its own, would resume the page's
 	const icon = "<link rel=icon href='data:,'>"
-	visit := func(scheme string, s *scribe, wanted string) (map[string]string, map[string]*recorded) {
+	open := func(scheme, data string) (stop func()) {
 		cmd := h.command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
 			"--disable-background-networking", "--disable-component-update", "--disable-sync", "--ignore-certificate-errors",
-			"--host-resolver-rules=MAP "+recorderName+" 127.0.0.1", "--user-data-dir="+filepath.Join(dir, scheme),
+			"--host-resolver-rules=MAP "+recorderName+" 127.0.0.1", "--user-data-dir="+filepath.Join(dir, data),
 			"--remote-debugging-port=0", scheme+"://"+recorderName+"/")
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		return func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	visit := func(scheme string, s *scribe, wanted string) (map[string]string, map[string]*recorded) {
+		stop := open(scheme, scheme)
 		for until := time.Now().Add(60 * time.Second); !s.has(wanted) && time.Now().Before(until); {
 			time.Sleep(50 * time.Millisecond)
 		}
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		stop()
 		if !s.has(wanted) {
 			t.Fatalf("Chromium has sent no %s", wanted)
 		}
@@ -155,6 +164,28 @@ func TestChromeWeb(t *testing.T) {
 			t.Errorf("%s: Chromium says\n%s\nand we say\n%s", what, theirs, ours)
 		}
 	}
+	tunnel := make(chan *http2.MetaHeadersFrame, 1)
+	l := h.listen(t, recorderAddr)
+	go serveTunnel(l, cert, icon+"<script>document.cookie='uid=1';new WebSocket('wss://"+recorderName+"/')</script>", tunnel)
+	stop := open("https", "h2")
+	select {
+	case f := <-tunnel:
+		b := chrome.Connect(recorderName, "sid=1; uid=1")
+		ours := http2.NewFramer(nil, bytes.NewReader(b))
+		ours.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		frame, err := ours.ReadFrame()
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		if theirs, ours := described(f), described(frame.(*http2.MetaHeadersFrame)); theirs != ours {
+			t.Errorf("a WebSocket on HTTP/2: Chromium says\n%s\nand we say\n%s", theirs, ours)
+		}
+	case <-time.After(60 * time.Second):
+		t.Error("Chromium has opened no WebSocket on HTTP/2")
+	}
+	stop()
+	_ = l.Close()
 	theirs, err := clienthello.ParseHello(of["WebSocket"].hello)
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +197,69 @@ func TestChromeWeb(t *testing.T) {
 	if theirs.JA4() == ourHello(t, chrome.Client).JA4() {
 		t.Error("a WebSocket's hello is that of a navigation, so this test sees nothing")
 	}
+}
+
+// serveTunnel is a web site of HTTP/2 that takes WebSockets (RFC 8441). It tells of the first one.
+func serveTunnel(l net.Listener, cert tls.Certificate, page string, tunnel chan<- *http2.MetaHeadersFrame) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer func() { _ = c.Close() }()
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			conn := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
+			if _, err := io.ReadFull(conn, make([]byte, len(http2.ClientPreface))); err != nil {
+				return
+			}
+			f := http2.NewFramer(conn, conn)
+			f.ReadMetaHeaders = hpack.NewDecoder(65536, nil)
+			if f.WriteSettings(http2.Setting{ID: 8, Val: 1}) != nil {
+				return
+			}
+			for {
+				frame, err := f.ReadFrame()
+				if err != nil {
+					return
+				}
+				switch frame := frame.(type) {
+				case *http2.SettingsFrame:
+					if !frame.IsAck() {
+						_ = f.WriteSettingsAck()
+					}
+				case *http2.MetaHeadersFrame:
+					if frame.PseudoValue("method") == "CONNECT" {
+						select {
+						case tunnel <- frame:
+						default:
+						}
+						return
+					}
+					var block bytes.Buffer
+					enc := hpack.NewEncoder(&block)
+					for _, field := range [][2]string{{":status", "200"}, {"content-type", "text/html"}, {"set-cookie", "sid=1; Path=/; HttpOnly"}} {
+						_ = enc.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]})
+					}
+					_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: frame.StreamID, BlockFragment: block.Bytes(), EndHeaders: true})
+					_ = f.WriteData(frame.StreamID, true, []byte(page))
+				}
+			}
+		}()
+	}
+}
+
+// described is a request on HTTP/2, without which browser sent it.
+func described(f *http2.MetaHeadersFrame) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "stream %d, flags %#x, %+v\n", f.StreamID, f.Flags, f.Priority)
+	for _, field := range f.Fields {
+		if field.Name == "user-agent" {
+			field.Value = "…"
+		}
+		fmt.Fprintf(&b, "%s: %s\n", field.Name, field.Value)
+	}
+	return b.String()
 }
 
 // ourHello is one of a client of ours.

@@ -85,7 +85,8 @@ func Connect(authority, cookie string) []byte {
 	}
 	put("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")
 	var b bytes.Buffer
-	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block.Bytes(), EndHeaders: true}))
+	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block.Bytes(), EndHeaders: true,
+		Priority: http2.PriorityParam{Exclusive: true, Weight: 146}}))
 	return b.Bytes()
 }
 
