@@ -56,6 +56,11 @@ type Config struct {
 	Links int
 	// Transports are the only transports to use; empty means all that the access key has endpoints of.
 	Transports []string
+	// Browser is whose visits the client's look like, "chrome" or "firefox"; empty is "chrome". A device should keep to one.
+	Browser string
+	// Fragment cuts the first message of each connection in two, inside of the name it asks for: "tcp", "record" or "both".
+	// Some firewalls miss the name then; no browser does it. Empty is "none".
+	Fragment string
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
 	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
@@ -71,13 +76,14 @@ type Config struct {
 
 // Client is one device's session with its gateway. Safe for concurrent use.
 type Client struct {
-	cfg     Config
-	log     *slog.Logger
-	pool    *session.Pool
-	dialers map[string]transport.Dialer
-	places  []place // of each way
-	udp     *udpport.Mux
-	proxy   *proxy.Server
+	cfg      Config
+	log      *slog.Logger
+	pool     *session.Pool
+	dialers  map[string]transport.Dialer
+	fragment transport.Fragment
+	places   []place // of each way
+	udp      *udpport.Mux
+	proxy    *proxy.Server
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
 	changed chan struct{}
@@ -126,6 +132,12 @@ func New(cfg Config) (*Client, error) {
 	case cfg.Links < 0 || cfg.Links > MaxLinks:
 		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
 	}
+	var fragment transport.Fragment
+	if cfg.Fragment != "" {
+		if err := fragment.UnmarshalText([]byte(cfg.Fragment)); err != nil {
+			return nil, fmt.Errorf("field Fragment: %w", err)
+		}
+	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
@@ -137,7 +149,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id,
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: fragment,
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),

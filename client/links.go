@@ -15,7 +15,7 @@ type tracked struct {
 	way       int
 	since     time.Time
 	answered  bool // the gateway has answered on it
-	failed    bool // it became suspected before, and that was counted as a dial that failed
+	failed    bool // it is suspected, and that was counted as a failure of its way
 	lived     bool // it has been answered on for longer than proven
 	suspected bool
 }
@@ -49,13 +49,17 @@ func (c *Client) notice(s *session.Session) {
 		case r.answered && !l.Suspected && now.Sub(l.Since) > proven:
 			c.young = 0
 			if !r.lived {
-				r.lived = true
+				r.lived, r.failed = true, false
 				c.ways.Lived(r.way, now)
 			}
 		}
 		if l.Suspected && !r.suspected {
-			if r.answered && now.Sub(l.Since) < proven {
-				c.diedYoungLocked()
+			if r.answered {
+				c.ways.Broke(r.way, now)
+				r.failed, r.lived = true, false // if it recovers, it has to prove itself again
+				if now.Sub(l.Since) < proven {
+					c.diedYoungLocked()
+				}
 			}
 			events = append(events, Event{Time: now, Kind: LinkSuspected, Link: l.ID, Transport: l.Transport})
 		}
@@ -75,10 +79,13 @@ func (c *Client) notice(s *session.Session) {
 			continue
 		}
 		if broken(cause) {
+			// One that was suspected has been counted.
 			if !r.suspected && now.Sub(r.since) < proven {
-				c.diedYoungLocked() // one that was suspected has been counted
+				c.diedYoungLocked()
 			}
-			c.ways.Broke(r.way, now)
+			if !r.failed {
+				c.ways.Broke(r.way, now)
+			}
 		}
 		c.lost++
 		c.replaced = append(c.replaced, Replacement{Time: now, Link: id, Cause: describe(cause)})

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -153,11 +154,11 @@ const slowDial = 2 * time.Second
 // nextDialling says which way is to be dialled next, and how soon; ok is false if none is.
 func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling) (way int, due time.Duration, ok bool) {
 	now := time.Now()
-	busy := make([]int, len(under))
+	busy := make([]dialer.Dial, len(under))
 	slow := 0
 	for i, d := range under {
-		busy[i] = d.way
-		if now.Sub(d.began) > slowDial {
+		busy[i] = dialer.Dial{Way: d.way, Slow: now.Sub(d.began) > slowDial}
+		if busy[i].Slow {
 			slow = 1
 		}
 	}
@@ -169,7 +170,7 @@ func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling
 	case missing > 0 && len(under) < min(missing+slow, MaxLinks):
 		var at time.Time
 		way, at = c.ways.Next(now, have, busy)
-		if slices.Contains(busy, way) {
+		if slices.ContainsFunc(busy, func(d dialer.Dial) bool { return d.Way == way }) {
 			return 0, 0, false // a second dial the same way would meet what the first one meets
 		}
 		next = later(next, at)
@@ -352,12 +353,13 @@ func (l *load) shared(st session.Status, now time.Time) bool {
 func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	began, ep := time.Now(), c.places[way]
 	c.mu.Lock()
-	transportName, patience := c.ways.Way(way).Transport, c.ways.Patience(way, began)
+	transportName, patience, here := c.ways.Way(way).Transport, c.ways.Patience(way, began), c.network.Name()
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
 	d := c.dialers[transportName]
 	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
-		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+		Directory: [ed25519.PublicKeySize]byte(c.cfg.Key.DirectoryKey),
+		Device:    c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew
@@ -375,9 +377,10 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	to := transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k}
+	to := transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Network: here,
+		Fragment: c.fragment}
 	if r := ep.Relay; r != nil {
-		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin},
+		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Network: here, Fragment: c.fragment,
 			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}
 		first := c.cfg.Key.Endpoints[0]
 		to.Addr, to.Name, to.Via = first.Addr(), first.Name, &via

@@ -15,6 +15,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // networksFile is where it is kept which ways work on which network.
@@ -25,7 +26,15 @@ const keepEvery = time.Minute
 
 // findWays makes the ways out of the access key's endpoints and the transports that this program knows.
 func (c *Client) findWays() error {
-	known := transports.Dialers(transports.Options{Congestion: c.cfg.Congestion, Control: c.cfg.Protect})
+	browser := chrome.FamilyChrome
+	switch chrome.Family(c.cfg.Browser) {
+	case "", chrome.FamilyChrome:
+	case chrome.FamilyFirefox:
+		browser = chrome.FamilyFirefox
+	default:
+		return fmt.Errorf("field Browser: %.20q is neither chrome nor firefox", c.cfg.Browser)
+	}
+	known := transports.Dialers(transports.Options{Congestion: c.cfg.Congestion, Control: c.cfg.Protect, Browser: browser})
 	for _, d := range known {
 		c.dialers[d.Transport()] = d
 	}

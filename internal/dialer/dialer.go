@@ -31,6 +31,13 @@ type Link struct {
 	Suspected bool
 }
 
+// Dial is a dial that is under way.
+type Dial struct {
+	Way int
+	// Slow says that it takes longer than dials do where nobody interferes.
+	Slow bool
+}
+
 const (
 	// forgets is how long after it one failure no longer counts.
 	forgets = 10 * time.Minute
@@ -50,11 +57,16 @@ const (
 var residuals = [...]time.Duration{90 * time.Second, 120 * time.Second, 180 * time.Second, 420 * time.Second}
 
 // classes orders transports by how well they carry; those that are not here carry best. Two that differ by one class
-// change places when the better one has failed twice more.
+// change places when the better one has failed once more.
 var classes = map[string]int{"websocket": 1, "relay": 1, "http": 2, "dns": 3}
 
-// failuresPerClass is how many failures in a row a class is worth.
-const failuresPerClass = 2
+// What a way costs, by which the next one is chosen.
+const (
+	costFailure = 2 // each in a row
+	costClass   = 2 // each
+	costSlow    = 3 // each slow dial by the same transport: what swallows one may well swallow all
+	costWorked  = -1
+)
 
 // Ways are the ways there are, and what is known of each on the present network. Not safe for concurrent use.
 type Ways struct {
@@ -88,12 +100,12 @@ func (w *Ways) Way(i int) Way { return w.list[i] }
 func (w *Ways) Known(i int) Known { return w.known[i] }
 
 // Next chooses where to dial, and says when: in the past, unless every way has been struck and none forgotten yet.
-// dialling are the ways on which a dial is under way, which are chosen again only if there is no other.
-func (w *Ways) Next(now time.Time, links []Link, dialling []int) (way int, at time.Time) {
+// A way on which a dial is under way is chosen again only if there is no other.
+func (w *Ways) Next(now time.Time, links []Link, dials []Dial) (way int, at time.Time) {
 	best := -1
 	var least [6]int
 	for i := range w.list {
-		rank := w.rank(i, now, links, dialling)
+		rank := w.rank(i, now, links, dials)
 		if best < 0 || less(rank, least) {
 			best, least = i, rank
 		}
@@ -112,16 +124,21 @@ func less(a, b [6]int) bool {
 }
 
 // rank is the order in which ways are chosen, least first.
-func (w *Ways) rank(i int, now time.Time, links []Link, dialling []int) (rank [6]int) {
-	for _, d := range dialling {
-		if d == i {
+func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [6]int) {
+	slow := 0
+	for _, d := range dials {
+		if d.Way == i {
 			rank[0]++
 		}
+		if d.Slow && w.list[d.Way].Transport == w.list[i].Transport {
+			slow++
+		}
+		links = append(links, Link{Way: d.Way}) // as there will be
 	}
 	if left := w.known[i].Until.Sub(now); left > 0 {
 		rank[1] = 1 + int(left/time.Second)
 	}
-	rank[2] = w.cost(i, now)
+	rank[2] = w.cost(i, now) + slow*costSlow
 	for _, l := range links {
 		switch {
 		case l.Way == i && l.Suspected:
@@ -141,9 +158,9 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dialling []int) (rank [6
 
 // cost says how little is expected of a way.
 func (w *Ways) cost(i int, now time.Time) int {
-	c := 2 * (w.Failures(i, now) + failuresPerClass*w.class(i))
+	c := costFailure*w.Failures(i, now) + costClass*w.class(i)
 	if now.Sub(w.known[i].Worked) < worksFor {
-		c--
+		c += costWorked
 	}
 	return c
 }
@@ -205,8 +222,8 @@ func (w *Ways) Changed() bool { return w.changed }
 
 // Explore chooses a way of a better class than those that there are links on, to be tried beside them: what was blocked
 // may work again. ok is false while there is none, or it is too early.
-func (w *Ways) Explore(now time.Time, links []Link, dialling []int) (way int, ok bool) {
-	if len(links) == 0 || len(dialling) > 0 {
+func (w *Ways) Explore(now time.Time, links []Link, dials []Dial) (way int, ok bool) {
+	if len(links) == 0 || len(dials) > 0 {
 		return 0, false
 	}
 	have := w.class(links[0].Way)

@@ -11,9 +11,9 @@ var start = time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 var four = []Way{{"https", "a:443"}, {"https", "b:443"}, {"quic", "a:443"}, {"http", "a:80"}, {"dns", "t.example"}}
 
 // next fails the test if another way is chosen.
-func next(t *testing.T, what string, w *Ways, now time.Time, want int, links []Link, dialling ...int) time.Time {
+func next(t *testing.T, what string, w *Ways, now time.Time, want int, links []Link, dials ...Dial) time.Time {
 	t.Helper()
-	got, at := w.Next(now, links, dialling)
+	got, at := w.Next(now, links, dials)
 	if got != want {
 		t.Errorf("%s: %v, want %v", what, w.Way(got), w.Way(want))
 	}
@@ -23,7 +23,10 @@ func next(t *testing.T, what string, w *Ways, now time.Time, want int, links []L
 func TestNext(t *testing.T) {
 	w := New(four)
 	next(t, "at first", w, start, 0, nil)
-	next(t, "while the first is dialled", w, start, 1, nil, 0)
+	next(t, "while the first is dialled", w, start, 2, nil, Dial{Way: 0})
+	next(t, "while the first is slow", w, start, 2, nil, Dial{Way: 0, Slow: true})
+	next(t, "while all of the best class are slow", w, start, 3, nil, Dial{Way: 0, Slow: true}, Dial{Way: 2, Slow: true},
+		Dial{Way: 1, Slow: true})
 	next(t, "a second link", w, start, 2, []Link{{Way: 0}})
 	next(t, "a second link to the other address", w, start, 2, []Link{{Way: 1}})
 	next(t, "a third", w, start, 1, []Link{{Way: 0}, {Way: 2}})
@@ -36,16 +39,11 @@ func TestNext(t *testing.T) {
 	w.Failed(0, start, Unreachable)
 	w.Failed(1, start, Unreachable)
 	w.Failed(2, start, Unreachable)
-	next(t, "they failed twice", w, start, 0, nil)
+	next(t, "they failed twice, as much as the next class is worse", w, start, 0, nil)
 	w.Failed(0, start, Unreachable)
 	w.Failed(1, start, Unreachable)
 	w.Failed(2, start, Unreachable)
-	w.Failed(0, start, Unreachable)
-	next(t, "they failed more than twice per class", w, start, 1, nil)
-	w.Failed(1, start, Unreachable)
-	w.Failed(2, start, Unreachable)
-	w.Worked(3, start)
-	next(t, "and another class worked", w, start, 3, nil)
+	next(t, "they failed more than that", w, start, 3, nil)
 	next(t, "much later", w, start.Add(time.Hour), 0, nil)
 	w.Lived(1, start)
 	next(t, "one lived", w, start, 1, nil)

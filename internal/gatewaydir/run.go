@@ -2,6 +2,7 @@ package gatewaydir
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,6 +34,7 @@ type Service struct {
 
 	website   []*https.Listener
 	redirects []redirect
+	pipes     pipes
 	drained   chan struct{} // closed by Drain
 	drain     sync.Once
 }
@@ -65,18 +67,23 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if g.Relay, err = d.relay(log); err != nil {
 		return nil, err
 	}
-	var door transport.Door = link.Door{Secret: d.Secrets.DoorSecret}
+	own := link.Door{Secret: d.Secrets.DoorSecret, Directory: [ed25519.PublicKeySize]byte(d.Secrets.DirectoryKey())}
+	var door transport.Door = own
 	if g.Relay != nil {
-		door = g.Relay.Door(door)
+		door = g.Relay.Door(own)
 	}
+	if g.pipes, err = d.pipes(own); err != nil {
+		return nil, err
+	}
+	website = g.pipes.website(website)
 	var listeners []transport.Listener
-	var own []netip.AddrPort
+	var ports []netip.AddrPort
 	for _, a := range s.Listen {
 		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			return nil, fmt.Errorf("field listen: %w", err)
 		}
-		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
+		ports = append(ports, tcp.Addr().(*net.TCPAddr).AddrPort())
 		l := https.Listen(tcp, https.ListenConfig{
 			GetCertificate: g.Certificates.GetCertificate,
 			Challenge:      g.Certificates.ConfigForChallenge,
@@ -98,15 +105,17 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("field website.redirect: %w", err)
 		}
-		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
-		handler := g.Certificates.HTTPHandler(decoy.Redirect(s.websitePort()))
+		ports = append(ports, tcp.Addr().(*net.TCPAddr).AddrPort())
+		handler := g.Certificates.HTTPHandler(g.pipes.redirect(decoy.Redirect(s.websitePort())))
 		g.redirects = append(g.redirects, redirect{https.Bounded(tcp, d.TLS.Pin), https.NewServer(handler)})
 	}
-	if g.Egress, err = egress.New(s.Egress.config(own, log)); err != nil {
+	if g.Egress, err = egress.New(s.Egress.config(ports, log)); err != nil {
 		return nil, err
 	}
+	all := map[string][]transport.Listener{https.Name: listeners}
+	g.pipes.listeners(all)
 	g.Gateway = gateway.New(gateway.Config{
-		Listeners: map[string][]transport.Listener{https.Name: listeners},
+		Listeners: all,
 		Control:   d.Control,
 		Network:   d.Secrets.Network(),
 		Egress:    g.Egress,

@@ -42,7 +42,7 @@ func TestToken(t *testing.T) {
 // Everything about a relay follows from its key, and nothing leads back or aside.
 func TestKeys(t *testing.T) {
 	a, b := Key{1}, Key{2}
-	if a.Pin() != a.Pin() || a.Pin() == b.Pin() {
+	if again := (Key{1}); a.Pin() != again.Pin() || a.Pin() == b.Pin() {
 		t.Error("the pin does not follow from the key")
 	}
 	if a.DoorSecret([8]byte{1}) == a.DoorSecret([8]byte{2}) || a.DoorSecret([8]byte{1}) == b.DoorSecret([8]byte{1}) {

@@ -5,8 +5,11 @@ import (
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/transports/relay"
+	"github.com/godwit-vpn/godwit/internal/transports/websocket"
 )
 
 // Default is the transport of an endpoint that names none.
@@ -16,13 +19,20 @@ const Default = https.Name
 type Options struct {
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
+	// Browser is what connections look like; empty is Chrome.
+	Browser chrome.Family
 }
 
 // Dialers makes a client's end of every transport.
 func Dialers(o Options) []transport.Dialer {
+	browser := chrome.BuiltIn(o.Browser)
+	direct := &https.Dialer{Congestion: o.Congestion, Control: o.Control}
+	direct.LookLike(browser)
 	return []transport.Dialer{
-		&https.Dialer{Congestion: o.Congestion, Control: o.Control},
-		&relay.Dialer{Congestion: o.Congestion, Control: o.Control},
+		direct,
+		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&relay.Dialer{Congestion: o.Congestion, Control: o.Control, Browser: browser},
 	}
 }
 

@@ -15,6 +15,7 @@
 // the knock does not open the door the request is one to the website, and is answered as such.
 //
 //	dial.go      the client's end, and what it skips until the marker
+//	kept.go      what a client keeps from one visit to the next
 //	listen.go    the gateway's end: the website's server
 //	visitors.go  how many it has room for
 //	tap.go       how a connection is taken from it

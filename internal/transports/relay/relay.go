@@ -23,6 +23,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // Name is the transport's name.
@@ -33,6 +34,8 @@ type Dialer struct {
 	// Congestion and Control are as in https.Dialer.
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
+	// Browser is what both connections look like; nil is Chrome.
+	Browser *chrome.Browser
 
 	once         sync.Once
 	outer, inner *https.Dialer
@@ -49,6 +52,8 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	d.once.Do(func() {
 		d.outer = &https.Dialer{Congestion: d.Congestion, Control: d.Control}
 		d.inner = new(https.Dialer)
+		d.outer.LookLike(d.Browser)
+		d.inner.LookLike(d.Browser)
 	})
 	if ep.Via == nil {
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageConnect, Err: errors.New("no relay to go through")}

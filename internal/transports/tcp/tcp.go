@@ -35,7 +35,8 @@ func Tune(c net.Conn, congestion string) {
 // is as in net.Dialer.
 func Dial(ctx context.Context, name, addr, congestion string, control func(string, string, syscall.RawConn) error) (*Conn, error) {
 	// The system's keep-alives are off: the session probes its links itself, and not by the clock.
-	d := net.Dialer{KeepAlive: -1, Control: control}
+	// Of a name with addresses of both families the second is tried no sooner than any other dial would be.
+	d := net.Dialer{KeepAlive: -1, Control: control, FallbackDelay: transport.DialSpacing}
 	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		stage := transport.StageConnect

@@ -38,7 +38,7 @@ func ClientHTTP1(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
 func Request(host string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive\r\n", host)
-	for _, line := range profile().HTTP2.Headers {
+	for _, line := range theChrome().profile.HTTP2.Headers {
 		name, value, _ := field(line)
 		if strings.HasPrefix(name, ":") || name == "cookie" || name == "priority" {
 			continue
@@ -54,7 +54,7 @@ func Request(host string) []byte {
 
 // Upgrade returns what Chrome writes to open wss://host/ (RFC 6455, section 4.1) by HTTP/1.1.
 func Upgrade(host, cookie, key string) []byte {
-	h := &profile().HTTP2
+	h := &theChrome().profile.HTTP2
 	return fmt.Appendf(nil, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n"+
 		"User-Agent: %s\r\nUpgrade: websocket\r\nOrigin: https://%s\r\nSec-WebSocket-Version: 13\r\nAccept-Encoding: %s\r\n"+
 		"Accept-Language: %s\r\nCookie: %s\r\nSec-WebSocket-Key: %s\r\n"+
@@ -64,7 +64,7 @@ func Upgrade(host, cookie, key string) []byte {
 
 // Connect returns the frame that Chrome writes on stream 3 to open wss://authority/ by HTTP/2 (RFC 8441).
 func Connect(authority, cookie string) []byte {
-	h := &profile().HTTP2
+	h := &theChrome().profile.HTTP2
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
 	put := func(name, value string) { must(enc.WriteField(hpack.HeaderField{Name: name, Value: value})) }
@@ -92,7 +92,7 @@ func Connect(authority, cookie string) []byte {
 
 // PlainPost returns what Chrome writes when a script of http://host/ sends that many bytes.
 func PlainPost(host, cookie string, length int64) []byte {
-	h := &profile().HTTP2
+	h := &theChrome().profile.HTTP2
 	return fmt.Appendf(nil, "POST / HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive\r\nContent-Length: %d\r\nUser-Agent: %s\r\n"+
 		"Content-Type: application/octet-stream\r\nAccept: */*\r\nOrigin: http://%s\r\nReferer: http://%s/\r\n"+
 		"Accept-Encoding: gzip, deflate\r\nAccept-Language: %s\r\nCookie: %s\r\n\r\n",
@@ -101,7 +101,7 @@ func PlainPost(host, cookie string, length int64) []byte {
 
 // Window returns how much Chrome lets a server send ahead, on a stream and on the connection.
 func Window() (stream, connection uint32) {
-	h := &profile().HTTP2
+	h := &theChrome().profile.HTTP2
 	const initial = 65535 // RFC 9113, section 6.9.2
 	stream = initial
 	if i := slices.IndexFunc(h.Settings, func(s Setting) bool { return s.ID == uint16(http2.SettingInitialWindowSize) }); i >= 0 {
