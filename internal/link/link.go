@@ -95,6 +95,22 @@ func (k Knock) Knock(conn transport.Secured) ([]byte, error) {
 	return wire.AppendHello(b, h), nil
 }
 
+// Pass is what a client shows to a relay: that it may enter, and nothing of who it is. It implements transport.Opener.
+type Pass struct {
+	Filler
+	KeyID  [8]byte
+	Secret [16]byte // of the relay's door
+}
+
+// Knock implements transport.Opener.
+func (p Pass) Knock(conn transport.Secured) ([]byte, error) {
+	mac, err := doorMAC(conn, p.Secret)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte(nil), p.KeyID[:]...), mac...), nil
+}
+
 // Filler implements transport.Filler with PADDING.
 type Filler struct{}
 

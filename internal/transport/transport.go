@@ -131,6 +131,14 @@ type Endpoint struct {
 	Pins [][32]byte
 	// Opener knocks.
 	Opener Opener
+	// Fragment cuts the first message, where the transport is TLS on TCP.
+	Fragment Fragment
+	// Network is the network that this device is in, by whatever name the caller knows it again. A transport may keep what a
+	// browser would keep from one visit to the next, and uses it on the same network only; empty keeps and uses nothing.
+	Network string
+	// Via is the relay to go through, with a name, pins and a door of its own; nil for all transports but relay, whose
+	// Addr is the relay's already.
+	Via *Endpoint
 }
 
 // Dialer opens connections of one transport. Safe for concurrent use.

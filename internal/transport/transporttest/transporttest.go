@@ -191,6 +191,11 @@ func contextEndsDial(t *testing.T, w World) {
 	}
 	defer l.Close()
 	w.Endpoint.Addr = l.Addr().String()
+	if w.Endpoint.Via != nil {
+		via := *w.Endpoint.Via
+		via.Addr = w.Endpoint.Addr
+		w.Endpoint.Via = &via
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()

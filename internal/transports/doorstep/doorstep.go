@@ -173,34 +173,3 @@ func cookies(h http.Header) (nonce [NonceLen]byte, proof []byte) {
 	}
 	return nonce, make([]byte, transport.ProofLen)
 }
-
-// Nonce finds the nonce in an answer of the gateway, by its spelling: its name may have changed with the gateway's key.
-// nil says that there is none.
-func Nonce(h http.Header) (name string, nonce []byte) {
-	for _, line := range h["Set-Cookie"] {
-		pair, _, _ := strings.Cut(line, ";")
-		name, value, _ := strings.Cut(pair, "=")
-		if len(value) != 2*NonceLen || name == "" {
-			continue
-		}
-		if b, err := hex.DecodeString(value); err == nil {
-			return name, b
-		}
-	}
-	return "", nil
-}
-
-// Answer is the Cookie header that answers a nonce of the name; empty if the opener cannot prove. shade is what Opens
-// returns.
-func Answer(name string, nonce []byte, ep transport.Endpoint) (cookie string, shade [32]byte) {
-	p, ok := ep.Opener.(transport.Prover)
-	if !ok || len(ep.Pins) == 0 {
-		return "", shade
-	}
-	proof := p.Prove(nonce)
-	if proof == nil {
-		return "", shade
-	}
-	_, other := names(ep.Pins[0])
-	return name + "=" + hex.EncodeToString(nonce) + "; " + other + "=" + base64.RawURLEncoding.EncodeToString(proof), p.Shade(nonce)
-}

@@ -15,6 +15,7 @@
 // the knock does not open the door the request is one to the website, and is answered as such.
 //
 //	dial.go      the client's end, and what it skips until the marker
+//	kept.go      what a client keeps from one visit to the next
 //	listen.go    the gateway's end: the website's server
 //	visitors.go  how many it has room for
 //	tap.go       how a connection is taken from it
@@ -42,7 +43,8 @@ const SystemCongestion = tcp.SystemCongestion
 // pipe is what stands between TLS and TCP.
 type pipe = tcp.Conn
 
-func tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
+// Tune asks the system for a congestion control, as Dialer.Congestion says it.
+func Tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
 
 // KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
 func KeyHash(cert *x509.Certificate) [sha256.Size]byte {

@@ -54,7 +54,7 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	ctx, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
 	defer cancel()
 	tcp.SetDeadline(time.Now().Add(transport.HandshakeTimeout))
-	t, err := chrome.Client(tcp, &tls.Config{ServerName: ep.Name, InsecureSkipVerify: true})
+	t, err := chrome.Client(chrome.Fragmented(tcp, ep.Fragment), &tls.Config{ServerName: ep.Name, InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
 	}

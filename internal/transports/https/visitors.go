@@ -60,7 +60,7 @@ func (v *visitors) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tune(c, v.congestion)
+	Tune(c, v.congestion)
 	one := &visitor{pipe: &pipe{Conn: c}, all: v, prefix: prefixOf(c.RemoteAddr())}
 	v.mu.Lock()
 	defer v.mu.Unlock()

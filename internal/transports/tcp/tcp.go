@@ -3,7 +3,11 @@
 package tcp
 
 import (
+	"context"
+	"crypto/tls"
+	"errors"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -25,6 +29,57 @@ func Tune(c net.Conn, congestion string) {
 	default:
 		setCongestion(c, congestion)
 	}
+}
+
+// Dial connects for the named transport, whose errors are *transport.DialError, and returns what works for a link. control
+// is as in net.Dialer.
+func Dial(ctx context.Context, name, addr, congestion string, control func(string, string, syscall.RawConn) error) (*Conn, error) {
+	// The system's keep-alives are off: the session probes its links itself, and not by the clock.
+	// Of a name with addresses of both families the second is tried no sooner than any other dial would be.
+	d := net.Dialer{KeepAlive: -1, Control: control, FallbackDelay: transport.DialSpacing}
+	c, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		stage := transport.StageConnect
+		var dns *net.DNSError
+		if errors.As(err, &dns) {
+			stage = transport.StageLookup
+		}
+		return nil, &transport.DialError{Transport: name, Stage: stage, Err: err}
+	}
+	Tune(c, congestion)
+	conn := &Conn{Conn: c}
+	conn.Link()
+	return conn, nil
+}
+
+// Tune is Tune for the connection below.
+func (p *Conn) Tune(congestion string) { Tune(p.Conn, congestion) }
+
+// Linked makes of a connection that an HTTP server has given up the layer that works for a link, as far as it can.
+// congestion is as in Tune.
+func Linked(c net.Conn, congestion string) net.Conn {
+	secure, isTLS := c.(*tls.Conn)
+	below := c
+	if isTLS {
+		below = secure.NetConn()
+	}
+	if sock, ok := below.(interface {
+		Layer
+		Tune(congestion string)
+		Link()
+	}); ok { // a Conn, or what has one in it
+		sock.Tune(congestion)
+		sock.Link()
+	} else if !isTLS {
+		sock := &Conn{Conn: c}
+		sock.Tune(congestion)
+		sock.Link()
+		below = sock
+	}
+	if isTLS {
+		return &Sealed{Below: Below{below}, TLS: secure}
+	}
+	return below
 }
 
 // Layer is a connection that stands on a Conn, with any number of layers between them, and hands on what that can do.

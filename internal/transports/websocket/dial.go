@@ -133,26 +133,17 @@ var errAgain = transport.Reason("the front takes no WebSocket on this connection
 
 // visit connects; http1 offers nothing else.
 func (d *Dialer) visit(ctx context.Context, ep transport.Endpoint, http1 bool) (*visit, error) {
-	nd := net.Dialer{KeepAlive: -1, Control: d.Control}
-	raw, err := nd.DialContext(ctx, "tcp", ep.Addr)
+	sock, err := tcp.Dial(ctx, Name, ep.Addr, d.Congestion, d.Control)
 	if err != nil {
-		stage := transport.StageConnect
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
-			stage = transport.StageLookup
-		}
-		return nil, dialError(stage, err)
+		return nil, err
 	}
-	tcp.Tune(raw, d.Congestion)
-	sock := &tcp.Conn{Conn: raw}
-	sock.Link()
 	secure, err := d.handshake(ctx, sock, ep, http1)
 	if err != nil {
-		raw.Close()
+		sock.Close()
 		return nil, dialError(transport.StageHandshake, err)
 	}
-	v := &visit{Conn: &tcp.Sealed{Below: tcp.Below{Conn: sock}, TLS: secure}, ep: ep, authority: authority(ep), idle: leastIdle}
-	v.stop = context.AfterFunc(ctx, func() { raw.Close() })
+	v := &visit{Conn: &tcp.Sealed{Below: tcp.Below{Conn: sock}, TLS: secure}, ep: ep, authority: doorstep.Authority(ep, "443"), idle: leastIdle}
+	v.stop = context.AfterFunc(ctx, func() { sock.Close() })
 	if d.idle > 0 {
 		v.idle = d.idle
 	}
@@ -216,27 +207,9 @@ func reason(err error) error {
 	return err
 }
 
-// authority is what a browser would name the front.
-func authority(ep transport.Endpoint) string {
-	host, port, err := net.SplitHostPort(ep.Addr)
-	if err != nil {
-		return ep.Addr
-	}
-	if ep.Name != "" {
-		host = ep.Name
-	}
-	if port != "443" {
-		return net.JoinHostPort(host, port)
-	}
-	if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
-		return "[" + host + "]"
-	}
-	return host
-}
-
 const (
-	maxPage       = 1 << 20
-	maxPageHeader = 64 << 10
+	maxPage       = doorstep.MaxPage
+	maxPageHeader = doorstep.MaxPageHeader
 )
 
 // open asks for the page, unless that is known, and opens the WebSocket.
@@ -292,17 +265,7 @@ func (v *visit) page1() (header http.Header, again bool, err error) {
 	if _, err := v.Write(chrome.Request(v.authority)); err != nil {
 		return nil, false, err
 	}
-	resp, err := http.ReadResponse(v.r, nil)
-	if err != nil {
-		return nil, false, err
-	}
-	defer resp.Body.Close()
-	if n, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxPage)); err != nil {
-		return nil, false, err
-	} else if n == maxPage {
-		return resp.Header, true, nil // the rest is not waited for
-	}
-	return resp.Header, resp.Close, nil
+	return doorstep.ReadPage(v.r)
 }
 
 // upgrade is RFC 6455, section 4.1.

@@ -4,16 +4,13 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/sha1"
-	"crypto/tls"
 	"encoding/base64"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 
 	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
-	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // Handler is the gateway's end: next, around which requests for a WebSocket that bring a right proof are taken out and
@@ -59,7 +56,7 @@ func upgrade(w http.ResponseWriter, r *http.Request, l *pipe.Listener) bool {
 	if err != nil {
 		return false
 	}
-	below := layer(raw)
+	below := l.Under(raw)
 	// In the order, and with the headers, of Go's own reverse proxy in front of such a server.
 	_, err = io.WriteString(below, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: "+
 		accepted(r.Header.Get("Sec-WebSocket-Key"))+"\r\nUpgrade: websocket\r\n\r\n")
@@ -74,30 +71,4 @@ func upgrade(w http.ResponseWriter, r *http.Request, l *pipe.Listener) bool {
 	}
 	l.Serve(newConn(below, bufio.NewReader(io.MultiReader(bytes.NewReader(early), below)), false, 0))
 	return true
-}
-
-// linking is a tcp.Conn, or what has one in it.
-type linking interface {
-	tcp.Layer
-	Link()
-}
-
-// layer makes of a connection that an HTTP server has given up one that batches and never waits, as far as it can.
-func layer(c net.Conn) net.Conn {
-	secure, isTLS := c.(*tls.Conn)
-	below := c
-	if isTLS {
-		below = secure.NetConn()
-	}
-	if sock, ok := below.(linking); ok {
-		sock.Link()
-	} else if !isTLS {
-		sock := &tcp.Conn{Conn: c}
-		sock.Link()
-		below = sock
-	}
-	if isTLS {
-		return &tcp.Sealed{Below: tcp.Below{Conn: below}, TLS: secure}
-	}
-	return below
 }
