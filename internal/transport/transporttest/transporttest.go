@@ -21,6 +21,7 @@ type World struct {
 	Dialer   transport.Dialer
 	Listener transport.Listener
 	Endpoint transport.Endpoint // with the right pin, and a Key that opens the Listener's Lock
+	Bulk     int                // how many bytes a test carries that carries many; zero is 3 MiB
 }
 
 // Run runs the suite. start makes a fresh World and registers its clean-up with t.
@@ -81,7 +82,10 @@ func connectBare(t *testing.T, w World) (client, server transport.Conn) {
 
 func bytesBothWays(t *testing.T, w World) {
 	client, server := connect(t, w)
-	want := make([]byte, 3<<20)
+	if w.Bulk == 0 {
+		w.Bulk = 3 << 20
+	}
+	want := make([]byte, w.Bulk)
 	rand.Read(want)
 	var wg sync.WaitGroup
 	for _, c := range []transport.Conn{client, server} {

@@ -39,7 +39,7 @@ func answer(w http.ResponseWriter, r *http.Request, step *doorstep.Step, l *pipe
 	if err != nil {
 		return false
 	}
-	below := tcp.Linked(raw)
+	below := l.Under(raw)
 	var head strings.Builder
 	head.WriteString("HTTP/1.1 200 OK\r\n")
 	h := http.Header{"Content-Type": {contentType}, "Cache-Control": {"no-store"}}

@@ -23,6 +23,8 @@ type ListenConfig struct {
 	Door transport.Door
 	// Tickets is what the keys of session tickets follow from; zero leaves them to crypto/tls.
 	Tickets [sha256.Size]byte
+	// Congestion names the congestion control that Under asks for; empty prefers BBR, "system" asks for none.
+	Congestion string
 	// Addr is what the listener's Addr says; it may be nil.
 	Addr net.Addr
 }
@@ -62,6 +64,9 @@ func Listen(cfg ListenConfig) (*Listener, error) {
 	l.keys.Turn(time.Now())
 	return l, nil
 }
+
+// Under makes of a connection that an HTTP server has given up one for a pipe to be on.
+func (l *Listener) Under(c net.Conn) net.Conn { return tcp.Linked(c, l.cfg.Congestion) }
 
 // Serve takes what comes on under, which it owns: a link, if it is one, or it is cut. It returns when the connection has
 // ended; until then its goroutine serves the link.

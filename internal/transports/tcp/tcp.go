@@ -52,8 +52,12 @@ func Dial(ctx context.Context, name, addr, congestion string, control func(strin
 	return conn, nil
 }
 
+// Tune is Tune for the connection below.
+func (p *Conn) Tune(congestion string) { Tune(p.Conn, congestion) }
+
 // Linked makes of a connection that an HTTP server has given up the layer that works for a link, as far as it can.
-func Linked(c net.Conn) net.Conn {
+// congestion is as in Tune.
+func Linked(c net.Conn, congestion string) net.Conn {
 	secure, isTLS := c.(*tls.Conn)
 	below := c
 	if isTLS {
@@ -61,11 +65,14 @@ func Linked(c net.Conn) net.Conn {
 	}
 	if sock, ok := below.(interface {
 		Layer
+		Tune(congestion string)
 		Link()
 	}); ok { // a Conn, or what has one in it
+		sock.Tune(congestion)
 		sock.Link()
 	} else if !isTLS {
 		sock := &Conn{Conn: c}
+		sock.Tune(congestion)
 		sock.Link()
 		below = sock
 	}

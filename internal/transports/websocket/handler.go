@@ -11,7 +11,6 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
-	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // Handler is the gateway's end: next, around which requests for a WebSocket that bring a right proof are taken out and
@@ -57,7 +56,7 @@ func upgrade(w http.ResponseWriter, r *http.Request, l *pipe.Listener) bool {
 	if err != nil {
 		return false
 	}
-	below := tcp.Linked(raw)
+	below := l.Under(raw)
 	// In the order, and with the headers, of Go's own reverse proxy in front of such a server.
 	_, err = io.WriteString(below, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nSec-Websocket-Accept: "+
 		accepted(r.Header.Get("Sec-WebSocket-Key"))+"\r\nUpgrade: websocket\r\n\r\n")

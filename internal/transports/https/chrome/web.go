@@ -16,17 +16,21 @@ import (
 // What Chrome says where it is not a navigation over HTTP/2: WebSockets, HTTP/1.1, and what scripts send.
 
 // ClientHTTP1 is Client for a server that is to be spoken to by HTTP/1.1, as Chrome does for a WebSocket unless it has a
-// connection of HTTP/2 on which RFC 8441 is allowed.
+// connection of HTTP/2 on which RFC 8441 is allowed: then ALPN offers nothing else, and there are no settings to be told.
 func ClientHTTP1(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
 	u, err := Client(conn, cfg)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range u.Extensions {
-		if alpn, ok := e.(*utls.ALPNExtension); ok {
-			alpn.AlpnProtocols = []string{"http/1.1"}
+	u.Extensions = slices.DeleteFunc(u.Extensions, func(e utls.TLSExtension) bool {
+		switch e := e.(type) {
+		case *utls.ALPNExtension:
+			e.AlpnProtocols = []string{"http/1.1"}
+		case *utls.ApplicationSettingsExtension, *utls.ApplicationSettingsExtensionNew:
+			return true
 		}
-	}
+		return false
+	})
 	return u, nil
 }
 
@@ -81,7 +85,8 @@ func Connect(authority, cookie string) []byte {
 	}
 	put("sec-websocket-extensions", "permessage-deflate; client_max_window_bits")
 	var b bytes.Buffer
-	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block.Bytes(), EndHeaders: true}))
+	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: block.Bytes(), EndHeaders: true,
+		Priority: http2.PriorityParam{Exclusive: true, Weight: 146}}))
 	return b.Bytes()
 }
 

@@ -1,0 +1,136 @@
+package dns
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+)
+
+func TestParseResolver(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.53": "192.0.2.53:53", "192.0.2.53:5353": "192.0.2.53:5353", "2001:db8::53": "[2001:db8::53]:53",
+		"[2001:db8::53]:53": "[2001:db8::53]:53", "tcp://192.0.2.53": "tcp://192.0.2.53:53", "tls://dns.example": "tls://dns.example:853",
+		"https://dns.example/dns-query": "https://dns.example/dns-query", "https://dns.example": "https://dns.example/dns-query",
+		"https://192.0.2.53:8443/q": "https://192.0.2.53:8443/q",
+	} {
+		r, err := ParseResolver(in)
+		if err != nil || r.String() != want {
+			t.Errorf("%q is %q, %v", in, r, err)
+		} else if again, err := ParseResolver(r.String()); err != nil || again != r {
+			t.Errorf("%q is %q again, %v", r, again, err)
+		}
+	}
+	for _, in := range []string{"", "dns.example", "udp://192.0.2.53", "tls://", "tls://a/b", "https://u@dns.example/", "tcp://[::1"} {
+		if r, err := ParseResolver(in); err == nil {
+			t.Errorf("%q is %q", in, r)
+		}
+	}
+}
+
+func TestSystemResolvers(t *testing.T) {
+	all, err := systemResolvers()
+	var reason transport.Reason
+	if err != nil && !errors.As(err, &reason) {
+		t.Errorf("an error that may name an address: %v", err)
+	}
+	for _, r := range all {
+		if _, err := ParseResolver(r.String()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Through unbound's DNS over TLS and over HTTPS.
+func TestEncrypted(t *testing.T) {
+	dir := t.TempDir()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := x509.ParseCertificate(der)
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	pkcs8, _ := x509.MarshalPKCS8PrivateKey(key)
+	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, kind := range []string{"tls", "https"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			g := newGateway(t)
+			udp, tcp := ports(t)
+			port := udp.LocalAddr().(*net.UDPAddr).Port
+			udp.Close()
+			tcp.Close()
+			unbound(t, g.addr, fmt.Sprintf("\tinterface: 127.0.0.1@%d\n\t%s-port: %d\n\ttls-service-key: %s\n\ttls-service-pem: %s",
+				port, kind, port, filepath.Join(dir, "key"), filepath.Join(dir, "cert")))
+			d := &Dialer{Resolvers: []Resolver{resolver(t, fmt.Sprintf("%s://127.0.0.1:%d", kind, port))}, Rate: 2000}
+			if _, err := d.Dial(t.Context(), g.endpoint()); err == nil {
+				t.Error("a resolver whose certificate nobody signed was asked")
+			}
+			d.Roots = roots
+			start := time.Now()
+			client, server := connect(t, g, d)
+			t.Logf("dialled after %v, %d queries", time.Since(start), d.Queries())
+			echo(t, client, server, 20_000)
+			t.Logf("20000 bytes there and back after %v, %d queries", time.Since(start), d.Queries())
+		})
+	}
+}
+
+// A resolver that says nothing is passed over for the next one.
+func TestSecondResolver(t *testing.T) {
+	g := newGateway(t)
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	d := &Dialer{Rate: 2000,
+		Resolvers: []Resolver{resolver(t, mute.LocalAddr().String()), resolver(t, "127.0.0.1:1"), resolver(t, g.addr)}}
+	client, server := connect(t, g, d)
+	echo(t, client, server, 1000)
+}
+
+// What worked the last time is tried first, and if it works no more, all is tried.
+func TestRemembers(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	d := g.dialer(t, "")
+	client, _ := connect(t, g, d)
+	client.Close()
+	mute, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	d.mu.Lock()
+	d.known[testZone] = known{resolver(t, mute.LocalAddr().String()), ways[0]}
+	d.mu.Unlock()
+	connect(t, g, d)
+	if k := d.known[testZone]; k.resolver != d.Resolvers[0] {
+		t.Errorf("it remembers %v", k.resolver)
+	}
+	d.Forget()
+	connect(t, g, d)
+}
