@@ -61,6 +61,9 @@ type Config struct {
 	// Fragment cuts the first message of each connection in two, inside of the name it asks for: "tcp", "record" or "both".
 	// Some firewalls miss the name then; no browser does it. Empty is "none".
 	Fragment string
+	// Resolvers are those that transport dns asks, as "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
+	// "https://dns.example/dns-query"; empty means the system's.
+	Resolvers []string
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
 	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's

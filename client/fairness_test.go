@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		flood()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 // far puts d of delay each way in front of a TCP address, and returns where to dial instead.

@@ -377,7 +377,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	to := transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Network: here,
+	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Network: here,
 		Fragment: c.fragment}
 	if r := ep.Relay; r != nil {
 		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Network: here, Fragment: c.fragment,

@@ -15,6 +15,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
@@ -34,7 +35,15 @@ func (c *Client) findWays() error {
 	default:
 		return fmt.Errorf("field Browser: %.20q is neither chrome nor firefox", c.cfg.Browser)
 	}
-	known := transports.Dialers(transports.Options{Congestion: c.cfg.Congestion, Control: c.cfg.Protect, Browser: browser})
+	var resolvers []dns.Resolver
+	for _, s := range c.cfg.Resolvers {
+		r, err := dns.ParseResolver(s)
+		if err != nil {
+			return fmt.Errorf("field Resolvers: %w", err)
+		}
+		resolvers = append(resolvers, r)
+	}
+	known := transports.Dialers(transports.Options{Resolvers: resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect, Browser: browser})
 	for _, d := range known {
 		c.dialers[d.Transport()] = d
 	}
@@ -53,7 +62,11 @@ func (c *Client) findWays() error {
 			continue // one of a newer Godwit, or not wanted
 		}
 		c.places = append(c.places, place{ep, i + 1})
-		list = append(list, dialer.Way{Transport: name, Addr: ep.Addr()})
+		addr := ep.Addr()
+		if name == dns.Name {
+			addr = ep.Host // a zone is at no port
+		}
+		list = append(list, dialer.Way{Transport: name, Addr: addr})
 	}
 	if len(list) == 0 {
 		return fmt.Errorf("field Transports: the access key has no endpoint of %s", strings.Join(c.cfg.Transports, ", "))
@@ -170,6 +183,11 @@ func (c *Client) lookAtNetwork(must bool) bool {
 		c.memory.Recall(state.Name(), c.ways, now)
 	}
 	c.network = state
+	for _, d := range c.dialers {
+		if f, ok := d.(interface{ Forget() }); ok {
+			f.Forget() // what it knows of the network that was
+		}
+	}
 	if !first {
 		c.log.Info("the machine has another network, or another address")
 	}

@@ -52,6 +52,9 @@ func (a *app) startBackground(ctx context.Context, r upRequest) (report, error) 
 	if len(r.transports) > 0 {
 		args = append(args, "--transport", strings.Join(r.transports, ","))
 	}
+	for _, resolver := range r.resolvers {
+		args = append(args, "--resolver", resolver)
+	}
 	args = append(args, "--browser", r.browser, "--fragment", r.fragment)
 	if r.congestion != "" {
 		args = append(args, "--congestion", r.congestion)

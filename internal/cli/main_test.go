@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(Main("test"))
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 // errSmallDisk begins what the test binary says when it could not mount one.

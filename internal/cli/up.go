@@ -18,6 +18,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
 	"github.com/godwit-vpn/godwit/internal/transports"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 )
 
 // upFlags are what up is asked for.
@@ -29,6 +30,7 @@ type upFlags struct {
 	transports []string
 	browser    string
 	fragment   string
+	resolvers  []string
 	congestion string
 	timeout    time.Duration
 	foreground bool
@@ -68,6 +70,7 @@ is saved, and not needed again.`,
 	flags.StringVar(&f.browser, "browser", "chrome", "whose visits this device's look like, chrome or firefox")
 	flags.StringVar(&f.fragment, "fragment", "none", "cut the first message inside of the name it asks for: tcp, record or both;\n"+
 		"some firewalls miss the name then, and no browser does it")
+	flags.StringSliceVar(&f.resolvers, "resolver", nil, "whom transport dns asks: an address, or tcp://, tls:// or https:// and where\nit is (default the system's)")
 	flags.StringVar(&f.congestion, "congestion", "",
 		"congestion control; \"system\" leaves it to the system (default bbr)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try before giving up; 0 is without end")
@@ -102,6 +105,11 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 		return usagef("flag --fragment: %.20q is none of none, tcp, record, both", f.fragment)
 	case f.timeout < 0:
 		return usagef("flag --timeout: %v is negative", f.timeout)
+	}
+	for _, r := range f.resolvers {
+		if _, err := dns.ParseResolver(r); err != nil {
+			return usagef("flag --resolver: %w", err)
+		}
 	}
 	for _, name := range f.transports {
 		if !slices.Contains(transports.Names(), name) {

@@ -30,7 +30,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
 // world is a running gateway and an access key for it.
 type world struct {

@@ -22,6 +22,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/relay"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
@@ -35,7 +36,8 @@ type Service struct {
 	website   []*https.Listener
 	redirects []redirect
 	pipes     pipes
-	drained   chan struct{} // closed by Drain
+	servers   []transport.Listener // for DNS
+	drained   chan struct{}        // closed by Drain
 	drain     sync.Once
 }
 
@@ -109,11 +111,17 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		handler := g.Certificates.HTTPHandler(g.pipes.redirect(decoy.Redirect(s.websitePort())))
 		g.redirects = append(g.redirects, redirect{https.Bounded(tcp, d.TLS.Pin), https.NewServer(handler)})
 	}
+	servers, at, err := d.nameServers(own)
+	if err != nil {
+		return nil, err
+	}
+	g.servers, ports = servers, append(ports, at...)
 	if g.Egress, err = egress.New(s.Egress.config(ports, log)); err != nil {
 		return nil, err
 	}
 	all := map[string][]transport.Listener{https.Name: listeners}
 	g.pipes.listeners(all)
+	all[dns.Name] = servers
 	g.Gateway = gateway.New(gateway.Config{
 		Listeners: all,
 		Control:   d.Control,
@@ -216,6 +224,9 @@ func (g *Service) closePorts() {
 		r.l.Close()
 	}
 	for _, l := range g.website {
+		l.Close()
+	}
+	for _, l := range g.servers {
 		l.Close()
 	}
 }

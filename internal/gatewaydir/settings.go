@@ -35,6 +35,8 @@ type Settings struct {
 	// DrainMinutes is how long a gateway that has been replaced by an upgrade may carry its open streams on; 0 means 60.
 	DrainMinutes int `toml:"drain_minutes,omitempty"`
 
+	// DNS makes the gateway the name server of a zone, for transport dns.
+	DNS DNSSettings `toml:"dns,omitempty"`
 	// Relays are this network's relays: access keys name them.
 	Relays []RelaySettings `toml:"relays,omitempty"`
 	// Forward makes this gateway another network's relay.

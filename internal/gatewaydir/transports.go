@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	nethttp "net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
@@ -24,6 +26,55 @@ var OwnTransports = []string{websocket.Name, http.Name}
 type pipes struct {
 	step            *doorstep.Step
 	websocket, http *pipe.Listener // nil if it is not offered
+}
+
+// nameServers answers for the zone, at every address.
+func (d *Dir) nameServers(door transport.Door) (all []transport.Listener, ports []netip.AddrPort, err error) {
+	s := d.Settings.DNS
+	if s.Zone == "" {
+		return nil, nil, nil
+	}
+	defer func() {
+		if err != nil {
+			for _, l := range all {
+				l.Close()
+			}
+		}
+	}()
+	listen := s.Listen
+	if len(listen) == 0 {
+		listen = []string{":53"}
+	}
+	for _, a := range listen {
+		tcp, err := d.listen("tcp", a)
+		if err != nil {
+			return all, nil, fmt.Errorf("field dns.listen: %w", err)
+		}
+		udp, err := listenPacket(a)
+		if err != nil {
+			tcp.Close()
+			return all, nil, fmt.Errorf("field dns.listen: %w", err)
+		}
+		l, err := dns.Listen(dns.ListenConfig{Zone: s.Zone, UDP: udp, TCP: tcp, NameServer: s.NameServer, Addrs: d.Settings.addrs(),
+			Pipe: pipe.ListenConfig{Key: d.TLS.key, Door: door, Tickets: d.TLS.derive("godwit pipe tickets v1"), Addr: tcp.Addr()}})
+		if err != nil {
+			tcp.Close()
+			udp.Close()
+			return all, nil, fmt.Errorf("field dns.zone: %w", err)
+		}
+		all, ports = append(all, l), append(ports, tcp.Addr().(*net.TCPAddr).AddrPort())
+	}
+	return all, ports, nil
+}
+
+// addrs are those of the endpoints that are addresses.
+func (s Settings) addrs() (all []netip.Addr) {
+	for _, h := range s.hosts() {
+		if a, err := netip.ParseAddr(h); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // pipes makes what the settings offer.
@@ -76,7 +127,27 @@ func (d *Dir) Face() (nethttp.Handler, error) {
 	return websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin}), nil), nil
 }
 
+// DNSSettings are those of transport dns, which is offered if there is a zone.
+type DNSSettings struct {
+	// Zone is delegated to the gateway by the zone above it, "t.example.com".
+	Zone string `toml:"zone,omitempty"`
+	// NameServer is the name that the delegation gives the gateway; empty means ns. and the zone.
+	NameServer string `toml:"name_server,omitempty"`
+	// Listen are the addresses to answer at, host:port, UDP and TCP; absent means port 53 of all.
+	Listen []string `toml:"listen,omitempty"`
+}
+
 func (s Settings) validateTransports(fail func(field, format string, args ...any)) {
+	if z := s.DNS.Zone; z != "" {
+		if err := dns.CheckZone(z); err != nil {
+			fail("dns.zone", "%v", err)
+		}
+	}
+	for _, a := range s.DNS.Listen {
+		if _, port, err := net.SplitHostPort(a); err != nil || !isPort(port) {
+			fail("dns.listen", "%q is not host:port", a)
+		}
+	}
 	for _, t := range s.Transports {
 		if !slices.Contains(OwnTransports, t) && t != "https" {
 			fail("transports", "there is no %.20q; there are %s", t, strings.Join(append([]string{"https"}, OwnTransports...), ", "))
@@ -115,6 +186,9 @@ func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
 			e.Transport, e.Port = "http", ports[0]
 			all = append(all, e)
 		}
+	}
+	if s.DNS.Zone != "" {
+		all = append(all, accesskey.Endpoint{Transport: dns.Name, Host: s.DNS.Zone})
 	}
 	for _, w := range s.Ways {
 		e, err := accesskey.ParseEndpoint(w)

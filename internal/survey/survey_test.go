@@ -28,7 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
 // world is a gateway, started as the command starts it.
 type world struct {

@@ -5,6 +5,7 @@ import (
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
@@ -21,6 +22,8 @@ type Options struct {
 	Control    func(network, address string, c syscall.RawConn) error
 	// Browser is what connections look like; empty is Chrome.
 	Browser chrome.Family
+	// Resolvers are those that dns asks; empty means the system's.
+	Resolvers []dns.Resolver
 }
 
 // Dialers makes a client's end of every transport.
@@ -33,6 +36,7 @@ func Dialers(o Options) []transport.Dialer {
 		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&relay.Dialer{Congestion: o.Congestion, Control: o.Control, Browser: browser},
+		&dns.Dialer{Resolvers: o.Resolvers, Control: o.Control},
 	}
 }
 
