@@ -111,22 +111,32 @@ func ownPort(t testing.TB) transporttest.World {
 	return world(t, tcp.Addr().String(), leaf, leaf, &gateway{l, func() { site.Close() }})
 }
 
-// behind is a gateway behind a front, which start starts.
-func behind(t testing.TB, start func(t testing.TB, pem, upstream string) (addr string)) transporttest.World {
+// behind is a gateway behind a front, which start starts. secure says that the front comes to the gateway's port of TLS.
+func behind(t testing.TB, secure bool, start func(t testing.TB, pem, upstream string) (addr string)) transporttest.World {
 	t.Helper()
-	key, _, leaf := identity(t)
+	key, cert, leaf := identity(t)
 	frontKey, _, frontLeaf := identity(t)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	l := inner(t, key, tcp.Addr())
-	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)})
-	server := https.NewServer(Handler(website, step, l))
-	bounded := https.Bounded(tcp, https.KeyHash(leaf))
-	var served sync.WaitGroup
-	served.Go(func() { server.Serve(bounded) })
-	t.Cleanup(served.Wait)
+	handler := Handler(website, doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)}), l)
+	var stop func()
+	if secure {
+		site := https.Listen(tcp, https.ListenConfig{
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
+			Key:            https.KeyHash(leaf), Door: transporttest.Lock{}, Website: handler,
+		})
+		stop = func() { site.Close() }
+	} else {
+		server := https.NewServer(handler)
+		bounded := https.Bounded(tcp, https.KeyHash(leaf))
+		var served sync.WaitGroup
+		served.Go(func() { server.Serve(bounded) })
+		t.Cleanup(served.Wait)
+		stop = func() { server.Close() }
+	}
 	der, err := x509.MarshalPKCS8PrivateKey(frontKey)
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +148,7 @@ func behind(t testing.TB, start func(t testing.TB, pem, upstream string) (addr s
 		t.Fatal(err)
 	}
 	addr := start(t, file, tcp.Addr().String())
-	return world(t, addr, frontLeaf, leaf, &gateway{l, func() { server.Close() }})
+	return world(t, addr, frontLeaf, leaf, &gateway{l, stop})
 }
 
 // freePort is one that nobody listens at, now.
@@ -189,8 +199,8 @@ func program(t testing.TB, addr, name, pkg string, args ...string) {
 	}
 }
 
-// nginx is Debian's; http2 is " http2" or nothing. It cuts what is idle for two seconds.
-func nginx(http2 string) func(t testing.TB, pem, upstream string) string {
+// nginx is Debian's; http2 is " http2" or nothing, and scheme that of the gateway. It cuts what is idle for two seconds.
+func nginx(http2, scheme string) func(t testing.TB, pem, upstream string) string {
 	return func(t testing.TB, pem, upstream string) string {
 		addr, dir := freePort(t), t.TempDir()
 		config := fmt.Sprintf(`daemon off; master_process off; pid %[1]s/pid; error_log stderr;
@@ -205,7 +215,7 @@ http {
 		server_name site.example;
 		ssl_certificate %[4]s; ssl_certificate_key %[4]s;
 		location / {
-			proxy_pass http://%[5]s;
+			proxy_pass %[5]s;
 			proxy_http_version 1.1;
 			proxy_set_header Host $host;
 			proxy_set_header Upgrade $http_upgrade;
@@ -214,7 +224,7 @@ http {
 		}
 	}
 }
-`, dir, addr, http2, pem, upstream)
+`, dir, addr, http2, pem, scheme+upstream)
 		file := filepath.Join(dir, "nginx.conf")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			t.Fatal(err)
@@ -225,9 +235,10 @@ http {
 }
 
 // haproxy is Debian's, with RFC 8441 on its front. It cuts what is idle for two seconds.
-func haproxy(t testing.TB, pem, upstream string) string {
-	addr, dir := freePort(t), t.TempDir()
-	config := fmt.Sprintf(`global
+func haproxy(options string) func(t testing.TB, pem, upstream string) string {
+	return func(t testing.TB, pem, upstream string) string {
+		addr, dir := freePort(t), t.TempDir()
+		config := fmt.Sprintf(`global
 	maxconn 200
 	ssl-default-bind-options ssl-min-ver TLSv1.2
 defaults
@@ -241,20 +252,22 @@ frontend front
 	default_backend gateway
 backend gateway
 	server gateway %s
-`, addr, pem, upstream)
-	file := filepath.Join(dir, "haproxy.cfg")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
+`, addr, pem, upstream+options)
+		file := filepath.Join(dir, "haproxy.cfg")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		program(t, addr, "haproxy", "haproxy", "-db", "-f", file)
+		return addr
 	}
-	program(t, addr, "haproxy", "haproxy", "-db", "-f", file)
-	return addr
 }
 
 var worlds = map[string]func(testing.TB) transporttest.World{
 	"own port":         ownPort,
-	"nginx":            func(t testing.TB) transporttest.World { return behind(t, nginx("")) },
-	"nginx, HTTP 2":    func(t testing.TB) transporttest.World { return behind(t, nginx(" http2")) },
-	"HAProxy, RFC8441": func(t testing.TB) transporttest.World { return behind(t, haproxy) },
+	"nginx":            func(t testing.TB) transporttest.World { return behind(t, false, nginx("", "http://")) },
+	"nginx, HTTP 2":    func(t testing.TB) transporttest.World { return behind(t, true, nginx(" http2", "https://")) },
+	"HAProxy, RFC8441": func(t testing.TB) transporttest.World { return behind(t, true, haproxy(" ssl verify none")) },
+	"HAProxy, plain":   func(t testing.TB) transporttest.World { return behind(t, false, haproxy("")) },
 }
 
 func TestTransport(t *testing.T) {
@@ -321,7 +334,7 @@ func TestUnproven(t *testing.T) {
 
 // The front's certificate has to be good.
 func TestFront(t *testing.T) {
-	w := behind(t, nginx(""))
+	w := behind(t, false, nginx("", "http://"))
 	w.Dialer.(*Dialer).Roots = x509.NewCertPool()
 	if _, err := w.Dialer.Dial(t.Context(), w.Endpoint); !errors.Is(err, errFront) {
 		t.Errorf("an unknown certificate gave %v", err)
@@ -338,7 +351,7 @@ func TestFront(t *testing.T) {
 
 // What a front cannot do on HTTP/2 is remembered.
 func TestRemembers(t *testing.T) {
-	w := behind(t, nginx(" http2"))
+	w := behind(t, true, nginx(" http2", "https://"))
 	for i := range 2 {
 		began := time.Now()
 		go transporttest.AcceptOne(w.Listener)
