@@ -85,7 +85,8 @@ func (d *Dir) pipes(door transport.Door) (p pipes, err error) {
 			return nil
 		}
 		var l *pipe.Listener
-		l, err = pipe.Listen(pipe.ListenConfig{Key: d.TLS.key, Door: door, Tickets: d.TLS.derive("godwit pipe tickets v1")})
+		l, err = pipe.Listen(pipe.ListenConfig{Key: d.TLS.key, Door: door, Tickets: d.TLS.derive("godwit pipe tickets v1"),
+			Congestion: d.Settings.Congestion})
 		return l
 	}
 	p.websocket, p.http = listen(websocket.Name), listen(http.Name)
