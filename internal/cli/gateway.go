@@ -58,7 +58,7 @@ func elsewhere(err error, paths gatewaydir.Paths) error {
 func (a *app) gatewayInitCmd() *cobra.Command {
 	var f gatewayFlags
 	var endpoints, ways []string
-	var token string
+	var token, zone string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "init", Short: "make a gateway, with its first access key", Args: noArgs,
@@ -88,7 +88,7 @@ do, and has the kernel not remember whom it was connected with.`,
 			if err != nil {
 				return err
 			}
-			wishes := gatewaydir.Wishes{Endpoints: endpoints, Ways: ways}
+			wishes := gatewaydir.Wishes{Endpoints: endpoints, Ways: ways, Zone: zone}
 			if token != "" {
 				if wishes.Relay, err = a.readToken(token); err != nil {
 					return err
@@ -131,6 +131,8 @@ do, and has the kernel not remember whom it was connected with.`,
 		"where clients reach the gateway, host:port; again for more (default this machine's address, port 443)")
 	cmd.Flags().StringArrayVar(&ways, "way", nil,
 		"a way that leads through others, such as websocket+cdn.example:443/site.example; again for more")
+	cmd.Flags().StringVar(&zone, "dns-zone", "",
+		"answer for this zone, which its parent delegates to the gateway, and be reached through resolvers")
 	cmd.Flags().StringVar(&token, "relay", "",
 		"make a relay, of the gateway whose 'relay add' printed this token; - reads it from standard input")
 	addJSON(cmd, &asJSON)

@@ -79,6 +79,7 @@ func (p Paths) SettingsFile() string {
 type Wishes struct {
 	Endpoints []string
 	Ways      []string
+	Zone      string       // that transport dns is to answer for
 	Relay     *relay.Token // that is to be made of the gateway
 }
 
@@ -102,7 +103,7 @@ func (p Paths) Init(ctx context.Context, w Wishes, log *slog.Logger) (d *Dir, ma
 	if _, err := os.Stat(settingsPath); errors.Is(err, fs.ErrNotExist) {
 		made = true
 	}
-	if made || len(endpoints) > 0 || len(w.Ways) > 0 || token != nil {
+	if made || len(endpoints) > 0 || len(w.Ways) > 0 || w.Zone != "" || token != nil {
 		s := DefaultSettings()
 		if !made {
 			if s, err = ReadSettings(settingsPath); err != nil {
@@ -125,6 +126,10 @@ func (p Paths) Init(ctx context.Context, w Wishes, log *slog.Logger) (d *Dir, ma
 		if len(w.Ways) > 0 {
 			same = same && slices.Equal(s.Ways, w.Ways)
 			s.Ways = w.Ways
+		}
+		if w.Zone != "" {
+			same = same && s.DNS.Zone == w.Zone
+			s.DNS.Zone = w.Zone
 		}
 		if token != nil {
 			same = same && slices.Equal(s.Forward.Homes, token.Homes)

@@ -33,6 +33,7 @@ type godwit struct {
 const (
 	byWebSocket = "websocket"
 	byRelay     = "relay"
+	byDNS       = "dns"
 )
 
 const (
@@ -155,6 +156,9 @@ func (g *godwit) relays(ctx context.Context, s *Site, state string) (running []*
 // init makes a gateway's state, if it is not there, and returns its access key.
 func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string, endpoints []string) (key string, err error) {
 	args := []string{"gateway", "init", "--state-dir", state, "--json"}
+	if g.transport == byDNS || g.transport == "" {
+		args = append(args, "--dns-zone", Zone)
+	}
 	if g.transport == byWebSocket {
 		args = append(args, "--way", byWebSocket+"+"+s.at(godwitPort)) // with no front: the gateway's own TLS is the outer one
 	}

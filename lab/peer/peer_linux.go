@@ -64,6 +64,9 @@ type Relay struct {
 	Name string
 }
 
+// Zone is delegated to the gateway, for peers that can be reached by DNS: resolvers that a test runs ask it there.
+const Zone = "t.example"
+
 // Tunnels has the addresses inside of tunnels.
 var Tunnels = netip.MustParsePrefix("198.18.0.0/16")
 
@@ -89,6 +92,7 @@ func Entries() []Entry {
 		directEntry,
 		godwitEntry("godwit", "", 0),
 		godwitEntry("godwit-https", "https", 0), godwitEntry("godwit-websocket", byWebSocket, 0), godwitEntry("godwit-http", "http", 0),
+		godwitEntry("godwit-dns", byDNS, 0),
 		openvpnEntry("openvpn-udp", "udp"), openvpnEntry("openvpn-tcp", "tcp"),
 		wireguardEntry,
 		ikev2Entry,

@@ -214,6 +214,16 @@ func (c *country) open(ctx context.Context) error {
 		}
 		c.run("resolver "+host, func() error { return r.r.Serve(ctx, udp, tcp) })
 	}
+	// The gateway's zone is asked for as any other: inside one asks the resolver, that one abroad, and that the gateway.
+	for _, r := range []struct {
+		r  *traffic.Resolver
+		on string
+		at netip.Addr
+	}{{c.domestic, "dns", resolverAddr}, {c.resolver, "resolver", c.gateways[0]}} {
+		r.r.Zone, r.r.Ask = peer.Zone, func(q *dns.Msg) (*dns.Msg, error) {
+			return c.ask(c.host(r.on), netip.AddrPortFrom(r.at, 53), q)
+		}
+	}
 	if c.profile.Client.NoTimestamps {
 		if err := c.host("client").Sysctl("net.ipv4.tcp_timestamps", "0"); err != nil {
 			return fmt.Errorf("field client.no-timestamps: %w", err)
@@ -267,6 +277,25 @@ func (c *country) close() error {
 	err := c.net.Close()
 	c.done.Wait()
 	return errors.Join(append(c.errs, err)...)
+}
+
+// askTime is how long a resolver waits for another one.
+const askTime = 4 * time.Second
+
+// ask asks a name server from a host, once.
+func (c *country) ask(from *netns.Host, at netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	defer cancel()
+	conn, err := from.DialContext(ctx, "udp", at.String())
+	if err != nil {
+		return nil, err
+	}
+	co := &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}
+	defer co.Close()
+	if err := errors.Join(co.SetDeadline(time.Now().Add(askTime)), co.WriteMsg(q)); err != nil {
+		return nil, err
+	}
+	return co.ReadMsg()
 }
 
 // lookup asks a resolver from a host, as any program there would.

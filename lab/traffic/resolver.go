@@ -14,6 +14,9 @@ import (
 // Resolver answers for the names of a lab, over UDP and TCP, and notes what it was asked.
 type Resolver struct {
 	Names map[string][]netip.Addr // without the last dot
+	// Zone is delegated: who asks for a name in it is given what Ask says. Empty is none.
+	Zone string
+	Ask  func(q *dns.Msg) (*dns.Msg, error)
 
 	mu    sync.Mutex
 	asked []string
@@ -57,6 +60,10 @@ func (r *Resolver) Serve(ctx context.Context, udp net.PacketConn, tcp net.Listen
 }
 
 func (r *Resolver) answer(w dns.ResponseWriter, q *dns.Msg) {
+	if r.Zone != "" && len(q.Question) == 1 && dns.IsSubDomain(dns.Fqdn(r.Zone), strings.ToLower(q.Question[0].Name)) {
+		r.elsewhere(w, q)
+		return
+	}
 	m := new(dns.Msg)
 	m.SetReply(q)
 	m.RecursionAvailable = true
@@ -79,6 +86,26 @@ func (r *Resolver) answer(w dns.ResponseWriter, q *dns.Msg) {
 				m.Answer = append(m.Answer, &dns.AAAA{Hdr: hdr, AAAA: a.AsSlice()})
 			}
 		}
+	}
+	_ = w.WriteMsg(m) // who asked has gone
+}
+
+// elsewhere has somebody else answer.
+func (r *Resolver) elsewhere(w dns.ResponseWriter, q *dns.Msg) {
+	asked := q.Copy()
+	asked.Id = dns.Id()
+	m, err := r.Ask(asked)
+	if err != nil {
+		m = new(dns.Msg)
+		m.SetRcode(q, dns.RcodeServerFailure)
+	}
+	m.Id = q.Id
+	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
+		size := dns.MinMsgSize
+		if o := q.IsEdns0(); o != nil {
+			size = int(o.UDPSize())
+		}
+		m.Truncate(size)
 	}
 	_ = w.WriteMsg(m) // who asked has gone
 }
