@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -47,6 +48,8 @@ type Config struct {
 	Grace      time.Duration // without a link, before sleep
 	Sleep      time.Duration // without a link, before the end
 
+	// Shape is what this end does so that handshakes inside of links do not show; see package shape.
+	Shape shape.Level
 	// Turn is where this session waits for its turn to send, shared with others; nil never waits.
 	Turn *Member
 	// Accept is called in its own goroutine for every stream the far side opens (gateway only). It answers with
