@@ -107,6 +107,7 @@ func (l *Link) receivedPacket(now time.Time, size int) {
 // heardLocked notes that a frame came in.
 func (l *Link) heardLocked(now time.Time, size int) {
 	l.received += uint64(size)
+	l.s.shaper.Carried(size)
 	l.s.count.received += uint64(size)
 	l.lastRecv = now
 }
@@ -189,6 +190,7 @@ func (l *Link) numberedLocked(t wire.Type, body []byte, size int, now time.Time)
 		}
 		s.lastData, s.quietPings = now, 0
 		if st := s.incomingLocked(d.Stream); st != nil {
+			l.answerLocked(st)
 			return st.dataLocked(d)
 		}
 	case wire.TypeOpen:

@@ -125,6 +125,10 @@ type Session struct {
 	probeEvery time.Duration
 	probeAt    time.Time
 
+	// shaper is nil if nothing is shaped; heldUntil is when what was held has to go, zero if nothing is. See shaping.go.
+	shaper    *shape.Shaper
+	heldUntil time.Time
+
 	timer   *time.Timer
 	timerAt time.Time
 
@@ -166,6 +170,7 @@ func New(cfg Config) *Session {
 		farewell:   make(chan struct{}),
 		early:      earlyWindow,
 		probeEvery: probeMin,
+		shaper:     newShaper(cfg),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.timer = time.AfterFunc(time.Hour, s.tick)
@@ -315,7 +320,9 @@ func (s *Session) Open(ctx context.Context, t flow.Target, early bool) (flow.Str
 	st.sendMax = uint64(s.early)
 	s.count.streams++
 	s.queueLocked(newControl(wire.AppendOpen(nil, wire.Open{Stream: st.id, Window: uint32(st.window), Target: t})))
-	s.flushLocked()
+	if !early || !s.holdLocked() {
+		s.flushLocked()
+	}
 	s.mu.Unlock()
 	if early {
 		return st, nil

@@ -44,6 +44,7 @@ func (s *Session) tick() {
 	}
 	now := time.Now()
 	s.timerAt = time.Time{}
+	s.releaseHeldLocked(now)
 	if s.memWait.len() > 0 {
 		if s.wakeMemoryLocked(); s.memWait.len() > 0 {
 			s.armLocked(now.Add(memoryRetry))
