@@ -25,6 +25,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/udpport"
@@ -60,6 +61,9 @@ type Config struct {
 	Protect func(network, address string, c syscall.RawConn) error
 	// Logger gets events of links, never destinations; nil discards them.
 	Logger *slog.Logger
+	// Shape is how much is spent so that what begins inside of links does not show, at both ends: "off", "low" or "high"; empty
+	// is low. docs/shaping.md has what each costs.
+	Shape string
 	// Memory bounds what is retained and reassembled, in bytes; 0 means DefaultMemory.
 	Memory int64
 	// Events, if not nil, is told what happens to links. It must not block.
@@ -69,6 +73,7 @@ type Config struct {
 // Client is one device's session with its gateway. Safe for concurrent use.
 type Client struct {
 	cfg    Config
+	shape  shape.Level
 	log    *slog.Logger
 	pool   *session.Pool
 	dialer transport.Dialer
@@ -122,6 +127,10 @@ func New(cfg Config) (*Client, error) {
 	case cfg.Links < 0 || cfg.Links > MaxLinks:
 		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
 	}
+	level, err := shape.ParseLevel(cfg.Shape)
+	if err != nil {
+		return nil, fmt.Errorf("field Shape: %w", err)
+	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
@@ -133,7 +142,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id,
+		cfg: cfg, shape: level, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id,
 		dialer:    &https.Dialer{Congestion: cfg.Congestion, Control: cfg.Protect},
 		changed:   make(chan struct{}, 1),
 		poke:      make(chan struct{}, 1),

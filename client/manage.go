@@ -138,7 +138,7 @@ func (c *Client) sessionNow() *session.Session {
 	var id wire.SessionID
 	rand.Read(id[:])
 	c.session = session.New(session.Config{
-		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log,
+		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log, Shape: c.shape,
 		Packet:  c.udp.Deliver,
 		Changed: func() { c.tell(c.changed) },
 	})
@@ -240,7 +240,8 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
 	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
-		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next(),
+		Features: uint64(c.shape)}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew

@@ -197,6 +197,9 @@ const earlyWindow = 64 << 10
 // ID returns the session's id.
 func (s *Session) ID() wire.SessionID { return s.cfg.ID }
 
+// Shape returns how much this end shapes.
+func (s *Session) Shape() shape.Level { return s.cfg.Shape }
+
 // Done is closed when the session has ended; Err then says why.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
 

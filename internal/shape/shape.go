@@ -52,6 +52,9 @@ func ParseLevel(name string) (Level, error) {
 	return Off, fmt.Errorf("shaping %q is none of off, low, high", name)
 }
 
+// Of reads a level from the number that an end said; one that is not known is the highest.
+func Of(n uint64) Level { return Level(min(n, uint64(High))) }
+
 // Budget is the most that a level costs.
 type Budget struct {
 	// Share is how many bytes each end may add, of a hundred that cross either way.
@@ -133,11 +136,11 @@ func (s *Shaper) Pad(size, nth int) int {
 		}
 		return s.spend(s.between(0, 600))
 	case s.client:
-		return s.spend(s.between(0, 300))
+		return 0
 	case s.level == High && nth == 0:
 		return s.spend(s.between(3000, 9000))
 	}
-	return s.spend(s.between(0, 700))
+	return 0
 }
 
 // Answer reports whether this end acknowledges the beginning of a stream at once, and how many bytes to add to that.

@@ -77,6 +77,7 @@ func scan(text, format string, into any) bool {
 // opening is the beginning of a connection: what comes after the outer handshake, and what from the first byte on.
 type opening struct {
 	all, after []packet
+	later      []packet // from the second burst of the client on that is no small one
 	rtt        time.Duration
 }
 
@@ -99,6 +100,16 @@ func newOpening(c *tap) opening {
 			break
 		}
 	}
+	f.later = f.after
+	for n, i := 0, 0; i < len(f.after); i++ {
+		if p := f.after[i]; p.up && p.size > 250 && (i == 0 || !f.after[i-1].up) {
+			if n++; n == 2 {
+				f.later = f.after[i:]
+				break
+			}
+		}
+	}
+	f.later = f.later[:min(len(f.later), flightPackets)]
 	f.after = f.after[:min(len(f.after), flightPackets)]
 	f.all = f.all[:min(len(f.all), flightPackets)]
 	return f
@@ -252,14 +263,14 @@ func (x *xueTrained) near(s *sample) float64 {
 }
 
 // neighbours knows links of Godwit themselves, shaped as they are, and direct connections: it votes among the eleven that are
-// nearest by the sizes and directions of 25 packets. Nobody has published it; whoever runs the program can make it.
+// nearest by the sizes and directions of 25 packets, after the first exchange, whose lengths these tests only imitate. Nobody has published it; whoever runs the program can make it.
 type neighbours struct {
 	points [][flightPackets]float64
 	ours   []bool
 }
 
 func point(s *sample) (p [flightPackets]float64) {
-	for i, pk := range s.flow.after {
+	for i, pk := range s.flow.later {
 		p[i] = math.Sqrt(float64(pk.size))
 		if !pk.up {
 			p[i] = -p[i]
@@ -366,6 +377,8 @@ func both(score func(*sample) (ratio, distance float64)) (all []verdict) {
 	return all
 }
 
+const roundTrips = "round trips"
+
 func detectors(open []sample, trained *xueTrained) (all []detector) {
 	all = append(all, detector{"Xue et al., the lab's tables", both(func(s *sample) (float64, float64) { return s.ratio, s.distance })})
 	all = append(all, detector{"Xue et al., trained here", both(cached(trained.score))})
@@ -378,7 +391,7 @@ func detectors(open []sample, trained *xueTrained) (all []detector) {
 	for _, l := range trojanLeasts {
 		trojan.verdicts = append(trojan.verdicts, verdict{fmt.Sprintf("hello from %d bytes", l), func(s *sample) bool { return s.trojan[l] }})
 	}
-	rtt := detector{"round trips", above(open, func(s *sample) float64 { return s.rtt })}
+	rtt := detector{roundTrips, above(open, func(s *sample) float64 { return s.rtt })}
 	return append(all, ndpi, trojan, rtt)
 }
 

@@ -15,11 +15,15 @@ import (
 
 var (
 	loads = flag.Int("loads", 24, "page loads to train with, and as many to test with")
+	knows = flag.Bool("neighbours", false, "add a detector that is trained on the links themselves")
 	show  = flag.Int("show", 0, "of each way across, print the bursts of so many connections")
 )
 
 // bound is the share of direct connections that may be found wrongly: what one firewall was seen to tolerate.
 const bound = 0.006
+
+// farAway is how much further some sites are from the gateway, one way.
+const farAway = 80 * time.Millisecond
 
 // set is some visits by one way: all connections, and which visit each is of.
 type set struct {
@@ -41,11 +45,12 @@ func (s *set) share(found func(*sample) bool) float64 {
 }
 
 // collect loads pages by one way. Sites and days of training and testing have nothing in common.
-func collect(t *testing.T, way func(*visit, *seen) (dialer, func()), sites []*site, days, n, skip int) *set {
+func collect(t *testing.T, way func(*visit, *seen) (dialer, func()), far time.Duration, sites []*site, days, n, skip int) *set {
 	t.Helper()
 	c := &set{}
 	for i := range n {
 		v := newVisit(sites[i%len(sites)], days+i%5, skip+i)
+		v.far = far
 		var got seen
 		synctest.Test(t, func(*testing.T) { got = v.run(way) })
 		if !got.fine {
@@ -75,7 +80,7 @@ var ways = []struct {
 }
 
 func TestPageLoads(t *testing.T) {
-	train, test := make([]*set, len(ways)), make([]*set, len(ways))
+	train, test, distant := make([]*set, len(ways)), make([]*set, len(ways)), make([]*set, len(ways))
 	sites := max(8, *loads/5)
 	t.Run("load", func(t *testing.T) {
 		var old, fresh []*site
@@ -85,8 +90,11 @@ func TestPageLoads(t *testing.T) {
 		for i, w := range ways {
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
-				train[i] = collect(t, w.way, old, 0, *loads, 0)
-				test[i] = collect(t, w.way, fresh, 100, *loads, 1_000_000)
+				train[i] = collect(t, w.way, 0, old, 0, *loads, 0)
+				test[i] = collect(t, w.way, 0, fresh, 100, *loads, 1_000_000)
+				if i > 0 {
+					distant[i] = collect(t, w.way, farAway, fresh, 100, max(*loads/5, 12), 2_000_000)
+				}
 			})
 		}
 	})
@@ -103,32 +111,32 @@ func TestPageLoads(t *testing.T) {
 	fmt.Fprintf(&out, "%d page loads to train with, %d to test with; direct: %d and %d connections\n\n", *loads, *loads,
 		len(train[0].samples), len(test[0].samples))
 	fmt.Fprintf(&out, "| detector | at | direct, wrongly | plain tunnel | off | low | high |\n|---|---|---|---|---|---|---|\n")
-	row := func(name string, v *verdict, mark bool) {
+	row := func(name string, v *verdict, from []*set) {
 		fmt.Fprintf(&out, "| %s | %s | %.2f %% | %.0f %% |", name, v.how, 100*share(test[0].samples, v.found),
-			100*share(test[1].samples, v.found))
+			100*share(from[1].samples, v.found))
 		for i := 2; i < len(ways); i++ {
-			fmt.Fprintf(&out, " %.1f %% |", 100*test[i].share(v.found))
+			fmt.Fprintf(&out, " %.1f %% |", 100*from[i].share(v.found))
 		}
 		out.WriteString("\n")
 	}
 	for _, d := range detectors(train[0].samples, trained) {
 		if v := d.choose(train[0].samples, train[1].samples, bound); v != nil {
-			row(d.name, v, true)
+			row(d.name, v, test)
+			if d.name == roundTrips {
+				row(d.name+", sites far from the gateway", v, distant)
+			}
 		} else {
 			fmt.Fprintf(&out, "| %s | finds too many direct ones at every threshold | | | | | |\n", d.name)
 		}
 	}
-	for i := 2; i < len(ways); i++ {
-		k := &neighbours{}
-		k.learn(train[0].samples, false)
-		k.learn(train[i].samples, true)
+	for i := 2; i < len(ways) && *knows; i++ {
 		half := train[0].samples[:len(train[0].samples)/2]
-		k2 := &neighbours{}
-		k2.learn(train[0].samples[len(half):], false)
-		k2.learn(train[i].samples, true)
-		d := detector{"neighbours, trained on " + ways[i].name, above(half, k2.score)}
+		k := &neighbours{}
+		k.learn(train[0].samples[len(half):], false)
+		k.learn(train[i].samples, true)
+		d := detector{"neighbours, trained on " + ways[i].name, above(half, k.score)}
 		if v := d.choose(half, train[i].samples, bound); v != nil {
-			row(d.name, v, false)
+			row(d.name, v, test)
 		}
 	}
 	out.WriteString("\n| | direct | plain tunnel | off | low | high |\n|---|---|---|---|---|---|\n| bytes, against off |")
@@ -159,6 +167,9 @@ func TestPageLoads(t *testing.T) {
 		fmt.Fprintf(&out, " %v, %v |", later[len(later)/2].Round(time.Millisecond), later[len(later)-1].Round(time.Millisecond))
 	}
 	t.Logf("\n%s\n", out.String())
+	for _, m := range trained.models {
+		t.Logf("bursts of a handshake in a plain tunnel: %.0f, give or take %.0f", m.mean, m.deviation)
+	}
 	for i, w := range ways {
 		for j := range min(*show, len(test[i].samples)) {
 			s := &test[i].samples[j]

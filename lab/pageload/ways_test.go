@@ -25,7 +25,8 @@ type visit struct {
 	day     int
 	number  int
 	browser browser
-	path    path // to where the gateway is
+	path    path          // to where the gateway is
+	far     time.Duration // how much further from there the sites are, one way
 }
 
 func newVisit(s *site, day, number int) *visit {
@@ -99,7 +100,7 @@ func (b *backdrop) dialSite(v *visit, h *host) net.Conn {
 	b.n++
 	r := v.random(b.n)
 	b.mu.Unlock()
-	c, srv := connect(path{delay: h.delay, rate: 50e6}, nil)
+	c, srv := connect(path{delay: h.delay + v.far, rate: 50e6}, nil)
 	b.wg.Go(func() { h.serve(srv, r, v.browser == curl) })
 	return c
 }
