@@ -45,6 +45,9 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		return s.err
 	}
 	l.heardLocked(now, size)
+	if t != wire.TypePadding {
+		s.shaper.Carried(size)
+	}
 	if t.Numbered() {
 		return l.numberedLocked(t, body, size, now)
 	}
@@ -56,6 +59,9 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		}
 		if len(l.outbox) < 1<<10 { // a flood of PINGs gets few PONGs
 			l.outbox = wire.AppendPong(l.outbox, id)
+			if id == dummyPing {
+				l.padding += s.shaper.Reply()
+			}
 		}
 		l.kickLocked()
 	case wire.TypePong:
@@ -102,12 +108,12 @@ func (l *Link) receivedPacket(now time.Time, size int) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	l.heardLocked(now, size)
+	l.s.shaper.Carried(size)
 }
 
 // heardLocked notes that a frame came in.
 func (l *Link) heardLocked(now time.Time, size int) {
 	l.received += uint64(size)
-	l.s.shaper.Carried(size)
 	l.s.count.received += uint64(size)
 	l.lastRecv = now
 }

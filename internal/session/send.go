@@ -248,7 +248,7 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		}
 	}
 	if s.shaper != nil {
-		l.shapeLocked(b)
+		l.shapeLocked(b, now)
 	}
 }
 

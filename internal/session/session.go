@@ -125,9 +125,11 @@ type Session struct {
 	probeEvery time.Duration
 	probeAt    time.Time
 
-	// shaper is nil if nothing is shaped; heldUntil is when what was held has to go, zero if nothing is. See shaping.go.
-	shaper    *shape.Shaper
-	heldUntil time.Time
+	// shaper is nil if nothing is shaped; heldUntil is when what was held has to go, dummyAt when dummyLen bytes that mean
+	// nothing have to; zero if nothing does. See shaping.go.
+	shaper             *shape.Shaper
+	heldUntil, dummyAt time.Time
+	dummyLen           int
 
 	timer   *time.Timer
 	timerAt time.Time

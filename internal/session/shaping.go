@@ -39,16 +39,19 @@ func (b *batch) begins(f *frame) {
 }
 
 // shapeLocked adds to the batch what makes it look like something else.
-func (l *Link) shapeLocked(b *batch) {
+func (l *Link) shapeLocked(b *batch, now time.Time) {
 	s := l.s
-	if b.size == 0 {
-		return
-	}
 	s.shaper.Carried(b.size)
 	n := l.padding
 	l.padding = 0
 	if b.nth > 0 {
 		n += s.shaper.Pad(b.size, b.nth-1)
+	}
+	if b.nth == 1 && s.dummyAt.IsZero() {
+		if after, n := s.shaper.Dummy(l.rtt.smoothed); n > 0 {
+			s.dummyAt, s.dummyLen = now.Add(after), n
+			s.armLocked(s.dummyAt)
+		}
 	}
 	if n >= wire.HeaderLen {
 		b.small = wire.AppendPadding(b.small, n)
@@ -56,6 +59,9 @@ func (l *Link) shapeLocked(b *batch) {
 		b.closeSmall()
 	}
 }
+
+// dummyPing is the number of a PING that is sent for its looks alone: its PONG is nobody's.
+const dummyPing = 0
 
 // answerLocked acknowledges a piece of a stream's beginning at once: so that a watcher sees an answer after the link's round
 // trip, and not only after that to the site.
@@ -86,15 +92,24 @@ func (s *Session) holdLocked() bool {
 	return true
 }
 
-// releaseHeldLocked sends what was held for long enough.
-func (s *Session) releaseHeldLocked(now time.Time) {
-	switch {
-	case s.heldUntil.IsZero():
-	case now.Before(s.heldUntil):
-		s.armLocked(s.heldUntil)
-	default:
+// shapeTickLocked sends what was held for long enough, and dummies.
+func (s *Session) shapeTickLocked(now time.Time) {
+	if !s.dummyAt.IsZero() && !now.Before(s.dummyAt) {
+		s.dummyAt = time.Time{}
+		if l := s.pickLocked(false); l != nil && len(l.outbox) < maxOutbox {
+			l.outbox = wire.AppendPing(l.outbox, dummyPing)
+			l.padding += s.dummyLen
+			l.kickLocked()
+		}
+	}
+	if !s.heldUntil.IsZero() && !now.Before(s.heldUntil) {
 		s.heldUntil = time.Time{}
 		s.kickLocked()
+	}
+	for _, at := range [...]time.Time{s.dummyAt, s.heldUntil} {
+		if !at.IsZero() {
+			s.armLocked(at)
+		}
 	}
 }
 

@@ -44,7 +44,6 @@ func (s *Session) tick() {
 	}
 	now := time.Now()
 	s.timerAt = time.Time{}
-	s.releaseHeldLocked(now)
 	if s.memWait.len() > 0 {
 		if s.wakeMemoryLocked(); s.memWait.len() > 0 {
 			s.armLocked(now.Add(memoryRetry))
@@ -61,6 +60,9 @@ func (s *Session) tick() {
 	}
 	if s.err == nil && s.cfg.Role == Client {
 		s.probeLocked(now)
+	}
+	if s.shaper != nil {
+		s.shapeTickLocked(now)
 	}
 	if s.err == nil && s.leaving {
 		s.leaveTickLocked(now)

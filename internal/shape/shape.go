@@ -138,7 +138,7 @@ func (s *Shaper) Pad(size, nth int) int {
 	case s.client:
 		return 0
 	case s.level == High && nth == 0:
-		return s.spend(s.between(3000, 9000))
+		return s.spend(s.between(5500, 12000))
 	}
 	return 0
 }
@@ -149,6 +149,27 @@ func (s *Shaper) Answer(nth int) (pad int, yes bool) {
 		return 0, false
 	}
 	return s.spend(s.between(Least, 220)), true
+}
+
+// Dummy is how long after a stream's first flight to send a request that nobody made, and how long that is; zero if none is
+// to be sent. It breaks what goes up, down, up and down in a handshake.
+func (s *Shaper) Dummy(roundTrip time.Duration) (after time.Duration, n int) {
+	if s == nil || !s.client || s.level != High {
+		return 0, 0
+	}
+	roundTrip = min(max(roundTrip, 10*time.Millisecond), 500*time.Millisecond)
+	return time.Duration((0.2 + 1.8*s.rng.Float64()) * float64(roundTrip)), s.spend(s.between(40, 260))
+}
+
+// Reply is how many bytes to add to the answer to such a request.
+func (s *Shaper) Reply() int {
+	if s == nil || s.client || s.level != High {
+		return 0
+	}
+	if s.rng.IntN(2) == 0 {
+		return s.spend(s.between(Least, 700))
+	}
+	return s.spend(s.between(9000, 16000))
 }
 
 // HoldOpen is how long to hold a stream's OPEN (of a client) or the answer to it (of a gateway, which has the stream's first
