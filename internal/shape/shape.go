@@ -125,20 +125,19 @@ const Least = 16
 
 func (s *Shaper) between(low, high int) int { return low + s.rng.IntN(high-low+1) }
 
+// requests is a length of several requests at once: above that of any hello.
+func (s *Shaper) requests() int { return 3100 + min(int(s.rng.ExpFloat64()*1200), 5000) }
+
 // Pad is how many bytes to add to a write of size bytes that has a stream's nth piece in it, counted from 0.
 func (s *Shaper) Pad(size, nth int) int {
 	switch {
 	case s == nil || nth >= Flights || size > Beginning:
 		return 0
-	case s.client && nth == 0:
-		if target := s.between(3100, 4900); size < target {
+	case s.client && nth <= 2:
+		if target := s.requests(); size < target {
 			return s.spend(target - size)
 		}
 		return s.spend(s.between(0, 600))
-	case s.client:
-		return 0
-	case s.level == High && nth == 0:
-		return s.spend(s.between(5500, 12000))
 	}
 	return 0
 }
@@ -158,7 +157,7 @@ func (s *Shaper) Dummy(roundTrip time.Duration) (after time.Duration, n int) {
 		return 0, 0
 	}
 	roundTrip = min(max(roundTrip, 10*time.Millisecond), 500*time.Millisecond)
-	return time.Duration((0.2 + 1.8*s.rng.Float64()) * float64(roundTrip)), s.spend(s.between(40, 260))
+	return time.Duration((0.2 + 1.8*s.rng.Float64()) * float64(roundTrip)), s.spend(s.requests())
 }
 
 // Reply is how many bytes to add to the answer to such a request.
@@ -166,10 +165,7 @@ func (s *Shaper) Reply() int {
 	if s == nil || s.client || s.level != High {
 		return 0
 	}
-	if s.rng.IntN(2) == 0 {
-		return s.spend(s.between(Least, 700))
-	}
-	return s.spend(s.between(9000, 16000))
+	return s.spend(s.between(Least, 1300))
 }
 
 // HoldOpen is how long to hold a stream's OPEN (of a client) or the answer to it (of a gateway, which has the stream's first

@@ -174,7 +174,7 @@ func TestPageLoads(t *testing.T) {
 		for j := range min(*show, len(test[i].samples)) {
 			s := &test[i].samples[j]
 			b, up := s.flow.bursts()
-			fmt.Fprintf(os.Stderr, "%-12s b%d ratio %.2f distance %.2f trained %.2f rtt %.1f %s  ", w.name, test[i].browser[j], s.ratio, s.distance, trained.near(s), s.rtt, letters(s.flow.after, 40))
+			fmt.Fprintf(os.Stderr, "%-12s b%d ndpi %v ratio %.2f distance %.2f trained %.2f rtt %.1f %s  ", w.name, test[i].browser[j], len(s.ndpi), s.ratio, s.distance, trained.near(s), s.rtt, letters(s.flow.after, 40))
 			for k := range b {
 				fmt.Fprintf(os.Stderr, " %s%.0f", map[bool]string{true: ">", false: "<"}[up[k]], b[k])
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -167,7 +168,7 @@ func (c *headed) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// godwit puts all connections into a session with one link.
+// godwit puts all connections into a session with two links, as a client has by default.
 func godwit(level shape.Level) func(v *visit, s *seen) (dialer, func()) {
 	return func(v *visit, s *seen) (dialer, func()) {
 		var b backdrop
@@ -185,34 +186,12 @@ func godwit(level shape.Level) func(v *visit, s *seen) (dialer, func()) {
 				st.Answer(nil)
 				st.Join(c)
 			}})
-		t := new(tap)
-		s.taps = append(s.taps, t)
-		c, srv := connect(v.path, t)
-		near, far, err := outer(c, srv)
-		if err != nil {
-			panic(err)
+		for range links {
+			t := new(tap)
+			s.taps = append(s.taps, t)
+			attach(v.path, t, client, gateway, r)
+			time.Sleep(transport.DialSpacing)
 		}
-		rtt := 2 * v.path.delay
-		// A link begins as a visit to the website does; these are the lengths of TestCamouflage.
-		opening := chrome.Opening("gateway.example", string(make([]byte, 430)))
-		length := 0
-		for _, rec := range opening {
-			near.Write(rec)
-			length += len(rec)
-		}
-		attached := make(chan struct{})
-		go func() {
-			defer close(attached)
-			far.Write(make([]byte, 45))
-			io.CopyN(io.Discard, far, int64(length+chrome.SettingsAckLen))
-			far.Write(wire.AppendPadding(nil, 92))
-			far.Write(wire.AppendPadding(nil, 2066-r.IntN(800)))
-			gateway.Attach(&linkConn{Conn: far, raw: srv}, session.LinkOptions{Transport: "sim", RTT: rtt, Confirmed: true})
-		}()
-		io.CopyN(io.Discard, near, 45)
-		near.Write(make([]byte, chrome.SettingsAckLen))
-		client.Attach(&linkConn{Conn: near, raw: c}, session.LinkOptions{Transport: "sim", RTT: rtt, Confirmed: true})
-		<-attached
 		if r.IntN(2) == 0 { // it was there before it was needed
 			time.Sleep(time.Duration(r.IntN(5000)) * time.Millisecond)
 		}
@@ -232,6 +211,38 @@ func godwit(level shape.Level) func(v *visit, s *seen) (dialer, func()) {
 			b.wg.Wait()
 		}
 	}
+}
+
+// links is how many a session has.
+const links = 2
+
+// attach adds a link, which begins as a visit to the website does; the lengths are those of TestCamouflage.
+func attach(p path, t *tap, client, gateway *session.Session, r *rand.Rand) {
+	c, srv := connect(p, t)
+	near, far, err := outer(c, srv)
+	if err != nil {
+		panic(err)
+	}
+	rtt := 2 * p.delay
+	opening := chrome.Opening("gateway.example", string(make([]byte, 430)))
+	length := 0
+	for _, rec := range opening {
+		near.Write(rec)
+		length += len(rec)
+	}
+	attached := make(chan struct{})
+	go func() {
+		defer close(attached)
+		far.Write(make([]byte, 45))
+		io.CopyN(io.Discard, far, int64(length+chrome.SettingsAckLen))
+		far.Write(wire.AppendPadding(nil, 92))
+		far.Write(wire.AppendPadding(nil, 2066-r.IntN(800)))
+		gateway.Attach(&linkConn{Conn: far, raw: srv}, session.LinkOptions{Transport: "sim", RTT: rtt, Confirmed: true})
+	}()
+	io.CopyN(io.Discard, near, 45)
+	near.Write(make([]byte, chrome.SettingsAckLen))
+	client.Attach(&linkConn{Conn: near, raw: c}, session.LinkOptions{Transport: "sim", RTT: rtt, Confirmed: true})
+	<-attached
 }
 
 // linkConn is a link over simulated TCP, as the https transport's: a batch leaves in one go, and nobody waits.
