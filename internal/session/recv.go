@@ -116,6 +116,7 @@ func (l *Link) heardLocked(now time.Time, size int) {
 	l.received += uint64(size)
 	l.s.count.received += uint64(size)
 	l.lastRecv = now
+	l.burst = 0
 }
 
 // ackLocked handles an ACK.

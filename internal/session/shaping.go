@@ -28,7 +28,7 @@ func newShaper(cfg Config) *shape.Shaper {
 // begins notes that the batch holds f, if it is of a stream's beginning.
 func (b *batch) begins(f *frame) {
 	st := f.stream
-	if f.typ != wire.TypeData || st == nil || st.begun.sent >= shape.Flights || st.begun.bytes >= shape.Beginning {
+	if f.typ != wire.TypeData || st == nil || st.begun.sent >= shape.Pieces || st.begun.bytes >= shape.Beginning {
 		return
 	}
 	st.begun.sent++
@@ -44,8 +44,9 @@ func (l *Link) shapeLocked(b *batch, now time.Time) {
 	s.shaper.Carried(b.size)
 	n := l.padding
 	l.padding = 0
+	l.burst += b.size + n
 	if b.nth > 0 {
-		n += s.shaper.Pad(b.size, b.nth-1)
+		n += s.shaper.Pad(l.burst, b.nth-1)
 	}
 	if b.nth == 1 && s.dummyAt.IsZero() {
 		if after, n := s.shaper.Dummy(l.rtt.smoothed); n > 0 {

@@ -1,17 +1,19 @@
-// Package shape decides how what begins inside of a link is to look from outside: how long its first flights are, what is
-// held back for company, and what is sent that means nothing. It knows sizes and a budget; when to ask, and what bytes they
-// are, the session knows.
+// Package shape decides how what begins inside of a link looks from outside: how long the client's first flights are, what
+// is held for company, what is answered at once, and what is sent that means nothing. It knows sizes and a budget; when to
+// ask, and what bytes they are, the session knows.
 //
-// A conversation in TLS begins with flights whose lengths give it away, also within other TLS (Xue et al., USENIX Security
-// 2024): a hello of some 300, 600 or 1900 bytes, an answer with certificates of some 2 to 6 KB, a short flight with the
-// Finished and a request. The lengths are drawn anew here, from those of other things that a browser does:
+// A conversation in TLS begins with flights whose lengths and order give it away, also within other TLS (Xue et al., USENIX
+// Security 2024): a hello of some 300, 600 or 1900 bytes, certificates of 2 to 6 KB, a short flight with the Finished and a
+// request, an answer. Here it becomes:
 //
-//	client   hello ──────> as long as several requests at once, with cookies: 3 to 5 KB
-//	gateway  at once <──── a short answer, as a cache gives: the round trip to the site does not show
-//	gateway  flight <───── longer by an icon's length, or by a picture's
-//	client   what follows: longer by a header's length; and, at random moments, requests that nobody made
+//	client    OPEN, hello ───>  together, and as long as several requests at once: more than any hello
+//	gateway      <─── ACK       at once, as long as a small answer: the round trip to the site does not show
+//	gateway      <─── OPENED, certificates    together
+//	client    Finished, request ───>  as long again as several requests
+//	both      <──>              at High: requests that nobody made, and answers, at random moments in between
 //
-// What is spent is a share of what is carried, so that it is bounded, whatever the traffic: see Budget.
+// What is added is a share of what is carried, so that it is bounded whatever the traffic: see Budget. It hides from models
+// of handshakes. Whoever learns what links of Godwit look like can still tell them; docs/shaping.md has figures.
 package shape
 
 import (
@@ -77,9 +79,11 @@ func (l Level) Budget() Budget {
 }
 
 const (
-	// Beginning is how many bytes of a stream are its beginning, each way, and Flights how many pieces.
+	// Beginning is how many bytes of a stream are its beginning, each way, and Pieces how many of what the application writes.
 	Beginning = 16 << 10
-	Flights   = 8
+	Pieces    = 8
+	// padded is how many pieces of the client's are padded: its hello, its Finished, its request.
+	padded = 3
 	// opening is how long OPEN is held for the application's first bytes, which follow at once if it speaks first.
 	opening = 10 * time.Millisecond
 )
@@ -125,26 +129,24 @@ const Least = 16
 
 func (s *Shaper) between(low, high int) int { return low + s.rng.IntN(high-low+1) }
 
-// requests is a length of several requests at once: above that of any hello.
-func (s *Shaper) requests() int { return 3100 + min(int(s.rng.ExpFloat64()*1200), 5000) }
+// manyRequests is more than any hello has, by more than the models forgive.
+const manyRequests = 3100
 
-// Pad is how many bytes to add to a write of size bytes that has a stream's nth piece in it, counted from 0.
+// requests is a length of several requests at once.
+func (s *Shaper) requests() int { return manyRequests + min(int(s.rng.ExpFloat64()*1200), 5000) }
+
+// Pad is how many bytes to add to what the client sends with a stream's nth piece in it, counted from 0, when size bytes
+// have been sent with it since anything came: a watcher sees them as one.
 func (s *Shaper) Pad(size, nth int) int {
-	switch {
-	case s == nil || nth >= Flights || size > Beginning:
+	if s == nil || !s.client || nth >= padded || size >= manyRequests {
 		return 0
-	case s.client && nth <= 2:
-		if target := s.requests(); size < target {
-			return s.spend(target - size)
-		}
-		return s.spend(s.between(0, 600))
 	}
-	return 0
+	return s.spend(s.requests() - size)
 }
 
 // Answer reports whether this end acknowledges the beginning of a stream at once, and how many bytes to add to that.
 func (s *Shaper) Answer(nth int) (pad int, yes bool) {
-	if s == nil || s.client || nth >= Flights {
+	if s == nil || s.client || nth >= Pieces {
 		return 0, false
 	}
 	return s.spend(s.between(Least, 220)), true
