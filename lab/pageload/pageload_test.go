@@ -25,6 +25,9 @@ const bound = 0.006
 // farAway is how much further some sites are from the gateway, one way.
 const farAway = 80 * time.Millisecond
 
+// enough page loads are so many that shares of them say something.
+const enough = 200
+
 // set is some visits by one way: all connections, and which visit each is of.
 type set struct {
 	samples []sample
@@ -119,16 +122,31 @@ func TestPageLoads(t *testing.T) {
 		}
 		out.WriteString("\n")
 	}
+	var chosen []*verdict
 	for _, d := range detectors(train[0].samples, trained) {
 		if v := d.choose(train[0].samples, train[1].samples, bound); v != nil {
-			row(d.name, v, test)
+			chosen = append(chosen, v)
+			from := test
 			if d.name == roundTrips {
-				row(d.name+", sites far from the gateway", v, distant)
+				from = distant // where the round trip to the site is one that can be seen
+			}
+			row(d.name, v, from)
+			if *loads < enough {
+				continue
+			}
+			if c := share(from[1].samples, v.found); c < 0.3 {
+				t.Errorf("%s finds %.0f %% of plain tunnels: it sees nothing", d.name, 100*c)
+			}
+			if low, high := from[3].share(v.found), from[4].share(v.found); low > 0.15 || high > 0.05 {
+				t.Errorf("%s finds %.1f %% at low, %.1f %% at high", d.name, 100*low, 100*high)
 			}
 		} else {
 			fmt.Fprintf(&out, "| %s | finds too many direct ones at every threshold | | | | | |\n", d.name)
 		}
 	}
+	row("any of these", &verdict{"", func(s *sample) bool {
+		return slices.ContainsFunc(chosen, func(v *verdict) bool { return v.found(s) })
+	}}, test)
 	for i := 2; i < len(ways) && *knows; i++ {
 		half := train[0].samples[:len(train[0].samples)/2]
 		k := &neighbours{}
@@ -141,13 +159,16 @@ func TestPageLoads(t *testing.T) {
 	}
 	out.WriteString("\n| | direct | plain tunnel | off | low | high |\n|---|---|---|---|---|---|\n| bytes, against off |")
 	total := func(s *set) (n int) {
-		for _, v := range slices.Concat(s.visits) {
+		for _, v := range s.visits {
 			n += v.bytes
 		}
 		return n
 	}
 	for i := range ways {
 		fmt.Fprintf(&out, " %+.1f %% |", 100*(float64(total(test[i]))/float64(total(test[2]))-1))
+	}
+	if low, high := total(test[3]), total(test[4]); low > total(test[2])*110/100 || high > total(test[2])*140/100 {
+		t.Errorf("low costs %d bytes and high %d, off %d", low, high, total(test[2]))
 	}
 	fmt.Fprintf(&out, "\n| bytes of a page, median |")
 	for i := range ways {
