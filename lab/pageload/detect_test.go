@@ -3,6 +3,7 @@ package pageload
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -109,9 +110,9 @@ func newOpening(c *tap) opening {
 			}
 		}
 	}
-	f.later = f.later[:min(len(f.later), flightPackets)]
-	f.after = f.after[:min(len(f.after), flightPackets)]
-	f.all = f.all[:min(len(f.all), flightPackets)]
+	f.later = slices.Clone(f.later[:min(len(f.later), flightPackets)])
+	f.after = slices.Clone(f.after[:min(len(f.after), flightPackets)])
+	f.all = slices.Clone(f.all[:min(len(f.all), flightPackets)]) // a bulk connection has thousands
 	return f
 }
 
