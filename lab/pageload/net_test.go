@@ -255,17 +255,11 @@ func (e *end) SetWriteDeadline(time.Time) error { return nil }
 // frames are the Ethernet frames of a connection for a firewall's box, with the handshake and the server's
 // acknowledgements, most at most.
 func (t *tap) frames(port uint16, most int) []frame {
-	type event struct {
-		at   time.Duration
-		up   bool
-		size int
-		head []byte
-	}
-	var events []event
+	var events []packet
 	for _, p := range t.pkts()[:min(len(t.packets), most)] {
-		events = append(events, event{p.at, p.up, p.size, p.head})
+		events = append(events, p)
 		if p.up {
-			events = append(events, event{p.at + 2*t.delay, false, 0, nil})
+			events = append(events, packet{at: p.at + 2*t.delay})
 		}
 	}
 	sort.SliceStable(events, func(i, j int) bool { return events[i].at < events[j].at })
