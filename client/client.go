@@ -27,6 +27,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/network"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/udpport"
 	"github.com/godwit-vpn/godwit/internal/wire"
@@ -71,6 +72,9 @@ type Config struct {
 	Protect func(network, address string, c syscall.RawConn) error
 	// Logger gets events of links, never destinations; nil discards them.
 	Logger *slog.Logger
+	// Shape is how much is spent so that what begins inside of links does not show, at both ends: "off", "low" or "high"; empty
+	// is low. docs/shaping.md has what each costs.
+	Shape string
 	// Memory bounds what is retained and reassembled, in bytes; 0 means DefaultMemory.
 	Memory int64
 	// Events, if not nil, is told what happens to links. It must not block.
@@ -80,6 +84,7 @@ type Config struct {
 // Client is one device's session with its gateway. Safe for concurrent use.
 type Client struct {
 	cfg      Config
+	shape    shape.Level
 	log      *slog.Logger
 	pool     *session.Pool
 	dialers  map[string]transport.Dialer
@@ -141,6 +146,10 @@ func New(cfg Config) (*Client, error) {
 			return nil, fmt.Errorf("field Fragment: %w", err)
 		}
 	}
+	level, err := shape.ParseLevel(cfg.Shape)
+	if err != nil {
+		return nil, fmt.Errorf("field Shape: %w", err)
+	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
@@ -152,7 +161,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: fragment,
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: fragment, shape: level,
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),

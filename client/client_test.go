@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -324,4 +325,16 @@ func parsePort(t *testing.T, s string) uint16 {
 		t.Fatal(err)
 	}
 	return uint16(n)
+}
+
+func TestShapeField(t *testing.T) {
+	key := newWorld(t).key
+	if _, err := client.New(client.Config{Key: key, Shape: "loud"}); err == nil || !strings.Contains(err.Error(), "field Shape") {
+		t.Errorf("an unknown level gave %v", err)
+	}
+	for _, level := range []string{"", "off", "low", "high"} {
+		if _, err := client.New(client.Config{Key: key, Shape: level}); err != nil {
+			t.Errorf("level %q gave %v", level, err)
+		}
+	}
 }

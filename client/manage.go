@@ -236,7 +236,7 @@ func (c *Client) sessionNow() *session.Session {
 	var id wire.SessionID
 	rand.Read(id[:])
 	c.session = session.New(session.Config{
-		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log,
+		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log, Shape: c.shape,
 		Packet:  c.udp.Deliver,
 		Changed: func() { c.tell(c.changed) },
 	})
@@ -359,7 +359,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	d := c.dialers[transportName]
 	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
 		Directory: [ed25519.PublicKeySize]byte(c.cfg.Key.DirectoryKey),
-		Device:    c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+		Device:    c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next(), Features: uint64(c.shape)}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew

@@ -55,7 +55,7 @@ func (a *app) startBackground(ctx context.Context, r upRequest) (report, error) 
 	for _, resolver := range r.resolvers {
 		args = append(args, "--resolver", resolver)
 	}
-	args = append(args, "--browser", r.browser, "--fragment", r.fragment)
+	args = append(args, "--browser", r.browser, "--fragment", r.fragment, "--shape", r.shape)
 	if r.congestion != "" {
 		args = append(args, "--congestion", r.congestion)
 	}

@@ -30,6 +30,7 @@ type upFlags struct {
 	transports []string
 	browser    string
 	fragment   string
+	shape      string
 	resolvers  []string
 	congestion string
 	timeout    time.Duration
@@ -70,6 +71,7 @@ is saved, and not needed again.`,
 	flags.StringVar(&f.browser, "browser", "chrome", "whose visits this device's look like, chrome or firefox")
 	flags.StringVar(&f.fragment, "fragment", "none", "cut the first message inside of the name it asks for: tcp, record or both;\n"+
 		"some firewalls miss the name then, and no browser does it")
+	flags.StringVar(&f.shape, "shape", "low", "how much to hide what is inside of the links: off, low or high")
 	flags.StringSliceVar(&f.resolvers, "resolver", nil, "whom transport dns asks: an address, or tcp://, tls:// or https:// and where\nit is (default the system's)")
 	flags.StringVar(&f.congestion, "congestion", "",
 		"congestion control; \"system\" leaves it to the system (default bbr)")
@@ -103,6 +105,8 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 		return usagef("flag --browser: %.20q is neither chrome nor firefox", f.browser)
 	case !slices.Contains([]string{"none", "tcp", "record", "both"}, f.fragment):
 		return usagef("flag --fragment: %.20q is none of none, tcp, record, both", f.fragment)
+	case !slices.Contains([]string{"off", "low", "high"}, f.shape):
+		return usagef("flag --shape: %.20q is none of off, low, high", f.shape)
 	case f.timeout < 0:
 		return usagef("flag --timeout: %v is negative", f.timeout)
 	}

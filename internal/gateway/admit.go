@@ -30,7 +30,7 @@ func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
 		return
 	}
 	err = link.Welcome(conn, wire.Welcome{
-		Flags: v.resumed, Next: v.session.Next(), Addr4: v.addr4, Addr6: v.addr6, Families: g.cfg.Egress.Families(),
+		Flags: v.resumed, Features: uint64(v.session.Shape()), Next: v.session.Next(), Addr4: v.addr4, Addr6: v.addr6, Families: g.cfg.Egress.Families(),
 		Sleep: uint32(g.sleep() / time.Second), Window: session.DefaultWindow, Cert: cert,
 	})
 	if err != nil {

@@ -136,6 +136,24 @@ func cause(err error) wire.Cause {
 	return 0
 }
 
+// A session shapes as much as its client asked for when it began.
+func TestShape(t *testing.T) {
+	w := newWorld(t)
+	v := w.visitor(t)
+	for _, c := range []struct{ asked, flags, want uint64 }{
+		{0, wire.HelloNew, 0}, {1, wire.HelloNew, 1}, {2, wire.HelloNew, 2}, {3, wire.HelloNew, 2}, {1<<40 | 1, wire.HelloNew, 1},
+	} {
+		id := wire.SessionID{byte(c.asked), byte(c.asked >> 40)}
+		for range 2 { // the second time it is there already
+			k := v.knock(id, uint16(c.flags))
+			k.Features = c.asked
+			if _, got, err := v.open(t, k); err != nil || got.Features != c.want {
+				t.Errorf("asked for %#x, got %#x, %v", c.asked, got.Features, err)
+			}
+		}
+	}
+}
+
 func TestSessions(t *testing.T) {
 	w := newWorld(t)
 	v := w.visitor(t)

@@ -14,6 +14,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -89,7 +90,7 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	t := g.joinLocked(grant.Device)
 	v.dials = t.dials
 	v.session = session.New(session.Config{
-		Role: session.Gateway, ID: h.Session, Pool: g.pool, Logger: g.log,
+		Role: session.Gateway, ID: h.Session, Pool: g.pool, Logger: g.log, Shape: shape.Of(h.Features & wire.FeatureShape),
 		Grace: g.cfg.Grace, Sleep: g.cfg.Sleep, Turn: t.member,
 		Accept:  func(st *session.Stream, t flow.Target) { g.serve(v, st, t) },
 		Resolve: g.cfg.Egress.Resolve,

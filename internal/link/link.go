@@ -73,6 +73,7 @@ type Knock struct {
 	Cert      []byte // nil to enrol
 	Session   wire.SessionID
 	Flags     uint16 // wire.HelloNew, HelloEnrol, HelloRenew
+	Features  uint64 // wire.FeatureShape
 	Next      uint64
 	// Directory is the public key that signs the network's directory of gateways. Without it there is no proof.
 	Directory [ed25519.PublicKeySize]byte
@@ -84,7 +85,7 @@ func (k Knock) Knock(conn transport.Secured) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := wire.Hello{Version: wire.Version, Flags: k.Flags, Session: k.Session, Next: k.Next, Cert: k.Cert}
+	h := wire.Hello{Version: wire.Version, Flags: k.Flags, Features: k.Features, Session: k.Session, Next: k.Next, Cert: k.Cert}
 	copy(h.DeviceKey[:], k.Device.Public())
 	proof, err := proofMessage(conn, k.Transport, h)
 	if err != nil {

@@ -67,6 +67,8 @@ type Link struct {
 	unacked  int       // bytes that came in since our last ACK on this link
 	ackAt    time.Time // when that ACK is due; zero if none is
 	ackNow   bool
+	burst    int    // bytes sent since anything came
+	padding  int    // bytes to add to the next write
 	outbox   []byte // link frames to send: PING, PONG, GOAWAY
 	sent     uint64 // bytes
 	received uint64

@@ -45,6 +45,9 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		return s.err
 	}
 	l.heardLocked(now, size)
+	if t != wire.TypePadding {
+		s.shaper.Carried(size)
+	}
 	if t.Numbered() {
 		return l.numberedLocked(t, body, size, now)
 	}
@@ -56,6 +59,9 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		}
 		if len(l.outbox) < 1<<10 { // a flood of PINGs gets few PONGs
 			l.outbox = wire.AppendPong(l.outbox, id)
+			if id == dummyPing {
+				l.padding += s.shaper.Reply()
+			}
 		}
 		l.kickLocked()
 	case wire.TypePong:
@@ -102,6 +108,7 @@ func (l *Link) receivedPacket(now time.Time, size int) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	l.heardLocked(now, size)
+	l.s.shaper.Carried(size)
 }
 
 // heardLocked notes that a frame came in.
@@ -109,6 +116,7 @@ func (l *Link) heardLocked(now time.Time, size int) {
 	l.received += uint64(size)
 	l.s.count.received += uint64(size)
 	l.lastRecv = now
+	l.burst = 0
 }
 
 // ackLocked handles an ACK.
@@ -189,6 +197,7 @@ func (l *Link) numberedLocked(t wire.Type, body []byte, size int, now time.Time)
 		}
 		s.lastData, s.quietPings = now, 0
 		if st := s.incomingLocked(d.Stream); st != nil {
+			l.answerLocked(st)
 			return st.dataLocked(d)
 		}
 	case wire.TypeOpen:

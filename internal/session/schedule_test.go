@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -103,8 +104,8 @@ func (p streamPlan) append(b []byte) []byte { b, _ = binary.Append(b, binary.Big
 func newSchedule(t *testing.T, seed uint64, verbose bool) *schedule {
 	sc := &schedule{seed: seed, verbose: verbose, begun: time.Now(),
 		results: make(map[int]*streamResult)}
-	sc.pair = newPair(t, sc.serve)
 	rng := sc.rand(planner)
+	sc.pair = newShapedPair(t, shape.Level(seed%3), sc.serve)
 	sc.want = 1 + rng.IntN(3)
 	sc.path = simPath{
 		delay:    time.Duration(1+rng.IntN(150)) * time.Millisecond,

@@ -243,6 +243,12 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		}
 		s.ring.push(f)
 		l.takeLocked(f, b, now)
+		if s.shaper != nil {
+			b.begins(f)
+		}
+	}
+	if s.shaper != nil {
+		l.shapeLocked(b, now)
 	}
 }
 
@@ -308,6 +314,7 @@ type batch struct {
 	size   int
 	out    [][]byte
 	small  []byte
+	nth    int     // of the youngest stream's pieces in it, plus one; zero if there is no stream's beginning
 	pieces []piece // in order: a stretch of small, or a large frame
 }
 
@@ -323,6 +330,7 @@ func (b *batch) reset() {
 	clear(b.out)
 	clear(b.pieces)
 	b.frames, b.out, b.pieces, b.small, b.size = b.frames[:0], b.out[:0], b.pieces[:0], b.small[:0], 0
+	b.nth = 0
 }
 
 // copy adds bytes that are copied.

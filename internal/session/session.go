@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -47,6 +48,8 @@ type Config struct {
 	Grace      time.Duration // without a link, before sleep
 	Sleep      time.Duration // without a link, before the end
 
+	// Shape is what this end does so that handshakes inside of links do not show; see package shape.
+	Shape shape.Level
 	// Turn is where this session waits for its turn to send, shared with others; nil never waits.
 	Turn *Member
 	// Accept is called in its own goroutine for every stream the far side opens (gateway only). It answers with
@@ -122,6 +125,12 @@ type Session struct {
 	probeEvery time.Duration
 	probeAt    time.Time
 
+	// shaper is nil if nothing is shaped; heldUntil is when what was held has to go, dummyAt when dummyLen bytes that mean
+	// nothing have to; zero if nothing does. See shaping.go.
+	shaper             *shape.Shaper
+	heldUntil, dummyAt time.Time
+	dummyLen           int
+
 	timer   *time.Timer
 	timerAt time.Time
 
@@ -163,6 +172,7 @@ func New(cfg Config) *Session {
 		farewell:   make(chan struct{}),
 		early:      earlyWindow,
 		probeEvery: probeMin,
+		shaper:     newShaper(cfg),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.timer = time.AfterFunc(time.Hour, s.tick)
@@ -188,6 +198,9 @@ const earlyWindow = 64 << 10
 
 // ID returns the session's id.
 func (s *Session) ID() wire.SessionID { return s.cfg.ID }
+
+// Shape returns how much this end shapes.
+func (s *Session) Shape() shape.Level { return s.cfg.Shape }
 
 // Done is closed when the session has ended; Err then says why.
 func (s *Session) Done() <-chan struct{} { return s.ctx.Done() }
@@ -312,7 +325,9 @@ func (s *Session) Open(ctx context.Context, t flow.Target, early bool) (flow.Str
 	st.sendMax = uint64(s.early)
 	s.count.streams++
 	s.queueLocked(newControl(wire.AppendOpen(nil, wire.Open{Stream: st.id, Window: uint32(st.window), Target: t})))
-	s.flushLocked()
+	if !early || !s.holdLocked() {
+		s.flushLocked()
+	}
 	s.mu.Unlock()
 	if early {
 		return st, nil

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/shape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,10 +29,14 @@ type pair struct {
 }
 
 func newPair(t *testing.T, accept func(*Stream, flow.Target)) *pair {
+	return newShapedPair(t, shape.Off, accept)
+}
+
+func newShapedPair(t *testing.T, level shape.Level, accept func(*Stream, flow.Target)) *pair {
 	p := &pair{t: t, pool: NewPool(256 << 20)}
 	id := [16]byte{1}
-	p.client = New(Config{Role: Client, ID: id, Pool: p.pool})
-	p.gateway = New(Config{Role: Gateway, ID: id, Pool: p.pool, Accept: accept,
+	p.client = New(Config{Role: Client, ID: id, Pool: p.pool, Shape: level})
+	p.gateway = New(Config{Role: Gateway, ID: id, Pool: p.pool, Shape: level, Accept: accept,
 		Resolve: func(_ context.Context, name string) ([]netip.Addr, error) {
 			if name == "known.example" {
 				return []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, nil

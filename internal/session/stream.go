@@ -70,6 +70,8 @@ type Stream struct {
 	joined      net.Conn
 	recvEnded   chan struct{} // closed when recvDone becomes true
 
+	begun beginning // what was shaped of it
+
 	readDeadline, writeDeadline deadline
 }
 
@@ -118,6 +120,8 @@ func (st *Stream) Answer(err error) {
 	s.queueLocked(newControl(wire.AppendOpened(nil, wire.Opened{Stream: st.id, Code: code, Window: uint32(st.window)})))
 	if code != flow.CodeNone {
 		st.abortLocked(&flow.Error{Code: code})
+	} else if st.heardLocked() && s.holdLocked() { // the application has not waited for the answer
+		return
 	}
 	s.flushLocked()
 }

@@ -61,6 +61,9 @@ func (s *Session) tick() {
 	if s.err == nil && s.cfg.Role == Client {
 		s.probeLocked(now)
 	}
+	if s.shaper != nil {
+		s.shapeTickLocked(now)
+	}
 	if s.err == nil && s.leaving {
 		s.leaveTickLocked(now)
 	}

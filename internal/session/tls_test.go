@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"io"
 	"math/big"
@@ -20,11 +21,14 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // These tests and benchmarks run a session over the real https transport, between real sockets.
+
+var shaped = flag.Uint("shape", 0, "the level of shaping of sessions over TLS: 0, 1, 2")
 
 // A door that opens to whoever has an access key of this network, and a knock that does.
 var (
@@ -71,8 +75,9 @@ func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsW
 		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)},
 			Opener: knock}}
 	id := [16]byte{7}
-	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool})
-	w.gateway = session.New(session.Config{Role: session.Gateway, ID: id, Pool: w.pool, Accept: accept})
+	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool, Shape: shape.Level(*shaped)})
+	w.gateway = session.New(session.Config{Role: session.Gateway, ID: id, Pool: w.pool, Shape: shape.Level(*shaped),
+		Accept: accept})
 	served := make(chan struct{})
 	go func() { w.serve(); close(served) }()
 	tb.Cleanup(func() {

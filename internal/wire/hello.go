@@ -27,6 +27,10 @@ const (
 	HelloRenew = 4
 )
 
+// FeatureShape is the part of a HELLO's features that says how much the client wants the beginnings of streams shaped, and
+// of a WELCOME's that says how much the gateway does: a number as package shape has them.
+const FeatureShape = 3
+
 // SessionID names a session at both ends. Alone it opens nothing.
 type SessionID [16]byte
 
