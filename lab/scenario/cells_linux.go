@@ -83,11 +83,11 @@ func (c *country) visit(ctx context.Context, base traffic.Fetch) traffic.Result 
 		return r
 	}
 	part := base
-	part.URL, part.Bytes, part.Seed, part.Timeout = "https://"+banned+"/file/300000?seed=5", 300000, 5, c.visitTimeout()
+	part.URL, part.Bytes, part.Seed, part.Timeout = "https://"+banned+"/file/300000?seed=5", 300000, 5, time.Minute
 	return part.Do(ctx)
 }
 
-// visitTimeout is how long one waits for a page, or a part of it. A firewall that slows down is not to pass for one that blocks.
+// visitTimeout is how long one waits for a page; for a part of it, which may come through something slow, a minute. A firewall that slows down is not to pass for one that blocks.
 func (c *country) visitTimeout() time.Duration {
 	if c.profile.LeastRate > 0 {
 		return time.Minute
