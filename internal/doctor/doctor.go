@@ -84,6 +84,7 @@ type probes struct {
 	seen      Observations
 	addrs     []netip.Addr // of places
 	names     []string     // the first is none
+	madeUp    string       // see MadeUp
 	resolvers []netip.AddrPort
 	told      int // of resolvers
 	classes   classes
@@ -112,7 +113,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.PlainPort == 0 {
 		cfg.PlainPort = 80
 	}
-	p := &probes{cfg: cfg, began: time.Now(), names: []string{""}}
+	p := &probes{cfg: cfg, began: time.Now(), names: []string{""}, madeUp: nobodys()}
 	p.seen.Names = []Name{{}}
 	for _, r := range slices.Concat(cfg.Resolvers, cfg.System) {
 		if !slices.Contains(p.resolvers, r) {
@@ -160,6 +161,14 @@ func addresses() (n int) {
 		}
 	}
 	return n
+}
+
+// says is a name by its number.
+func (p *probes) says(name int) string {
+	if name == MadeUp {
+		return p.madeUp
+	}
+	return p.names[name]
 }
 
 // name numbers a name.
@@ -286,31 +295,47 @@ func (p *probes) hellos(h Hello, _ uint16) Outcome {
 	return h.Outcome
 }
 
-// neutral visits the website without a name, as Chrome and as a Go program. If one of them is cut, what got through first is
-// tried again: is it that hello that is minded, or everybody after it? At a second place the order is another.
+// neutral visits the website as Chrome and as a Go program, without a name and with one that is on no list. If one of these is
+// cut, what got through first is tried again: is it that hello that is minded, or everybody after it? At a second place the
+// order is another.
 func (p *probes) neutral(ctx context.Context) {
+	type step struct {
+		kind string
+		name int
+	}
 	for place := range min(len(p.addrs), 2) {
 		port := p.seen.door(place)
 		if port == 0 {
 			continue
 		}
-		order := []string{Browser, Plainly, Small}
+		order := []step{{Browser, 0}, {Browser, MadeUp}, {Plainly, 0}, {Small, 0}}
 		if place > 0 {
-			order = []string{Small, Plainly, Browser}
+			order = []step{{Small, 0}, {Plainly, 0}, {Plainly, MadeUp}, {Browser, 0}, {Browser, MadeUp}}
 		}
-		good, cut := "", false
-		for _, kind := range order {
-			o := p.hellos(p.hello(ctx, place, port, kind, 0, 0))
-			if o.cut() { // once can be an accident
-				o = p.hellos(p.hello(ctx, place, port, kind, 0, 0))
+		var good step
+		var cut []step
+		try := func(s step) {
+			if o := p.hellos(p.hello(ctx, place, port, s.kind, s.name, 0)); o.cut() {
+				cut = append(cut, s)
+			} else if o == OK && good.kind == "" {
+				good = s
 			}
-			if o == OK && good == "" {
-				good = kind
-			}
-			cut = cut || o.cut()
 		}
-		if cut && good != "" {
-			p.hellos(p.hello(ctx, place, port, good, 0, 0))
+		for _, s := range order {
+			try(s)
+		}
+		if place == 0 && !p.seen.passed(place, Browser, MadeUp) && p.seen.passed(place, Plainly, 0) {
+			try(step{Plainly, MadeUp})
+		}
+		again := cut // once can be an accident
+		if good.kind == "" && len(again) > 1 {
+			again = again[:1] // nothing passes: one more will do
+		}
+		for _, s := range again {
+			try(s)
+		}
+		if len(cut) > 0 && good.kind != "" {
+			p.hellos(p.hello(ctx, place, port, good.kind, good.name, 0))
 		}
 	}
 }
@@ -378,8 +403,8 @@ func (p *probes) neutralBulk(ctx context.Context) {
 const (
 	fewDatagrams  = 40
 	fewApart      = 40 * time.Millisecond
-	manyDatagrams = 240
-	manyApart     = 5 * time.Millisecond
+	manyDatagrams = 200
+	manyApart     = 6 * time.Millisecond
 	oldSocket     = 9 * time.Second // firewalls have let long uploads be for five
 	bits          = 8
 )
@@ -429,12 +454,18 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
 	if two := initials(p.initial(ctx, place, port, 2, 0, false)); two.Outcome == Silent && one.Outcome == OK {
 		initials(p.initial(ctx, place, port, 2, 0, false))
 	}
-	sleep(ctx, oldSocket-time.Since(opened))
-	many := ask(c, opened, manyDatagrams, manyApart)
-	if many.share() < mostlyAnswered {
-		if fresh, err := p.cfg.Dial(ctx, "udp", 0, p.at(place, port)); err == nil {
-			defer fresh.Close()
-			ask(fresh, time.Now(), manyDatagrams, manyApart)
+	if few.share() >= mostlyAnswered {
+		sleep(ctx, oldSocket-time.Since(opened))
+		many := ask(c, opened, manyDatagrams, manyApart)
+		// Is it the socket's age? Twice, for servers have their limits too.
+		for i := 0; i < 2 && many.share() < mostlyAnswered; i++ {
+			if fresh, err := p.cfg.Dial(ctx, "udp", 0, p.at(place, port)); err == nil {
+				ask(fresh, time.Now(), manyDatagrams, manyApart)
+				fresh.Close()
+			}
+			if i == 0 {
+				ask(c, opened, manyDatagrams, manyApart)
+			}
 		}
 	}
 	if one.Outcome != OK {
@@ -486,6 +517,9 @@ func (p *probes) namedTLS(ctx context.Context, name int) {
 		return
 	}
 	port := p.seen.door(place)
+	if !p.seen.passed(place, Browser, MadeUp) {
+		return // it is not about this name
+	}
 	for _, kind := range []string{Browser, Small} {
 		if !p.seen.passed(place, kind, 0) {
 			continue
@@ -610,8 +644,9 @@ func (p *probes) bursts(ctx context.Context) {
 		<-done
 	}
 	sleep(ctx, time.Second)
-	b.Later = p.hellos(p.hello(ctx, place, port, Browser, name, 0))
-	b.Neutral = p.hellos(p.hello(ctx, place, port, Browser, 0, 0))
+	later, _ := p.hello(ctx, place, port, Browser, name, 0) // no more evidence about the name alone
+	neutral, _ := p.hello(ctx, place, port, Browser, 0, 0)
+	b.Later, b.Neutral = later.Outcome, neutral.Outcome
 	if b.Later.cut() {
 		b.Still = time.Since(p.began).Seconds()
 	}

@@ -22,6 +22,7 @@ const (
 	SomebodyElse   Kind = "somebody-else"   // ?
 	TLSCut         Kind = "tls-cut"         // TLS to an address, whatever it looks like
 	TLSFingerprint Kind = "tls-fingerprint" // one kind of hello, and not another
+	TLSNameless    Kind = "tls-nameless"    // a hello without a name
 	TLSName        Kind = "tls-name"        // a name in the hello
 	HTTPCut        Kind = "http-cut"        // HTTP to an address, whatever it says
 	HTTPName       Kind = "http-name"       // a name in Host
@@ -368,6 +369,7 @@ func (j *judge) tls() {
 	}
 	var dead []cutPlace
 	for place := range j.Places {
+		j.anyName(place)
 		kinds := map[string]bool{} // passes
 		var cutKinds []string
 		in, how := 0, Outcome("")
@@ -382,6 +384,7 @@ func (j *judge) tls() {
 		}
 		switch {
 		case len(cutKinds) == 0:
+		case len(kinds) == 0 && j.namedOnly(place):
 		case len(kinds) == 0:
 			dead = append(dead, cutPlace{place, in, how})
 		default:
@@ -401,13 +404,49 @@ func (j *judge) tls() {
 			j.find(f, evidence...)
 		}
 	}
-	if j.was(TLSFingerprint) {
+	if j.was(TLSFingerprint) || j.was(TLSNameless) {
 		return
 	}
 	for _, d := range dead {
 		f := Finding{Kind: TLSCut, Confidence: Medium, Place: d.place, Port: j.door(d.place), How: string(d.how)}
 		j.find(f, fmt.Sprintf("TCP connects, and TLS at address %d is cut each time, without a name, whatever it looks like", d.place+1))
 		j.cannot("whether a name, much data or bursts are minded at address %d: TLS does not get that far", d.place+1)
+	}
+}
+
+// namedOnly reports whether hellos pass that say a made-up name, and those that say none do not.
+func (j *judge) namedOnly(place int) bool {
+	ok, _, _, _ := j.hellosOf(place, Browser, MadeUp)
+	if ok == 0 {
+		return false
+	}
+	_, _, _, how := j.hellosOf(place, Browser, 0)
+	j.find(Finding{Kind: TLSNameless, Confidence: High, Place: place, Port: j.door(place), How: string(how)},
+		fmt.Sprintf("at address %d the browser's hello passes with a made-up name, and never without one", place+1))
+	j.cannot("whether name %d or much data are minded at address %d: those are compared with a connection without a name", 1, place+1)
+	return true
+}
+
+// anyName looks at hellos with a made-up name, where those without one pass.
+func (j *judge) anyName(place int) {
+	ok, _, _, _ := j.hellosOf(place, Browser, 0)
+	with, cut, _, how := j.hellosOf(place, Browser, MadeUp)
+	if ok == 0 || with > 0 || cut == 0 {
+		return
+	}
+	goes, goCut, _, _ := j.hellosOf(place, Plainly, MadeUp)
+	evidence := []string{fmt.Sprintf("at address %d the browser's hello passes without a name, and never with a made-up one", place+1)}
+	switch {
+	case goes > 0:
+		if !j.was(TLSFingerprint) {
+			j.find(Finding{Kind: TLSFingerprint, Confidence: High, Place: -1, Name: MadeUp, Hello: Browser, How: string(how)}, append(evidence,
+				"a Go program's passes with one")...)
+		}
+	case goCut > 0:
+		j.find(Finding{Kind: TLSName, Confidence: High, Place: place, Port: j.door(place), Name: MadeUp, How: string(how)}, append(evidence,
+			"neither does a Go program's")...)
+	default:
+		j.cannot("whether it is any name, or how the browser's hello looks with one, that is minded at address %d: then nothing passed any more", place+1)
 	}
 }
 
@@ -462,6 +501,10 @@ func (j *judge) names() {
 		tested := false
 		for place := range j.Places {
 			if ok, _, _, _ := j.hellosOf(place, Browser, 0); ok == 0 {
+				continue
+			}
+			if ok, cut, _, _ := j.hellosOf(place, Browser, MadeUp); ok == 0 && cut > 0 {
+				tested = true // it is not about this one
 				continue
 			}
 			bOK, bCut, _, how := j.hellosOf(place, Browser, name)
@@ -696,19 +739,23 @@ func (j *judge) udp() {
 				"TCP to the same address loses little")
 			continue
 		}
-		if len(all) < 3 || all[1].share() >= mostlyAnswered {
+		if len(all) < 5 || all[1].share() >= mostlyAnswered {
 			continue
 		}
-		old, fresh := all[1], all[2]
-		late := Datagrams{Answered: old.Answered[len(old.Answered)/2:]}
-		carried := old.Rate * late.share()
-		evidence := fmt.Sprintf("%s were sent on a socket %.0f s old, and %s got through", rate(old.Rate), old.Age, rate(carried))
-		if fresh.share() >= mostlyAnswered {
-			j.find(Finding{Kind: UDPPoliced, Confidence: High, Place: place, Port: old.Port, UDP: true, Rate: carried}, evidence,
-				"the same on a new socket got through")
-		} else {
-			j.find(Finding{Kind: UDPSlow, Confidence: High, Place: place, Port: old.Port, UDP: true, Rate: carried}, evidence,
-				"on a new socket it is no better")
+		old, fresh := []Datagrams{all[1], all[3]}, []Datagrams{all[2], all[4]}
+		late := Datagrams{Answered: old[1].Answered[len(old[1].Answered)/2:]}
+		carried := old[1].Rate * late.share()
+		evidence := fmt.Sprintf("%s were sent twice on a socket %.0f s old, and %s got through", rate(old[1].Rate), old[0].Age, rate(carried))
+		held := func(d Datagrams) bool { return d.share() < mostlyAnswered }
+		switch slow := slices.ContainsFunc(fresh, held); {
+		case held(old[1]) && !slow:
+			j.find(Finding{Kind: UDPPoliced, Confidence: High, Place: place, Port: few.Port, UDP: true, Rate: carried}, evidence,
+				"each time, the same on a new socket got through")
+		case held(old[1]) && held(fresh[0]) && held(fresh[1]):
+			j.find(Finding{Kind: UDPSlow, Confidence: High, Place: place, Port: few.Port, UDP: true, Rate: carried}, evidence,
+				"on new sockets it is no better")
+		default:
+			j.cannot("whether UDP is held to a rate at address %d: losses came and went", place+1)
 		}
 	}
 	if !asked {
@@ -744,6 +791,10 @@ func (j *judge) noUDP(d Datagrams) {
 // quic looks at first datagrams, where UDP passes.
 func (j *judge) quic() {
 	for place := range j.Places {
+		if j.was(UDPLossy) || j.was(Lossy) {
+			j.cannot("whether QUIC's names or versions are minded: too much is lost to tell")
+			return
+		}
 		passes := slices.ContainsFunc(j.Datagrams, func(d Datagrams) bool { return d.Place == place && d.share() > 0 })
 		if !passes {
 			continue

@@ -32,7 +32,7 @@ func systemDial(ctx context.Context, network string, local uint16, address strin
 // How long is waited. A connection is given two more SYNs, an answer in TLS a lost packet or two.
 const (
 	connectTime = 4 * time.Second
-	answerTime  = 6 * time.Second
+	answerTime  = 5 * time.Second
 )
 
 // outcome says what an error means. None is OK.
@@ -141,7 +141,7 @@ func (p *probes) at(place int, port uint16) string {
 
 // authority is what a browser calls the server: the name, or the address if there is none.
 func (p *probes) authority(place, name int, port, usual uint16) string {
-	host := p.names[name]
+	host := p.says(name)
 	if host == "" {
 		host = p.addrs[place].String()
 		if p.addrs[place].Is6() {

@@ -55,6 +55,9 @@ type Name struct {
 	Own bool `json:"own"` // it is in the access key
 }
 
+// MadeUp is the number of a name that nobody has and that is on no list.
+const MadeUp = -1
+
 // Lookup is what the system says of one of the access key's names.
 type Lookup struct {
 	Name  int  `json:"name"`

@@ -251,6 +251,8 @@ func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) 
 		rand.Read(ids[i])
 		binary.BigEndian.PutUint16(ids[i], uint16(i))
 	}
+	began := time.Now()
+	c.SetReadDeadline(began.Add(time.Duration(count)*apart*2 + 3*time.Second/2))
 	done := make(chan bool, 1)
 	go func() {
 		buf := make([]byte, 2048)
@@ -275,15 +277,14 @@ func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) 
 		}
 		done <- refusals > 2
 	}()
-	began := time.Now()
-	c.SetReadDeadline(began.Add(time.Duration(count)*apart + 3*time.Second/2))
 	for i := range ids {
 		if ctx.Err() != nil {
 			break
 		}
 		c.Write(versionQuestion(ids[i])) // what cannot be sent is not answered
-		sleep(ctx, time.Until(began.Add(time.Duration(i+1)*apart)))
+		sleep(ctx, apart)                // and no less if this machine is busy: servers drop what comes in bursts
 	}
+	c.SetReadDeadline(time.Now().Add(3 * time.Second / 2))
 	refused = <-done
 	return string(got), refused
 }

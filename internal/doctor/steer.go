@@ -32,9 +32,12 @@ func (r *Report) Avoid(now time.Time) (all []Avoid) {
 		if f.AtMost > 0 {
 			left = now.Add(time.Duration(f.AtMost) * time.Second)
 		}
-		switch f.Kind {
+		switch f.Kind { // a made-up name's number means any name: Name stays empty, as for none
 		case AddressBlocked:
-		case PortBlocked, TLSCut:
+			if f.How == "tcp" {
+				a.Transport = "https"
+			}
+		case PortBlocked, TLSCut, TLSNameless: // of the last: without a name
 			a.Transport = "https"
 		case TLSName, TLSFingerprint, Throttled:
 			if f.Hello != "" && f.Hello != Browser {

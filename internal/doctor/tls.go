@@ -87,7 +87,7 @@ func (p *probes) hello(ctx context.Context, place int, port uint16, kind string,
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
 	h.Stage = AtHandshake
-	secure, h2, key, err := p.shake(ctx, c, kind, p.names[name])
+	secure, h2, key, err := p.shake(ctx, c, kind, p.says(name))
 	if err != nil {
 		if h.Outcome = outcome(err); alert(err) {
 			h.Outcome, h.Stage = OK, AtEnd
@@ -168,7 +168,7 @@ func (p *probes) bulk(ctx context.Context, place int, port uint16, name int) Bul
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
 	b.Stage = AtHandshake
-	secure, h2, key, err := p.shake(ctx, c, Browser, p.names[name])
+	secure, h2, key, err := p.shake(ctx, c, Browser, p.says(name))
 	if err != nil || !h2 || key != gatewaysKey {
 		b.Outcome, b.Bytes = outcome(err), int(c.in.Load())
 		if err == nil {

@@ -10,6 +10,9 @@ import (
 // called by their numbers.
 func words(f *Finding) (text, next string) {
 	at, name := fmt.Sprintf("address %d", f.Place+1), fmt.Sprintf("name %d", f.Name)
+	if f.Name == MadeUp {
+		name = "any name"
+	}
 	switch f.Kind {
 	case NoNetwork:
 		if f.How != "" {
@@ -42,9 +45,15 @@ func words(f *Finding) (text, next string) {
 	case TLSCut:
 		return fmt.Sprintf("Encrypted connections (TLS) to the gateway's %s are %s, whatever they look like.", at, cutWord(f.How)),
 			"another address of the gateway's, or another transport than https"
+	case TLSNameless:
+		return "Encrypted connections that say no name are " + cutWord(f.How) + "; with a name they pass.", "an access key with a name works"
 	case TLSFingerprint:
 		if f.Hello == Browser {
-			return "Connections that look like the Chrome that Godwit imitates are " + cutWord(f.How) + "; other programs' pass.",
+			text = "Connections that look like the Chrome that Godwit imitates"
+			if f.Name == MadeUp {
+				text += " and say a name"
+			}
+			return text + " are " + cutWord(f.How) + "; other programs' pass.",
 				"update Godwit, whose imitation may be stale; another transport than https"
 		}
 		return "Connections that look like a " + map[string]string{Plainly: "Go program's", Small: "simple program's"}[f.Hello] + " are " +

@@ -50,10 +50,10 @@ func (d *dice) lasting() string {
 const inPath = `place = "in-path"
 reassemble = ["ip", "tcp"]`
 
-// The hellos that Godwit and Go send.
+// The hellos that Godwit sends.
 const (
-	chromes = "t13d1517h2_*"
-	gos     = "t13d13*"
+	named   = `"t13d1517h2_*"` // JA4 says whether there is a name
+	unnamed = `"t13i1516h2_*"`
 )
 
 func fixed(s string) func(*dice) string { return func(*dice) string { return s } }
@@ -87,7 +87,8 @@ var (
 			pick(d, `"gfw-1"`, `"gfw-1", "gfw-2"`, `"gfw-1", "gfw-2", "gfw-3"`, `"iran"`, `"nxdomain"`), pick(d, true, false))
 	}
 	chromeCut = func(d *dice) string {
-		return fmt.Sprintf("[[box.tls-fingerprint]]\nja4 = [%q]\nthen = { %s }\n", chromes, pick(d, "drop = true, block = \"connection\"", d.resets()))
+		return fmt.Sprintf("[[box.tls-fingerprint]]\nja4 = [%s]\nthen = { %s }\n", pick(d, named, named+", "+unnamed),
+			pick(d, "drop = true, block = \"connection\"", d.resets()))
 	}
 	oneAddress = func(d *dice) string {
 		return fmt.Sprintf("[[box.address-block]]\nto = [\"%s/32\"]\nway = %q\n", pick(d, first, second), pick(d, "both", "to-server", "to-client"))
@@ -153,10 +154,13 @@ func Cases() []Case {
 		{Name: "TLS by name, small hellos only", Want: kinds(doctor.TLSName), Box: fixed(`place = "in-path"`), Rules: tlsReset},
 		{Name: "TLS as Chrome's", Want: kinds(doctor.TLSFingerprint), Rules: chromeCut},
 		{Name: "TLS as Go's", Want: kinds(doctor.TLSFingerprint), Rules: func(d *dice) string {
-			return fmt.Sprintf("[[box.tls-fingerprint]]\nothers = true\nja4 = [%q]\nthen = { %s }\n", chromes, pick(d, "drop = true, block = \"connection\"", d.resets()))
+			return fmt.Sprintf("[[box.tls-fingerprint]]\nothers = true\nja4 = [%s]\nthen = { %s }\n", named+", "+unnamed, pick(d, "drop = true, block = \"connection\"", d.resets()))
 		}},
 		{Name: "TLS, all of it", Want: kinds(doctor.TLSCut), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.tls-fingerprint]]\nextensions = [43]\nthen = { %s }\n", pick(d, "drop = true, block = \"connection\"", d.resets()))
+		}},
+		{Name: "TLS without a name", Want: kinds(doctor.TLSNameless), Rules: func(d *dice) string {
+			return fmt.Sprintf("[[box.tls-fingerprint]]\nmissing = [0]\nthen = { %s }\n", pick(d, "drop = true, block = \"connection\"", d.resets()))
 		}},
 		{Name: "HTTP by name, reset", Want: kinds(doctor.HTTPName), Rules: httpReset},
 		{Name: "HTTP by name, a page", Want: kinds(doctor.HTTPName), Rules: fixed(fmt.Sprintf(
