@@ -250,7 +250,8 @@ func (p *probes) reach(ctx context.Context) {
 		c, seen := p.connect(ctx, place, port, 0, 0)
 		p.seen.Connects = append(p.seen.Connects, seen)
 		if c != nil {
-			c.abandon()
+			c.linger(true)
+			c.Close()
 		}
 		return c != nil
 	}
@@ -403,10 +404,9 @@ func (p *probes) neutralBulk(ctx context.Context) {
 const (
 	fewDatagrams  = 40
 	fewApart      = 40 * time.Millisecond
-	manyDatagrams = 200
-	manyApart     = 6 * time.Millisecond
+	manyDatagrams = 300
+	manyApart     = 4 * time.Millisecond
 	oldSocket     = 9 * time.Second // firewalls have let long uploads be for five
-	bits          = 8
 )
 
 // udp asks by UDP and QUIC where there is QUIC. Names come last.
@@ -432,8 +432,8 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
 	defer stop()
 	opened := time.Now()
 	ask := func(c net.Conn, opened time.Time, count int, apart time.Duration) Datagrams {
-		d := Datagrams{Place: place, Port: port, Age: time.Since(opened).Seconds(), Rate: datagramSize * bits / apart.Seconds()}
-		d.Answered, d.Refused = datagrams(ctx, c, count, apart)
+		d := Datagrams{Place: place, Port: port, Age: time.Since(opened).Seconds()}
+		d.Answered, d.Rate, d.Refused = datagrams(ctx, c, count, apart)
 		p.seen.Datagrams = append(p.seen.Datagrams, d)
 		return d
 	}
@@ -665,7 +665,7 @@ func (p *probes) lone(ctx context.Context, place int, port uint16, name int) Out
 		return outcome(err)
 	}
 	c := &counted{Conn: tcp, from: time.Now()}
-	defer c.abandon()
+	defer c.Close()
 	_, _, _, err = p.shake(ctx, c, Browser, p.names[name])
 	if alert(err) {
 		return OK

@@ -477,8 +477,10 @@ func (j *judge) residual(f *Finding, protocol string) (evidence []string) {
 			f.Scope = serverPort
 		case r.SamePort.cut():
 			f.Scope = connection
-		default:
+		case r.SamePort == OK:
 			return []string{"right after it, harmless connections pass"}
+		default:
+			return []string{"right after it, harmless connections from other ports of this machine pass"}
 		}
 		if r.Still > r.Since {
 			f.AtLeast = math.Floor(r.Still - r.Since)
@@ -696,11 +698,28 @@ func (j *judge) namedBulk(name int) {
 // stopped reports whether datagrams were answered up to one, and none after it.
 func (d *Datagrams) stopped() (after int, stopped bool) {
 	last := strings.LastIndexByte(d.Answered, '1')
-	if last < 2 || len(d.Answered)-last-1 < 15 {
+	if last < 2 || len(d.Answered)-last-1 < 6 {
 		return 0, false
 	}
 	begin := Datagrams{Answered: d.Answered[:last+1]}
-	return last + 1, begin.share() > mostlyAnswered
+	return last + 1, begin.share() > 0.95
+}
+
+// frozen is after how many datagrams new sockets stop being answered; zero if they do not. One that was asked slowly is enough;
+// of those that were asked in haste, which a busy server stops answering, too, two have to agree.
+func frozen(all []Datagrams) int {
+	if after, ok := all[0].stopped(); ok {
+		return after
+	}
+	if len(all) < 5 {
+		return 0
+	}
+	a, ok := all[2].stopped()
+	b, ok2 := all[4].stopped()
+	if !ok || !ok2 || max(a, b)-min(a, b) > 2+min(a, b)/10 {
+		return 0
+	}
+	return a
 }
 
 // udp looks at QUIC's port without QUIC.
@@ -722,15 +741,12 @@ func (j *judge) udp() {
 			j.noUDP(few)
 			continue
 		}
-		frozen := false
-		for _, d := range all {
-			if after, ok := d.stopped(); ok && !frozen && (d.Age < 1 || len(all) == 1) {
-				frozen = true
-				j.find(Finding{Kind: Freeze, Confidence: High, Place: place, Port: d.Port, UDP: true, How: string(Silent), Packets: 2 * after},
-					fmt.Sprintf("on one socket %d datagrams were answered, and none after them", after), "on other sockets some were answered then")
-			}
+		if after := frozen(all); after > 0 {
+			j.find(Finding{Kind: Freeze, Confidence: High, Place: place, Port: few.Port, UDP: true, How: string(Silent), Packets: 2 * after},
+				fmt.Sprintf("on one socket %d datagrams were answered, and none after them", after), "on other sockets some were answered then")
+			continue
 		}
-		if frozen || j.was(Lossy) {
+		if j.was(Lossy) {
 			continue
 		}
 		if lost := 1 - few.share(); lost > 1-mostlyAnswered {

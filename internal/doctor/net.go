@@ -76,12 +76,16 @@ func (c *counted) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// abandon closes a connection without leaving anything of it behind, so that its port can be used again at once.
-func (c *counted) abandon() {
+// linger says how the connection ends, whoever closes it: with nothing left behind, so that its port can be used again at
+// once, as after one that was cut; or as a browser's does.
+func (c *counted) linger(ordinary bool) {
 	if t, ok := c.Conn.(*net.TCPConn); ok {
-		t.SetLinger(0)
+		seconds := 0
+		if ordinary {
+			seconds = -1
+		}
+		t.SetLinger(seconds)
 	}
-	c.Conn.Close()
 }
 
 func (c *counted) port() uint16 {
@@ -132,7 +136,9 @@ func (p *probes) connect(ctx context.Context, place int, port, local uint16, apa
 	if err != nil {
 		return nil, seen
 	}
-	return &counted{Conn: c, from: time.Now()}, seen
+	open := &counted{Conn: c, from: time.Now()}
+	open.linger(false)
+	return open, seen
 }
 
 func (p *probes) at(place int, port uint16) string {

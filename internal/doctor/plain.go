@@ -24,7 +24,10 @@ func (p *probes) plain(ctx context.Context, place int, name int, local uint16) (
 	}
 	p.seen.Connects = append(p.seen.Connects, seen)
 	from = c.port()
-	defer c.abandon()
+	defer func() {
+		c.linger(s.Outcome == OK)
+		c.Close()
+	}()
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
 	c.SetDeadline(time.Now().Add(answerTime))

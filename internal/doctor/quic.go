@@ -242,8 +242,8 @@ func (p *probes) initial(ctx context.Context, place int, port uint16, version, n
 	return s
 }
 
-// datagrams asks for versions so many times.
-func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) (answered string, refused bool) {
+// datagrams asks for versions so many times, and says at how many bits a second that came out.
+func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) (answered string, rate float64, refused bool) {
 	ids := make([][]byte, count)
 	got := bytes.Repeat([]byte("0"), count)
 	for i := range ids {
@@ -284,7 +284,8 @@ func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) 
 		c.Write(versionQuestion(ids[i])) // what cannot be sent is not answered
 		sleep(ctx, apart)                // and no less if this machine is busy: servers drop what comes in bursts
 	}
+	rate = float64(count) * datagramSize * 8 / time.Since(began).Seconds()
 	c.SetReadDeadline(time.Now().Add(3 * time.Second / 2))
 	refused = <-done
-	return string(got), refused
+	return string(got), rate, refused
 }

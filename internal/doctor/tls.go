@@ -83,7 +83,10 @@ func (p *probes) hello(ctx context.Context, place int, port uint16, kind string,
 	p.seen.Connects = append(p.seen.Connects, seen)
 	from = c.port()
 	defer func() { h.In, h.MS = int(c.in.Load()), ms(time.Since(began)) }()
-	defer c.abandon()
+	defer func() {
+		c.linger(h.Outcome == OK)
+		c.Close()
+	}()
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
 	h.Stage = AtHandshake
@@ -164,7 +167,8 @@ func (p *probes) bulk(ctx context.Context, place int, port uint16, name int) Bul
 		b.Outcome = seen.Outcome
 		return b
 	}
-	defer c.abandon()
+	c.linger(true)
+	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Conn.Close() })
 	defer stop()
 	b.Stage = AtHandshake

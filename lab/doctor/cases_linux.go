@@ -16,6 +16,8 @@ type Case struct {
 	Want, May []doctor.Kind
 	// Rules draws the firewall's, in a profile's words.
 	Rules func(d *dice) string
+	// Detail, if not nil, says of what was named whether it is right about more than the kind; empty is right.
+	Detail func(rules string, f *doctor.Finding) string
 	// Box is more of the box's own fields; empty is in path, putting TCP together.
 	Box func(d *dice) string
 	// Path is the way abroad; nil is 60 ms to and fro and 100 Mbit/s.
@@ -139,8 +141,8 @@ func Cases() []Case {
 			return fmt.Sprintf("[[box.address-block]]\nports = [443]\nprotocol = \"tcp\"\nway = %q\n", pick(d, "both", "to-server", "to-client"))
 		}},
 		{Name: "storm of resets at 443", Want: kinds(doctor.PortRefused), Rules: fixed("[[box.storm]]\n")},
-		{Name: "TLS by name, reset", Want: kinds(doctor.TLSName), Rules: tlsReset},
-		{Name: "TLS by name, swallowed", Want: kinds(doctor.TLSName), Rules: tlsDrop},
+		{Name: "TLS by name, reset", Want: kinds(doctor.TLSName), Rules: tlsReset, Detail: scope},
+		{Name: "TLS by name, swallowed", Want: kinds(doctor.TLSName), Rules: tlsDrop, Detail: scope},
 		{Name: "TLS by name, after some packets", Want: kinds(doctor.TLSName), Rules: func(d *dice) string {
 			least := d.between(0, 8)
 			return fmt.Sprintf("[[box.tls-name]]\nnames = [%q]\nthen = { block = \"connection\", pass = [%d, %d], for = %q }\n", gatewayName, least, least+d.between(0, 4), d.seconds(20, 500))
@@ -162,14 +164,14 @@ func Cases() []Case {
 		{Name: "TLS without a name", Want: kinds(doctor.TLSNameless), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.tls-fingerprint]]\nmissing = [0]\nthen = { %s }\n", pick(d, "drop = true, block = \"connection\"", d.resets()))
 		}},
-		{Name: "HTTP by name, reset", Want: kinds(doctor.HTTPName), Rules: httpReset},
+		{Name: "HTTP by name, reset", Want: kinds(doctor.HTTPName), Rules: httpReset, Detail: scope},
 		{Name: "HTTP by name, a page", Want: kinds(doctor.HTTPName), Rules: fixed(fmt.Sprintf(
 			"[[box.http-name]]\nnames = [%q]\npage = true\nthen = { drop = true }\n", gatewayName))},
-		{Name: "freeze of TCP", Want: kinds(doctor.Freeze), Rules: freeze},
+		{Name: "freeze of TCP", Want: kinds(doctor.Freeze), Rules: freeze, Detail: frozen},
 		{Name: "freeze of UDP", Want: kinds(doctor.Freeze), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.freeze]]\nno-tcp = true\npackets = %d\nthen = { block = \"connection\" }\n", d.between(20, 120))
 		}},
-		{Name: "throttled by name", Want: kinds(doctor.Throttled), Rules: throttle},
+		{Name: "throttled by name", Want: kinds(doctor.Throttled), Rules: throttle, Detail: throttled},
 		{Name: "UDP 443 blocked", Want: kinds(doctor.QUICBlocked), Rules: quicBlock},
 		{Name: "QUIC by name", Want: kinds(doctor.QUICName), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.quic-name]]\nnames = [%q]\nreassemble = %v\nthen = { %s }\n", gatewayName, pick(d, true, false),
@@ -180,8 +182,8 @@ func Cases() []Case {
 		{Name: "UDP loses", Want: kinds(doctor.UDPLossy), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.udp-police]]\nloss = %.2f\nway = %q\n", 0.4+0.3*d.Float64(), pick(d, "both", "to-server", "to-client"))
 		}},
-		{Name: "UDP policed after a while", Want: kinds(doctor.UDPPoliced), Rules: police},
-		{Name: "DNS forged", Want: kinds(doctor.DNSForged), Rules: forged, Config: withNames},
+		{Name: "UDP policed after a while", Want: kinds(doctor.UDPPoliced), Rules: police, Detail: policed},
+		{Name: "DNS forged", Want: kinds(doctor.DNSForged), Rules: forged, Config: withNames, Detail: injectors},
 		{Name: "DNS swallowed", Want: kinds(doctor.DNSSwallowed), Config: withNames, Rules: fixed(fmt.Sprintf(
 			"[[box.dns-injection]]\nnames = [%q]\ndrop = true\n", otherName))},
 		{Name: "bursts punished", Want: kinds(doctor.BurstsPunished), Config: func(_ *dice, c *doctor.Config) { c.Burst = 8 },

@@ -24,9 +24,12 @@ type Result struct {
 	Found []doctor.Kind
 	// Missed was not named, Wrong was and is not so. Neither counts what names no cause and is allowed.
 	Missed, Wrong []doctor.Kind
-	Report        *doctor.Report
-	Took          time.Duration
-	Err           error // the cell could not be run
+	// Detail is what of a thing that was named rightly is wrong; Detailed says that this was looked at.
+	Detail   string
+	Detailed bool
+	Report   *doctor.Report
+	Took     time.Duration
+	Err      error // the cell could not be run
 }
 
 // Right says that all was named, and nothing else.
@@ -39,6 +42,9 @@ func (r *Result) String() string {
 	}
 	if len(r.Wrong) > 0 {
 		s += fmt.Sprintf(", wrong %v", r.Wrong)
+	}
+	if r.Detail != "" {
+		s += ", detail: " + r.Detail
 	}
 	if r.Err != nil {
 		s += ": " + r.Err.Error()
@@ -108,6 +114,12 @@ func Run(ctx context.Context, c Case, seed uint64, godwit string) (r Result) {
 	for _, k := range r.Found {
 		if !slices.Contains(c.Want, k) && !slices.Contains(c.May, k) {
 			r.Wrong = append(r.Wrong, k)
+		}
+	}
+	for i, f := range r.Report.Findings {
+		if c.Detail != nil && len(c.Want) == 1 && f.Kind == c.Want[0] {
+			r.Detailed, r.Detail = true, c.Detail(r.Rules, &r.Report.Findings[i])
+			break
 		}
 	}
 	return r
