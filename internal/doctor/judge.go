@@ -20,7 +20,7 @@ const (
 	PortBlocked    Kind = "port-blocked"
 	PortRefused    Kind = "port-refused"    // ?
 	SomebodyElse   Kind = "somebody-else"   // ?
-	TLSCut         Kind = "tls-cut"         // TLS to an address, whatever it looks like
+	TLSCut         Kind = "tls-cut"         // ? TLS to an address: all of it, or all after something
 	TLSFingerprint Kind = "tls-fingerprint" // one kind of hello, and not another
 	TLSNameless    Kind = "tls-nameless"    // a hello without a name
 	TLSName        Kind = "tls-name"        // a name in the hello
@@ -44,7 +44,7 @@ const (
 
 // Causes says whether a kind names what the network does, rather than what is seen and may have another cause.
 func (k Kind) Causes() bool {
-	return !slices.Contains([]Kind{Unreachable, PortRefused, SomebodyElse, Slow, Lossy, UDPSlow}, k)
+	return !slices.Contains([]Kind{Unreachable, PortRefused, SomebodyElse, TLSCut, Slow, Lossy, UDPSlow}, k)
 }
 
 // Confidence is how sure a finding is.
@@ -409,7 +409,7 @@ func (j *judge) tls() {
 	}
 	for _, d := range dead {
 		f := Finding{Kind: TLSCut, Confidence: Medium, Place: d.place, Port: j.door(d.place), How: string(d.how)}
-		j.find(f, fmt.Sprintf("TCP connects, and TLS at address %d is cut each time, without a name, whatever it looks like", d.place+1))
+		j.find(f, fmt.Sprintf("TCP connects, and TLS at address %d is cut each time: as the browser's and as a Go program's, with no name", d.place+1))
 		j.cannot("whether a name, much data or bursts are minded at address %d: TLS does not get that far", d.place+1)
 	}
 }
@@ -423,7 +423,7 @@ func (j *judge) namedOnly(place int) bool {
 	_, _, _, how := j.hellosOf(place, Browser, 0)
 	j.find(Finding{Kind: TLSNameless, Confidence: High, Place: place, Port: j.door(place), How: string(how)},
 		fmt.Sprintf("at address %d the browser's hello passes with a made-up name, and never without one", place+1))
-	j.cannot("whether name %d or much data are minded at address %d: those are compared with a connection without a name", 1, place+1)
+	j.cannot("whether a certain name or much data is minded at address %d: that is compared with a connection without a name", place+1)
 	return true
 }
 

@@ -43,7 +43,7 @@ func words(f *Finding) (text, next string) {
 		return "Somebody else answers at the gateway's address: nothing of the access key was shown to them.",
 			"is the access key still good? If it is, this network sits in between"
 	case TLSCut:
-		return fmt.Sprintf("Encrypted connections (TLS) to the gateway's %s are %s, whatever they look like.", at, cutWord(f.How)),
+		return fmt.Sprintf("Encrypted connections (TLS) to the gateway's %s are %s: all of them, or all after the first.", at, cutWord(f.How)),
 			"another address of the gateway's, or another transport than https"
 	case TLSNameless:
 		return "Encrypted connections that say no name are " + cutWord(f.How) + "; with a name they pass.", "an access key with a name works"

@@ -24,6 +24,8 @@ type Case struct {
 	Path func(d *dice) linkmodel.Direction
 	// Config changes what the doctor is asked.
 	Config func(d *dice, c *doctor.Config)
+	// Two wants both of the gateway's addresses; otherwise it has one only in a third of the runs.
+	Two bool
 	// Unplugged examines a machine without a cable, Portal a network with a login page.
 	Unplugged, Portal bool
 }
@@ -90,12 +92,33 @@ var (
 	}
 	chromeCut = func(d *dice) string {
 		return fmt.Sprintf("[[box.tls-fingerprint]]\nja4 = [%s]\nthen = { %s }\n", pick(d, named, named+", "+unnamed),
-			pick(d, "drop = true, block = \"connection\"", d.resets()))
+			pick(d, "drop = true, block = \"connection\"", d.resets()+d.lasting()))
 	}
 	oneAddress = func(d *dice) string {
 		return fmt.Sprintf("[[box.address-block]]\nto = [\"%s/32\"]\nway = %q\n", pick(d, first, second), pick(d, "both", "to-server", "to-client"))
 	}
 )
+
+// others are rules that mind neither Godwit nor the doctor.
+const others = `[[box.fully-encrypted]]
+then = { drop = true, block = "3-tuple", for = "180s" }
+[[box.openvpn]]
+by = "opcodes"
+data = 2
+then = { drop = true, block = "endpoint" }
+[[box.wireguard]]
+at = "data"
+data = 2
+then = { drop = true, block = "endpoint" }
+[[box.esni]]
+then = { drop = true, block = "3-tuple", for = "150s" }
+[[box.tls-name]]
+names = ["banned.example"]
+then = { reset = ["gfw-1"], block = "3-tuple", for = "180s" }
+[[box.dns-injection]]
+names = ["banned.example"]
+injectors = ["gfw-1", "gfw-2"]
+`
 
 // withNames has the doctor ask about another name as well, and resolvers abroad.
 func withNames(_ *dice, c *doctor.Config) {
@@ -133,8 +156,8 @@ func Cases() []Case {
 		}},
 		{Name: "all addresses blocked", Want: kinds(doctor.Unreachable),
 			Rules: fixed("[[box.address-block]]\nto = [\"198.51.100.0/24\", \"203.0.113.0/28\"]\n")},
-		{Name: "one address blocked", Want: kinds(doctor.AddressBlocked), Rules: oneAddress},
-		{Name: "one address's TCP blocked", Want: kinds(doctor.AddressBlocked), Rules: func(d *dice) string {
+		{Name: "one address blocked", Two: true, Want: kinds(doctor.AddressBlocked), Rules: oneAddress},
+		{Name: "one address's TCP blocked", Two: true, Want: kinds(doctor.AddressBlocked), Rules: func(d *dice) string {
 			return oneAddress(d) + "protocol = \"tcp\"\n"
 		}},
 		{Name: "TCP 443 blocked", Want: kinds(doctor.PortBlocked), Rules: func(d *dice) string {
@@ -154,7 +177,13 @@ func Cases() []Case {
 			return fmt.Sprintf("[[box.tls-name]]\nnames = [%q]\nthen = { %s%s }\n", otherName, d.resets(), d.lasting())
 		}},
 		{Name: "TLS by name, small hellos only", Want: kinds(doctor.TLSName), Box: fixed(`place = "in-path"`), Rules: tlsReset},
-		{Name: "TLS as Chrome's", Want: kinds(doctor.TLSFingerprint), Rules: chromeCut},
+		{Name: "TLS by name, by lot", Want: kinds(doctor.TLSName), Rules: func(d *dice) string {
+			return fmt.Sprintf("[[box.tls-name]]\nnames = [%q]\nchance = %.2f\nthen = { %s%s }\n", gatewayName, 0.6+0.3*d.Float64(), d.resets(), d.lasting())
+		}},
+		{Name: "TLS by name, the answer is swallowed", Want: kinds(doctor.TLSName), Rules: func(d *dice) string {
+			return fmt.Sprintf("[[box.tls-name]]\nnames = [%q]\nthen = { block = \"connection\", way = \"to-client\", for = %q }\n", gatewayName, d.seconds(20, 200))
+		}},
+		{Name: "TLS as Chrome's", Two: true, Want: kinds(doctor.TLSFingerprint), Rules: chromeCut},
 		{Name: "TLS as Go's", Want: kinds(doctor.TLSFingerprint), Rules: func(d *dice) string {
 			return fmt.Sprintf("[[box.tls-fingerprint]]\nothers = true\nja4 = [%s]\nthen = { %s }\n", named+", "+unnamed, pick(d, "drop = true, block = \"connection\"", d.resets()))
 		}},
@@ -183,6 +212,9 @@ func Cases() []Case {
 			return fmt.Sprintf("[[box.udp-police]]\nloss = %.2f\nway = %q\n", 0.4+0.3*d.Float64(), pick(d, "both", "to-server", "to-client"))
 		}},
 		{Name: "UDP policed after a while", Want: kinds(doctor.UDPPoliced), Rules: police, Detail: policed},
+		{Name: "UDP policed from the first packet", Want: kinds(doctor.UDPSlow), Rules: func(d *dice) string {
+			return fmt.Sprintf("[[box.udp-police]]\nrate = %d\nway = \"to-server\"\n", d.between(400, 1200)*1000)
+		}},
 		{Name: "DNS forged", Want: kinds(doctor.DNSForged), Rules: forged, Config: withNames, Detail: injectors},
 		{Name: "DNS swallowed", Want: kinds(doctor.DNSSwallowed), Config: withNames, Rules: fixed(fmt.Sprintf(
 			"[[box.dns-injection]]\nnames = [%q]\ndrop = true\n", otherName))},
@@ -190,14 +222,15 @@ func Cases() []Case {
 			Rules: func(d *dice) string {
 				return fmt.Sprintf("[[box.burst]]\nover = %d\nspacing = \"%dms\"\nfor = %q\n", d.between(2, 5), d.between(150, 500), d.seconds(20, 600))
 			}},
+		{Name: "rules for what is not Godwit's", Config: withNames, Rules: fixed(others)},
 		{Name: "clean, bursts asked for", Config: func(_ *dice, c *doctor.Config) { c.Burst = 8 }},
 
 		{Name: "two: TLS by name, UDP policed", Want: kinds(doctor.TLSName, doctor.UDPPoliced), Rules: both(tlsReset, police)},
 		{Name: "two: freeze, QUIC by version", Want: kinds(doctor.Freeze, doctor.QUICVersion), Rules: both(freeze, quicVersion)},
 		{Name: "two: DNS forged, HTTP by name", Want: kinds(doctor.DNSForged, doctor.HTTPName), Config: withNames, Rules: both(forged, httpReset)},
 		{Name: "two: throttled by name, UDP 443 blocked", Want: kinds(doctor.Throttled, doctor.QUICBlocked), Rules: both(throttle, quicBlock)},
-		{Name: "two: TLS as Chrome's, DNS forged", Want: kinds(doctor.TLSFingerprint, doctor.DNSForged), Config: withNames, Rules: both(chromeCut, forged)},
-		{Name: "two: one address blocked, TLS by name", Want: kinds(doctor.AddressBlocked, doctor.TLSName), Rules: both(oneAddress, tlsReset)},
+		{Name: "two: TLS as Chrome's, DNS forged", Two: true, Want: kinds(doctor.TLSFingerprint, doctor.DNSForged), Config: withNames, Rules: both(chromeCut, forged)},
+		{Name: "two: one address blocked, TLS by name", Two: true, Want: kinds(doctor.AddressBlocked, doctor.TLSName), Rules: both(oneAddress, tlsReset)},
 		{Name: "two: freeze, TLS by name", Want: kinds(doctor.Freeze, doctor.TLSName), Rules: both(freeze, tlsDrop)},
 	}
 }

@@ -55,7 +55,7 @@ func policed(rules string, f *doctor.Finding) string {
 
 // frozen: packets of both directions and all sizes, of which the doctor sees bytes of one.
 func frozen(rules string, f *doctor.Finding) string {
-	return within("KB", float64(f.Bytes)/1000, drawn(rules, "packets")*0.9, 0.3, 1.7)
+	return within("KB", float64(f.Bytes)/1000, drawn(rules, "packets")*0.9, 0.15, 1.7)
 }
 
 func injectors(rules string, f *doctor.Finding) string {

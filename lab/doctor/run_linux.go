@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/doctor"
 	"github.com/godwit-vpn/godwit/lab/linkmodel"
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -85,6 +86,9 @@ func Run(ctx context.Context, c Case, seed uint64, godwit string) (r Result) {
 	defer func() { r.Err = errors.Join(r.Err, w.close()) }()
 	cfg := doctor.Config{Endpoints: w.key.Endpoints, Pins: w.key.Pins(), System: []netip.AddrPort{domestic}, Dial: dialFrom(w.client),
 		Addresses: func() int { return 1 }}
+	if !c.Two && d.IntN(3) == 0 {
+		cfg.Endpoints = slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(e accesskey.Endpoint) bool { return e.Host == second.String() })
+	}
 	if c.Config != nil {
 		c.Config(d, &cfg)
 	}
