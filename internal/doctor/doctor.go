@@ -89,6 +89,7 @@ type probes struct {
 	told      int // of resolvers
 	classes   classes
 	waits     []wait
+	blocked   map[int]bool // places that let nothing in any more after a hello
 }
 
 // Run examines. Its only error is ctx's.
@@ -113,7 +114,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	if cfg.PlainPort == 0 {
 		cfg.PlainPort = 80
 	}
-	p := &probes{cfg: cfg, began: time.Now(), names: []string{""}, madeUp: nobodys()}
+	p := &probes{cfg: cfg, began: time.Now(), names: []string{""}, madeUp: nobodys(), blocked: map[int]bool{}}
 	p.seen.Names = []Name{{}}
 	for _, r := range slices.Concat(cfg.Resolvers, cfg.System) {
 		if !slices.Contains(p.resolvers, r) {
@@ -296,9 +297,9 @@ func (p *probes) hellos(h Hello, _ uint16) Outcome {
 	return h.Outcome
 }
 
-// neutral visits the website as Chrome and as a Go program, without a name and with one that is on no list. If one of these is
-// cut, what got through first is tried again: is it that hello that is minded, or everybody after it? At a second place the
-// order is another.
+// neutral visits the website as Chrome and as a Go program, without a name and with one that is on no list. As soon as one of
+// these is cut, what got through first is tried again: is it that hello that is minded, or everybody after it? In the latter
+// case it is the end there. At a second place the order is another.
 func (p *probes) neutral(ctx context.Context) {
 	type step struct {
 		kind string
@@ -309,34 +310,35 @@ func (p *probes) neutral(ctx context.Context) {
 		if port == 0 {
 			continue
 		}
-		order := []step{{Browser, 0}, {Browser, MadeUp}, {Plainly, 0}, {Small, 0}}
+		order := []step{{Browser, 0}, {Browser, MadeUp}, {Plainly, 0}, {Plainly, MadeUp}, {Small, 0}}
 		if place > 0 {
 			order = []step{{Small, 0}, {Plainly, 0}, {Plainly, MadeUp}, {Browser, 0}, {Browser, MadeUp}}
 		}
 		var good step
 		var cut []step
 		try := func(s step) {
-			if o := p.hellos(p.hello(ctx, place, port, s.kind, s.name, 0)); o.cut() {
-				cut = append(cut, s)
-			} else if o == OK && good.kind == "" {
+			o := p.hellos(p.hello(ctx, place, port, s.kind, s.name, 0))
+			switch {
+			case o == OK && good.kind == "":
 				good = s
+			case o.cut():
+				cut = append(cut, s)
+				p.blocked[place] = good.kind != "" && p.hellos(p.hello(ctx, place, port, good.kind, good.name, 0)) != OK
 			}
 		}
 		for _, s := range order {
-			try(s)
-		}
-		if place == 0 && !p.seen.passed(place, Browser, MadeUp) && p.seen.passed(place, Plainly, 0) {
-			try(step{Plainly, MadeUp})
+			if !p.blocked[place] {
+				try(s)
+			}
 		}
 		again := cut // once can be an accident
 		if good.kind == "" && len(again) > 1 {
 			again = again[:1] // nothing passes: one more will do
 		}
 		for _, s := range again {
-			try(s)
-		}
-		if len(cut) > 0 && good.kind != "" {
-			p.hellos(p.hello(ctx, place, port, good.kind, good.name, 0))
+			if !p.blocked[place] {
+				try(s)
+			}
 		}
 	}
 }
@@ -372,7 +374,7 @@ func (o *Observations) passed(place int, kind string, name int) (passed bool) {
 // where is the first place whose website can be visited; -1 if there is none.
 func (p *probes) where() int {
 	for place := range p.addrs {
-		if p.seen.passed(place, Browser, 0) {
+		if p.seen.passed(place, Browser, 0) && !p.blocked[place] {
 			return place
 		}
 	}
@@ -388,15 +390,18 @@ func (p *probes) bulks(b Bulk) Bulk {
 func (p *probes) neutralBulk(ctx context.Context) {
 	for place := range min(len(p.addrs), 2) {
 		port := p.seen.door(place)
-		if port == 0 || !p.seen.passed(place, Browser, 0) {
+		if port == 0 || !p.seen.passed(place, Browser, 0) || p.blocked[place] {
 			continue
 		}
-		if b := p.bulks(p.bulk(ctx, place, port, 0)); b.Outcome != OK {
+		b := p.bulks(p.bulk(ctx, place, port, 0))
+		if b.slow() {
 			p.bulks(p.bulk(ctx, place, port, 0))
-			p.hellos(p.hello(ctx, place, port, Browser, 0, 0)) // a small one, after it
-		} else {
+		}
+		if b.Outcome == OK {
 			break
 		}
+		p.bulks(p.bulk(ctx, place, port, 0))
+		p.hellos(p.hello(ctx, place, port, Browser, 0, 0)) // a small one, after it
 	}
 }
 

@@ -265,7 +265,7 @@ func (j *judge) reach() {
 	var slow, all int
 	for _, c := range j.Connects {
 		if c.Outcome == OK {
-			if all++; c.MS >= 950 {
+			if all++; askedAgain(c.MS) {
 				slow++
 			}
 		}
@@ -312,6 +312,12 @@ func (j *judge) tcp(place int) bool {
 	return slices.ContainsFunc(j.Connects, func(c Connect) bool { return c.Place == place && (c.Outcome == OK || c.Outcome == Refused) })
 }
 
+// askedAgain reports whether a connection took as long as it does if the first packet is lost, or the second, too: systems
+// ask again after one and three seconds, and a busy machine is late by some other time.
+func askedAgain(ms float64) bool {
+	return ms >= 1000 && ms < 1450 || ms >= 3000 && ms < 3450
+}
+
 func (j *judge) routeless(place int) bool {
 	return !slices.ContainsFunc(j.Connects, func(c Connect) bool { return c.Place == place && c.Outcome != NoRoute })
 }
@@ -335,10 +341,15 @@ func (j *judge) how(place int, port uint16) (o Outcome) {
 	return o
 }
 
-// hellosOf counts a place's hellos of a kind with a name, up to the first residual if they are without one.
+// hellosOf counts a place's hellos of a kind with a name. Those without a real one count up to the first with one, and to
+// the first after which nothing passed any more: what is cut then may be so for what was said before.
 func (j *judge) hellosOf(place int, kind string, name int) (ok, cut, in int, how Outcome) {
-	for _, h := range j.Hellos {
-		if h.Place != place || h.Hello != kind || h.Name != name || name == 0 && h.At >= j.firstNamed() {
+	all := j.Hellos
+	if name <= 0 {
+		all, _ = j.neutral(place)
+	}
+	for _, h := range all {
+		if h.Place != place || h.Hello != kind || h.Name != name {
 			continue
 		}
 		if h.Outcome == OK {
@@ -349,6 +360,24 @@ func (j *judge) hellosOf(place int, kind string, name int) (ok, cut, in int, how
 		}
 	}
 	return ok, cut, in, how
+}
+
+// neutral are a place's hellos without a real name; up to one after which what had passed did not pass any more, if blocked.
+func (j *judge) neutral(place int) (all []Hello, blocked bool) {
+	good := -1
+	for _, h := range j.Hellos {
+		if h.Place != place || h.At >= j.firstNamed() {
+			continue
+		}
+		if n := len(all); n > 0 && good >= 0 && good < n-1 && all[n-1].Outcome.cut() && h.Outcome.cut() && h.Hello == all[good].Hello &&
+			h.Name == all[good].Name {
+			return all, true
+		}
+		if all = append(all, h); h.Outcome == OK && good < 0 {
+			good = len(all) - 1
+		}
+	}
+	return all, false
 }
 
 // firstNamed is when the first hello with a name was said: what happens to those without one after it may be its doing.
@@ -396,8 +425,8 @@ func (j *judge) tls() {
 					f.Hello = Small
 				}
 			}
-			evidence := []string{fmt.Sprintf("at address %d, %s was cut each time", place+1, helloWord(f.Hello)), passes + " passed"}
-			if j.lastHello(place).cut() { // what had passed first does not any more
+			evidence := []string{fmt.Sprintf("at address %d %s was cut each time", place+1, helloWord(f.Hello)), passes + " passed"}
+			if _, blocked := j.neutral(place); blocked {
 				f.Confidence, f.Scope = Medium, serverPort
 				evidence = append(evidence, "then nothing passed any more, for a while")
 			}
@@ -642,15 +671,25 @@ func (j *judge) bulk() {
 		j.find(f, evidence...)
 	}
 	for place := range j.Places {
+		var slow []Bulk
+		all := 0
 		for _, b := range j.Bulks {
-			if b.Place == place && b.Name == 0 && b.Outcome == OK && b.Seconds > 3 && b.Rate < slowRate {
-				j.find(Finding{Kind: Slow, Confidence: High, Place: place, Rate: b.Rate}, fmt.Sprintf("%s in %.1f s, without a name",
-					kilobytes(b.Bytes, b.Bytes), b.Seconds))
-				return
+			if b.Place == place && b.Name == 0 && b.Outcome == OK {
+				if all++; b.slow() {
+					slow = append(slow, b)
+				}
 			}
+		}
+		if len(slow) >= 2 && len(slow) == all {
+			j.find(Finding{Kind: Slow, Confidence: High, Place: place, Rate: slow[0].Rate}, fmt.Sprintf("%s in %.1f s, without a name",
+				kilobytes(slow[0].Bytes, slow[0].Bytes), slow[0].Seconds), fmt.Sprintf("and %d times more", len(slow)-1))
+			return
 		}
 	}
 }
+
+// slow reports whether a connection carried little for its time.
+func (b *Bulk) slow() bool { return b.Outcome == OK && b.Seconds > 3 && b.Rate < slowRate }
 
 // slowRate is below what a network is called slow, in bits a second.
 const slowRate = 300_000
@@ -666,9 +705,10 @@ func (j *judge) namedBulk(name int) {
 		for _, b := range j.Bulks {
 			switch {
 			case b.Place != place || b.Name != 0 && b.Name != name:
-			case b.Outcome == OK && b.Name == 0:
+			case b.Name == 0 && b.Outcome != OK:
+			case b.Name == 0:
 				neutral = append(neutral, b.Rate)
-			case b.Outcome == OK:
+			case b.Outcome == OK, b.Outcome == Silent && b.Bytes > bulkBytes/2: // one that was long under way was held up at most
 				with = append(with, b.Rate)
 			case b.Name == name && b.Outcome.cut():
 				cut = append(cut, b)

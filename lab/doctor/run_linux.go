@@ -85,7 +85,7 @@ func Run(ctx context.Context, c Case, seed uint64, godwit string) (r Result) {
 	}
 	defer func() { r.Err = errors.Join(r.Err, w.close()) }()
 	cfg := doctor.Config{Endpoints: w.key.Endpoints, Pins: w.key.Pins(), System: []netip.AddrPort{domestic}, Dial: dialFrom(w.client),
-		Addresses: func() int { return 1 }}
+		Addresses: func() int { return 1 }, Patience: 6 * time.Second} // how long a block lasts is not what is counted
 	if !c.Two && d.IntN(3) == 0 {
 		cfg.Endpoints = slices.DeleteFunc(slices.Clone(cfg.Endpoints), func(e accesskey.Endpoint) bool { return e.Host == second.String() })
 	}

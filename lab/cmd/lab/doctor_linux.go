@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	examined "github.com/godwit-vpn/godwit/internal/doctor"
 	"github.com/godwit-vpn/godwit/lab/doctor"
 	"github.com/godwit-vpn/godwit/lab/verbs"
 )
@@ -31,6 +32,7 @@ func doctorCommand(ctx context.Context, args []string, inside bool) (int, error)
 	godwit := fs.String("godwit", "bin/godwit", "path of the godwit program, for the gateway")
 	out := fs.String("out", "", "file to write the table into, between its two marks, such as docs/doctor.md; without it it is printed")
 	evidence := fs.String("evidence", "", "directory for the reports of what went wrong")
+	record := fs.String("record", "", "directory for what was seen where all was named rightly: internal/doctor/testdata is made of that")
 	if err := fs.Parse(args); err != nil {
 		return verbs.ExitUsage, err
 	}
@@ -55,16 +57,14 @@ func doctorCommand(ctx context.Context, args []string, inside bool) (int, error)
 	all := doctor.RunAll(ctx, cases, *seeds, *seed, *parallel, path, func(r *doctor.Result) {
 		done++
 		fmt.Fprintf(os.Stderr, "%d of %d, %.0f s: %s\n", done, len(cases)**seeds, r.Took.Seconds(), r)
-		if *evidence == "" || r.Right() && r.Detail == "" {
-			return
-		}
-		b, err := json.MarshalIndent(r, "", "  ")
-		if err == nil {
-			name := strings.NewReplacer(" ", "-", ",", "", ":", "", "%", "").Replace(r.Case)
-			err = os.WriteFile(filepath.Join(*evidence, fmt.Sprintf("%s-%d.json", name, r.Seed)), b, 0o644)
+		var err error
+		if wrong := !r.Right() || r.Detail != ""; wrong && *evidence != "" {
+			err = write(*evidence, r, r)
+		} else if !wrong && *record != "" {
+			err = write(*record, r, recording{r.Case, r.Found, r.Report.Evidence})
 		}
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "evidence: %v\n", err)
+			fmt.Fprintf(os.Stderr, "lab: %v\n", err)
 		}
 	})
 	var table bytes.Buffer
@@ -83,4 +83,21 @@ func doctorCommand(ctx context.Context, args []string, inside bool) (int, error)
 		return verbs.ExitError, fmt.Errorf("%s: has no lines %q and %q to write between", *out, strings.TrimSpace(tableBegins), strings.TrimSpace(tableEnds))
 	}
 	return 0, errors.Join(ctx.Err(), os.WriteFile(*out, []byte(before+tableBegins+table.String()+tableEnds+after), 0o644))
+}
+
+// recording is a case, what was found, and what it was found by.
+type recording struct {
+	Case         string                 `json:"case"`
+	Found        []examined.Kind        `json:"found"`
+	Observations *examined.Observations `json:"observations"`
+}
+
+// write writes what a run came to into a file of its own.
+func write(dir string, r *doctor.Result, what any) error {
+	b, err := json.Marshal(what)
+	if err != nil {
+		return err
+	}
+	name := strings.NewReplacer(" ", "-", ",", "", ":", "", "%", "", "'", "").Replace(r.Case)
+	return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d.json", name, r.Seed)), append(b, '\n'), 0o644)
 }
