@@ -247,22 +247,25 @@ const nobodysPort = 8444
 
 // reach connects to every place, twice where nothing comes back, and then elsewhere on it.
 func (p *probes) reach(ctx context.Context) {
-	try := func(place int, port uint16) bool {
-		c, seen := p.connect(ctx, place, port, 0, 0)
-		p.seen.Connects = append(p.seen.Connects, seen)
-		if c != nil {
-			c.linger(true)
-			c.Close()
+	try := func(place int, port uint16, times int) bool {
+		for range times {
+			c, seen := p.connect(ctx, place, port, 0, 0)
+			p.seen.Connects = append(p.seen.Connects, seen)
+			if c != nil {
+				c.linger(true)
+				c.Close()
+				return true
+			}
 		}
-		return c != nil
+		return false
 	}
 	for place := range p.addrs {
 		opened := true
 		for _, port := range p.seen.Places[place].Ports {
-			opened = (try(place, port) || try(place, port)) && opened
+			opened = try(place, port, 2) && opened // once can be an accident
 		}
-		if !opened && !try(place, p.cfg.PlainPort) {
-			try(place, nobodysPort)
+		if !opened && !try(place, p.cfg.PlainPort, 1) {
+			try(place, nobodysPort, 1)
 		}
 	}
 }
