@@ -132,7 +132,6 @@ func (p *probes) question(ctx context.Context, q *Question, to netip.AddrPort) {
 		for _, addr := range a.addrs {
 			say = append(say, addr.String())
 			seen.Private = seen.Private || !addr.IsGlobalUnicast() || addr.IsPrivate()
-			seen.Own = seen.Own || slices.Contains(p.addrs, addr)
 		}
 		slices.Sort(say)
 		seen.Class = p.classes.of(fmt.Sprint(a.code, say))

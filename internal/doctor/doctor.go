@@ -417,23 +417,26 @@ const (
 	oldSocket     = 9 * time.Second // firewalls have let long uploads be for five
 )
 
-// udp asks by UDP and QUIC where there is QUIC. Names come last.
+// udp asks by UDP and QUIC where there is QUIC, until a place answers that TCP gets to, too: the others cost as much again.
+// Names come last.
 func (p *probes) udp(ctx context.Context) {
 	for place := range p.addrs {
+		answered := false
 		for _, port := range p.seen.Places[place].QUIC {
-			p.quicPort(ctx, place, port)
+			answered = p.quicPort(ctx, place, port) || answered
 		}
-		if len(p.seen.Places[place].QUIC) > 0 {
-			break // the others cost as much again
+		if answered && p.anything(place) {
+			return
 		}
 	}
 }
 
-func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
+// quicPort reports whether anything answers there.
+func (p *probes) quicPort(ctx context.Context, place int, port uint16) bool {
 	c, err := p.cfg.Dial(ctx, "udp", 0, p.at(place, port))
 	if err != nil {
 		p.seen.Datagrams = append(p.seen.Datagrams, Datagrams{Place: place, Port: port, Answered: "0"})
-		return
+		return false
 	}
 	defer c.Close()
 	stop := context.AfterFunc(ctx, func() { c.Close() })
@@ -451,8 +454,7 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
 	}
 	few := ask(c, opened, fewDatagrams, fewApart)
 	if few.share() == 0 {
-		initials(p.initial(ctx, place, port, 1, 0, false))
-		return
+		return initials(p.initial(ctx, place, port, 1, 0, false)).Outcome == OK
 	}
 	one := initials(p.initial(ctx, place, port, 1, 0, false))
 	if one.Outcome == Silent {
@@ -477,7 +479,7 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
 		}
 	}
 	if one.Outcome != OK {
-		return
+		return true
 	}
 	for name := 1; name < len(p.names); name++ {
 		for range 2 {
@@ -489,9 +491,10 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) {
 				initials(p.initial(ctx, place, port, 1, name, true))
 				break
 			}
-			return
+			return true
 		}
 	}
+	return true
 }
 
 // mostlyAnswered is the share of datagrams from which on nothing is the matter.

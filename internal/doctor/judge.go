@@ -87,7 +87,8 @@ type Finding struct {
 	Path      string  `json:"path,omitempty"`
 	UDP       bool    `json:"udp,omitempty"`
 	Skew      float64 `json:"skew_seconds,omitempty"`
-	After     int     `json:"after,omitempty"` // so many connections
+	After     int     `json:"after,omitempty"`   // so many connections
+	Version   int     `json:"version,omitempty"` // of QUIC; zero is every one
 }
 
 // judge collects what Judge finds.
@@ -280,6 +281,10 @@ func (j *judge) reach() {
 				j.cannot("what becomes of the gateway's address %d: this machine has no way to such addresses", place+1)
 				continue
 			}
+			if !j.spoken(j.Places[place].IPv6) {
+				j.cannot("what becomes of the gateway's address %d: nothing of its kind, IPv4 or IPv6, answers from here at all", place+1)
+				continue
+			}
 			j.find(Finding{Kind: AddressBlocked, Confidence: Medium, Place: place}, fmt.Sprintf("of address %d nothing comes back, at "+
 				"%d attempts", place+1, j.attempts(place)), "another address of the gateway's answers")
 			continue
@@ -320,6 +325,16 @@ func askedAgain(ms float64) bool {
 
 func (j *judge) routeless(place int) bool {
 	return !slices.ContainsFunc(j.Connects, func(c Connect) bool { return c.Place == place && c.Outcome != NoRoute })
+}
+
+// spoken reports whether anything of the gateway's answers by IPv6, or by IPv4: half of all networks have one of them only.
+func (j *judge) spoken(ipv6 bool) bool {
+	for place, p := range j.Places {
+		if _, answered := j.placeState(place); answered && p.IPv6 == ipv6 {
+			return true
+		}
+	}
+	return false
 }
 
 func (j *judge) attempts(place int) (n int) {
@@ -876,10 +891,10 @@ func (j *judge) quic() {
 		f := Finding{Kind: QUICVersion, Confidence: High, Place: place, Port: port, UDP: true, How: string(Silent)}
 		switch {
 		case one.ok > 0 && two.ok == 0 && two.silent > 1:
-			f.After = 2
+			f.Version = 2
 			j.find(f, "QUIC of version 2 gets no answer; of version 1 it does")
 		case one.ok == 0 && one.silent > 1 && two.ok > 0:
-			f.After = 1
+			f.Version = 1
 			j.find(f, "QUIC of version 1 gets no answer; of version 2 it does, and questions for versions do, too")
 		case one.ok == 0 && one.silent > 1 && two.silent > 0:
 			f.Confidence = Medium

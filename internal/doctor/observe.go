@@ -167,7 +167,6 @@ type Answer struct {
 	// Class is a number for what it says: two answers that say the same have the same.
 	Class   int  `json:"class"`
 	Private bool `json:"private"` // an address that nobody on the Internet has
-	Own     bool `json:"own"`     // one of the gateway's
 }
 
 // Datagrams are questions for QUIC's versions, which a server answers each by itself, sent on one socket.

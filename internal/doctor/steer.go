@@ -11,6 +11,7 @@ type Avoid struct {
 	Addr      netip.Addr
 	Port      uint16
 	Name      string // said in TLS or HTTP
+	Version   int    // of QUIC
 	Reason    Kind
 	// Until is when it may work again; zero is not known.
 	Until time.Time
@@ -53,7 +54,7 @@ func (r *Report) Avoid(now time.Time) (all []Avoid) {
 		case HTTPCut:
 			a.Transport = "http"
 		case QUICBlocked, QUICVersion:
-			a.Transport = "quic"
+			a.Transport, a.Version = "quic", f.Version
 		case QUICName:
 			if f.Hello == Small {
 				continue

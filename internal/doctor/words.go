@@ -100,10 +100,10 @@ func words(f *Finding) (text, next string) {
 		}
 		return text + lasting(f), "https works without it; or an access key with another name, or none"
 	case QUICVersion:
-		if f.After == 0 {
+		if f.Version == 0 {
 			return "QUIC is swallowed, and other UDP to the same port is not.", "https works without it"
 		}
-		return fmt.Sprintf("QUIC of version %d is swallowed; the other version passes.", f.After), "https works without it"
+		return fmt.Sprintf("QUIC of version %d is swallowed; the other version passes.", f.Version), "https works without it"
 	case UDPLossy:
 		return fmt.Sprintf("UDP to the gateway loses about %.0f %% here; TCP does not.", 100*f.Share), "https is faster here than quic"
 	case UDPPoliced:
