@@ -38,9 +38,12 @@ const (
 // outcome says what an error means. None is OK.
 func outcome(err error) Outcome {
 	var ne net.Error
+	var errno syscall.Errno
 	switch {
 	case err == nil:
 		return OK
+	case errors.As(err, &errno) && systemOutcome(errno) != "":
+		return systemOutcome(errno)
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return Reset
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -58,6 +61,9 @@ func outcome(err error) Outcome {
 	}
 	return Other
 }
+
+// refused reports whether the far end of a UDP socket said that nobody listens there: some systems call that a reset.
+func refused(err error) bool { return outcome(err) == Refused || outcome(err) == Reset }
 
 // counted is a connection that knows how much came, and when the last of it did.
 type counted struct {

@@ -192,7 +192,7 @@ func begin(ctx context.Context, c net.Conn, v quicVersion, name string, split bo
 	refusals := 0
 	for i := range quicTimes {
 		for _, d := range flight {
-			if _, err := c.Write(d); err != nil && outcome(err) != Refused {
+			if _, err := c.Write(d); err != nil && !refused(err) {
 				return outcome(err)
 			}
 		}
@@ -203,7 +203,7 @@ func begin(ctx context.Context, c net.Conn, v quicVersion, name string, split bo
 		for ctx.Err() == nil {
 			c.SetReadDeadline(until)
 			n, err := c.Read(buf)
-			if o := outcome(err); o == Refused {
+			if refused(err) {
 				if refusals++; refusals > 2 {
 					return Refused
 				}
@@ -251,7 +251,7 @@ func (p *probes) initial(ctx context.Context, place int, port uint16, version, n
 }
 
 // datagrams asks for versions so many times, and says at how many bits a second that came out.
-func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) (answered string, rate float64, refused bool) {
+func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) (answered string, rate float64, nobody bool) {
 	ids := make([][]byte, count)
 	got := bytes.Repeat([]byte("0"), count)
 	for i := range ids {
@@ -267,7 +267,7 @@ func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) 
 		refusals := 0
 		for left := count; left > 0; {
 			n, err := c.Read(buf)
-			if outcome(err) == Refused {
+			if refused(err) {
 				if refusals++; refusals > 2 {
 					break
 				}
@@ -294,6 +294,6 @@ func datagrams(ctx context.Context, c net.Conn, count int, apart time.Duration) 
 	}
 	rate = float64(count) * datagramSize * 8 / time.Since(began).Seconds()
 	c.SetReadDeadline(time.Now().Add(3 * time.Second / 2))
-	refused = <-done
-	return string(got), rate, refused
+	nobody = <-done
+	return string(got), rate, nobody
 }

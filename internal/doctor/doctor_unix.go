@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // SystemResolvers are those that this machine asks, at most three as its library has it; none if it does not say.
@@ -23,3 +24,6 @@ func SystemResolvers() (all []netip.AddrPort) {
 	}
 	return all
 }
+
+// systemOutcome is for systems whose errors have numbers of their own.
+func systemOutcome(syscall.Errno) Outcome { return "" }
