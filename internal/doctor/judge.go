@@ -137,6 +137,11 @@ func (j *judge) was(k Kind) bool {
 	return slices.ContainsFunc(j.found, func(f Finding) bool { return f.Kind == k })
 }
 
+// same reports whether another place has shown the same.
+func (j *judge) same(f Finding) bool {
+	return slices.ContainsFunc(j.found, func(o Finding) bool { return o.Kind == f.Kind && o.Hello == f.Hello && o.Name == f.Name && o.UDP == f.UDP })
+}
+
 // skewed is from how many seconds on a clock is wrong.
 const skewed = 300
 
@@ -445,7 +450,9 @@ func (j *judge) tls() {
 				f.Confidence, f.Scope = Medium, serverPort
 				evidence = append(evidence, "then nothing passed any more, for a while")
 			}
-			j.find(f, evidence...)
+			if !j.same(f) {
+				j.find(f, evidence...)
+			}
 		}
 	}
 	if j.was(TLSFingerprint) || j.was(TLSNameless) {
@@ -465,9 +472,12 @@ func (j *judge) namedOnly(place int) bool {
 		return false
 	}
 	_, _, _, how := j.hellosOf(place, Browser, 0)
-	j.find(Finding{Kind: TLSNameless, Confidence: High, Place: place, Port: j.door(place), How: string(how)},
+	if j.was(TLSNameless) {
+		return true
+	}
+	j.find(Finding{Kind: TLSNameless, Confidence: High, Place: -1, How: string(how)},
 		fmt.Sprintf("at address %d the browser's hello passes with a made-up name, and never without one", place+1))
-	j.cannot("whether a certain name or much data is minded at address %d: that is compared with a connection without a name", place+1)
+	j.cannot("whether a certain name or much data is minded: that is compared with a connection without a name")
 	return true
 }
 
@@ -482,9 +492,8 @@ func (j *judge) anyName(place int) {
 	evidence := []string{fmt.Sprintf("at address %d the browser's hello passes without a name, and never with a made-up one", place+1)}
 	switch {
 	case goes > 0:
-		if !j.was(TLSFingerprint) {
-			j.find(Finding{Kind: TLSFingerprint, Confidence: High, Place: -1, Name: MadeUp, Hello: Browser, How: string(how)}, append(evidence,
-				"a Go program's passes with one")...)
+		if f := (Finding{Kind: TLSFingerprint, Confidence: High, Place: -1, Name: MadeUp, Hello: Browser, How: string(how)}); !j.same(f) {
+			j.find(f, append(evidence, "a Go program's passes with one")...)
 		}
 	case goCut > 0:
 		j.find(Finding{Kind: TLSName, Confidence: High, Place: place, Port: j.door(place), Name: MadeUp, How: string(how)}, append(evidence,
@@ -649,38 +658,36 @@ func (j *judge) http() {
 
 // bulk looks at connections without a name that carry more than a page.
 func (j *judge) bulk() {
-	for place := range j.Places {
-		var cut []Bulk
-		good := 0
-		for _, b := range j.Bulks {
-			switch {
-			case b.Place != place || b.Name != 0:
-			case b.Outcome == OK:
-				good++
-			case b.Outcome.cut() && b.Stage != AtConnect:
-				cut = append(cut, b)
+	var cut []Bulk
+	good, small := 0, true
+	f := Finding{Kind: Freeze, Confidence: High}
+	for _, b := range j.Bulks {
+		switch {
+		case b.Name != 0:
+		case b.Outcome == OK:
+			good++
+		case b.Outcome.cut() && b.Stage != AtConnect:
+			small = small && j.lastHello(b.Place) == OK
+			if f.Place, f.Port = b.Place, b.Port; len(cut) > 0 && cut[0].Place != b.Place {
+				f.Place, f.Port = -1, 0
 			}
+			cut = append(cut, b)
 		}
-		if len(cut) == 0 {
-			continue
-		}
-		f := Finding{Kind: Freeze, Place: place, Port: j.door(place), How: string(cut[0].Outcome), Confidence: High}
+	}
+	if len(cut) > 0 {
 		least, most := cut[0].Bytes, 0
 		for _, b := range cut {
 			least, most = min(least, b.Bytes), max(most, b.Bytes)
 		}
-		f.Bytes = (least + most) / 2
+		f.Bytes, f.How = (least+most)/2, string(cut[0].Outcome)
 		evidence := []string{fmt.Sprintf("%d connections stood still after %s", len(cut), kilobytes(least, most))}
-		if small := j.lastSmall(place); small {
-			evidence = append(evidence, "a small one passes before and after")
-		} else {
-			f.Confidence = Medium
+		if small {
+			evidence = append(evidence, "small ones pass before and after")
 		}
-		switch {
-		case len(cut) < 2 && good > 0:
-			f.Confidence = Medium
+		if good > 0 {
 			evidence = append(evidence, "another one did not")
-		case len(cut) < 2:
+		}
+		if len(cut) < 2 || good > 0 || !small {
 			f.Confidence = Medium
 		}
 		j.find(f, evidence...)
@@ -708,9 +715,6 @@ func (b *Bulk) slow() bool { return b.Outcome == OK && b.Seconds > 3 && b.Rate <
 
 // slowRate is below what a network is called slow, in bits a second.
 const slowRate = 300_000
-
-// lastSmall reports whether the last hello without a name, before any with one, passed.
-func (j *judge) lastSmall(place int) bool { return j.lastHello(place) == OK }
 
 // namedBulk looks at connections with a name that carry more than a page.
 func (j *judge) namedBulk(name int) {
@@ -983,8 +987,8 @@ func (j *judge) dnsName(name int) {
 	}
 	if n := mostAnswers(j.answered(-1, name, false)); n > 0 {
 		f.Injectors = n
-		evidence = append(evidence, fmt.Sprintf("an address that runs no resolver answers questions about the name, up to %d times each; about "+
-			"a made-up name it does not", n))
+		evidence = append(evidence, fmt.Sprintf("an address that runs no resolver answers questions about the name, with up to %d answers "+
+			"each; about a made-up name it does not", n))
 	}
 	swallowed, asked := 0, 0
 	for i := range j.Resolvers {
