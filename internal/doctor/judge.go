@@ -139,7 +139,9 @@ func (j *judge) was(k Kind) bool {
 
 // same reports whether another place has shown the same.
 func (j *judge) same(f Finding) bool {
-	return slices.ContainsFunc(j.found, func(o Finding) bool { return o.Kind == f.Kind && o.Hello == f.Hello && o.Name == f.Name && o.UDP == f.UDP })
+	return slices.ContainsFunc(j.found, func(o Finding) bool {
+		return o.Kind == f.Kind && o.Hello == f.Hello && o.Name == f.Name && o.UDP == f.UDP
+	})
 }
 
 // skewed is from how many seconds on a clock is wrong.
