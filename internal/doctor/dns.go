@@ -89,6 +89,18 @@ func (p *probes) questions(ctx context.Context) {
 		}
 	}
 	wg.Wait()
+	// A resolver that said nothing about a name may have been away: once more, between two questions about nobody's.
+	for name := 1; name < len(p.names); name++ {
+		for i, r := range p.resolvers {
+			if mostAnswers(p.seen.answered(i, 0, false)) == 0 || mostAnswers(p.seen.answered(i, name, false)) > 0 {
+				continue
+			}
+			for _, n := range []int{0, name, name, 0} {
+				ask(Question{Resolver: i, Place: -1, Name: n}, r)
+				wg.Wait()
+			}
+		}
+	}
 	slices.SortStableFunc(p.seen.Questions, func(a, b Question) int { return a.Name*100 + a.Resolver - b.Name*100 - b.Resolver })
 }
 

@@ -482,16 +482,14 @@ func (p *probes) quicPort(ctx context.Context, place int, port uint16) bool {
 		return true
 	}
 	for name := 1; name < len(p.names); name++ {
+		var i Initial
 		for range 2 {
-			i := initials(p.initial(ctx, place, port, 1, name, false))
-			if i.Outcome == OK && i.Again == OK && i.Fresh == OK {
-				continue
+			if i = initials(p.initial(ctx, place, port, 1, name, false)); i.Fresh != OK {
+				return true // all are blocked now
 			}
-			if i.Fresh == OK { // not all are blocked now: does the name get through in the shape that browsers give it?
-				initials(p.initial(ctx, place, port, 1, name, true))
-				break
-			}
-			return true
+		}
+		if i.Outcome != OK || i.Again != OK { // does the name get through in the shape that browsers give it?
+			initials(p.initial(ctx, place, port, 1, name, true))
 		}
 	}
 	return true
@@ -547,8 +545,10 @@ func (p *probes) namedTLS(ctx context.Context, name int) {
 		return // frozen without a name: with one it is no other
 	}
 	if b := p.bulks(p.bulk(ctx, place, port, name)); b.Outcome != OK || b.Rate < p.last(place, 0).Rate/slower {
+		// By turns, for a network can be slow for a while by itself.
+		p.bulks(p.bulk(ctx, place, port, 0))
 		p.bulks(p.bulk(ctx, place, port, name))
-		p.bulks(p.bulk(ctx, place, port, 0)) // and is it as before without one?
+		p.bulks(p.bulk(ctx, place, port, 0))
 	}
 }
 

@@ -942,7 +942,7 @@ func (j *judge) quicName(place, name int) {
 			bad++
 		}
 	}
-	if bad == 0 {
+	if bad == 0 || bad < 2 && f.Scope != serverPort { // once can be an accident
 		return
 	}
 	evidence := []string{fmt.Sprintf("with the name %d of %d beginnings, or what came after them, got no answer; without one all did", bad, tries)}
@@ -961,8 +961,8 @@ func (j *judge) dns() {
 }
 
 // answered are the questions for a name to a resolver, -1 to nobody's.
-func (j *judge) answered(resolver, name int, tcp bool) (all []Question) {
-	for _, q := range j.Questions {
+func (o *Observations) answered(resolver, name int, tcp bool) (all []Question) {
+	for _, q := range o.Questions {
 		if q.Resolver == resolver && q.Name == name && q.TCP == tcp {
 			all = append(all, q)
 		}
@@ -975,6 +975,11 @@ func mostAnswers(all []Question) (most int) {
 		most = max(most, len(q.Answers))
 	}
 	return most
+}
+
+// allAnswered reports whether each question was.
+func allAnswered(all []Question) bool {
+	return !slices.ContainsFunc(all, func(q Question) bool { return len(q.Answers) == 0 })
 }
 
 func (j *judge) dnsName(name int) {
@@ -1014,7 +1019,7 @@ func (j *judge) dnsName(name int) {
 		case n > 0 && truth > 0 && bogus(udp) && distinct(udp, truth):
 			f.Injectors, f.Path = n, "in-path"
 			evidence = append(evidence, fmt.Sprintf("resolver %d says over UDP what cannot be, and over TCP something else", i+1))
-		case n == 0:
+		case n == 0 && len(udp) > 2 && len(control) > 1 && allAnswered(control):
 			swallowed++
 		}
 		if cutAll(tcp) && trueClass(j.answered(i, 0, true)) > 0 {
