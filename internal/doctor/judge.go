@@ -920,9 +920,13 @@ func (j *judge) quicName(place, name int) {
 	var bad, tries int
 	f := Finding{Kind: QUICName, Confidence: High, Place: place, Name: name, UDP: true, How: string(Silent)}
 	split := Outcome("")
+	frozen := slices.ContainsFunc(j.found, func(f Finding) bool { return f.Kind == Freeze && f.UDP })
 	for _, i := range j.Initials {
 		if i.Place != place || i.Name != name {
 			continue
+		}
+		if frozen {
+			i.Again = Untested // a second beginning on a socket can be too much for it, whatever it says
 		}
 		f.Port = i.Port
 		if i.Split {
