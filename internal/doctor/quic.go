@@ -243,9 +243,16 @@ func (p *probes) initial(ctx context.Context, place int, port uint16, version, n
 	// A firewall that only looks lets the first exchange pass, and drops what comes later.
 	sleep(ctx, time.Second)
 	s.Again = begin(ctx, c, quicVersions[version], "", false)
-	if fresh := open(); fresh != nil {
-		defer fresh.Close()
+	for range 2 { // once can be an accident
+		fresh := open()
+		if fresh == nil {
+			break
+		}
 		s.Fresh = begin(ctx, fresh, quicVersions[version], "", false)
+		fresh.Close()
+		if s.Fresh != Silent {
+			break
+		}
 	}
 	return s
 }
