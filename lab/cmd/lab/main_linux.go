@@ -14,6 +14,7 @@ import (
 const usage = `usage: lab COMMAND [flags]
 
   run        put ways across before firewalls and write the table of who survives
+  doctor     ask whether "godwit doctor" names what firewalls do, rule by rule
   report     make the table again from the JSON of one or more runs
   profiles   list the firewalls; with a name, or a file, tell its story and check it
   peers      list the ways across and whether their programs are here; --build builds what can be built
@@ -33,6 +34,7 @@ func init() {
 func main() {
 	verbs.Main(usage, map[string]verbs.Verb{
 		"run": runCommand, "report": reportCommand, "profiles": profilesCommand, "peers": peersCommand,
+		"doctor": doctorCommand,
 	})
 }
 
