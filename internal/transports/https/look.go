@@ -18,6 +18,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/internal/transports/knock"
 )
 
 // Visit is what a stranger finds at an endpoint.
@@ -69,9 +70,9 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	began = time.Now()
 	tcp.SetDeadline(began.Add(transport.HandshakeTimeout))
 	if v.Protocol == http2.NextProtoTLS {
-		v.Page, err = page2(t, authority(ep))
+		v.Page, err = page2(t, knock.Authority(ep.Addr, ep.Name))
 	} else {
-		v.Page, err = page1(t, authority(ep))
+		v.Page, err = page1(t, knock.Authority(ep.Addr, ep.Name))
 	}
 	v.Answer = time.Since(began)
 	return v, err

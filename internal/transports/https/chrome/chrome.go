@@ -20,7 +20,6 @@ import (
 	_ "embed"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 
 	utls "github.com/refraction-networking/utls"
@@ -97,22 +96,8 @@ func (h *HTTP2) preface() []byte {
 func (h *HTTP2) navigation(authority, cookie string) []byte {
 	var block bytes.Buffer
 	enc := hpack.NewEncoder(&block)
-	put := func(name, value string) { must(enc.WriteField(hpack.HeaderField{Name: name, Value: value})) }
-	for _, line := range h.Headers {
-		name, value, _ := field(line)
-		switch name {
-		case ":authority":
-			put(name, authority)
-		case "cookie":
-			if cookie == "" {
-				continue
-			}
-			for crumb := range strings.SplitSeq(cookie, "; ") { // RFC 9113, section 8.2.3
-				put(name, crumb)
-			}
-		default:
-			put(name, value)
-		}
+	for _, f := range h.fields(authority, cookie) {
+		must(enc.WriteField(f))
 	}
 	var b bytes.Buffer
 	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{
