@@ -58,11 +58,9 @@ var (
 
 const (
 	// unsentLimit is what may be unsent while nobody says otherwise, leastUnsent what may be in any case: less, and
-	// packets wait for the feeder.
+	// packets wait for the feeder. It passes on half of the limit at once, which is how finely it knows what is unsent.
 	unsentLimit = 128 << 10
 	leastUnsent = 16 << 10
-	// piece is what the feeder passes on at once, and so how finely it knows what is unsent.
-	piece = 16 << 10
 
 	// What was written before Close is still delivered, if that takes no longer than this.
 	lingerTime = time.Second
@@ -183,7 +181,7 @@ func (c *conn) feed() {
 		all := c.queue
 		c.queue = nil
 		for left := all; len(left) > 0 && c.err == nil; {
-			n := min(len(left), piece)
+			n := min(len(left), c.limit/2)
 			c.mu.Unlock()
 			_, err := c.stream.Write(left[:n])
 			c.mu.Lock()

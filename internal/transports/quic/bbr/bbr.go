@@ -7,8 +7,8 @@
 //	                              no round trip as short for ten seconds   ▼  │  as soon as it was measured
 //	                                                                     look: half of the window
 //
-// Losses do not slow it down by themselves: on the paths that it is for, one packet of a hundred is lost whatever anybody
-// does. It follows what arrives: whoever polices it gets less.
+// Losses do not slow it down by themselves: on the paths that it is for, some packets of a hundred are lost whatever
+// anybody does. It follows what arrives, and holds back where too much is lost: whoever polices it gets less.
 //
 // The library's one goroutine of a connection calls it; a Controller is not safe for concurrent use.
 package bbr
@@ -39,17 +39,27 @@ const (
 	// margin is left of the measured rate, so that a queue of others' or of our mistakes shrinks.
 	margin = 0.99
 
-	// A rate that grows by less than a quarter in three rounds is the path's. So is one that did not grow in a round of
-	// which the path dropped a quarter: the queue is full.
+	// A rate that grows by less than a quarter in three rounds is the path's. So is one that did not grow in a round that
+	// lost too much.
 	growth     = 1.25
 	flatRounds = 3
-	tooLossy   = 0.25
+
+	// A round that loses more than this is not the path's way: a queue is full, or somebody polices. Then less is put on its
+	// way, step by step, though never less than the path holds by what it delivers; and slowly more again.
+	tooLossy     = 0.08
+	lessen       = 0.7
+	recover      = 1.05
+	recoverEvery = 50 * time.Millisecond // and no more often than once a round
 
 	rateRounds  = 10               // how long the highest rate counts
 	rttLasts    = 10 * time.Second // how long the shortest round trip counts
 	lookLasts   = 200 * time.Millisecond
 	lookGain    = 0.5
 	aboutAsLong = 1.125 // a round trip that is longer by less needs no look
+
+	// slack is on its way on top of what the path holds: processors are not always there when packets are. On a short path
+	// it is most of the window, on a long one it is nothing.
+	slack = 10 * time.Millisecond
 
 	initialWindow = 32 // packets, as browsers' servers have it
 	leastWindow   = 4
@@ -103,8 +113,11 @@ type Controller struct {
 	lookUntil monotime.Time
 	before    congestion.ByteCount // the window before the look
 
-	window congestion.ByteCount
-	pacing float64 // bytes per second
+	window  congestion.ByteCount
+	ceiling congestion.ByteCount // of the window, since rounds lost too much; 0: none
+	// ceilingAt is when it was set.
+	ceilingAt monotime.Time
+	pacing  float64 // bytes per second
 	gain   float64
 
 	// The pacer is a bucket.
@@ -199,11 +212,12 @@ func (c *Controller) OnCongestionEventEx(prior congestion.ByteCount, now monotim
 	}
 	c.aggregate(bytes, now)
 	if began {
-		c.endRound(!newest.limited)
+		c.endRound(!newest.limited, now)
 	}
 	c.step(inFlight, now)
 	c.set(bytes)
 }
+
 
 // measure takes the sample of a packet.
 func (c *Controller) measure(p packet, now monotime.Time) {
@@ -254,9 +268,16 @@ func (c *Controller) aggregate(bytes congestion.ByteCount, now monotime.Time) {
 }
 
 // endRound looks whether the rate still grows.
-func (c *Controller) endRound(unlimited bool) {
+func (c *Controller) endRound(unlimited bool, now monotime.Time) {
 	lost, delivered := c.lost-c.roundLost, c.delivered-c.roundBegan
 	c.roundLost, c.roundBegan = c.lost, c.delivered
+	lossy := float64(lost) > tooLossy*float64(lost+delivered)
+	switch {
+	case lossy:
+		c.ceiling, c.ceilingAt = max(c.path(1), leastWindow*c.size, congestion.ByteCount(lessen*float64(c.window))), now
+	case c.ceiling > 0 && now.Sub(c.ceilingAt) > recoverEvery:
+		c.ceiling, c.ceilingAt = congestion.ByteCount(recover*float64(c.ceiling)), now
+	}
 	if c.full || !unlimited {
 		return
 	}
@@ -265,7 +286,7 @@ func (c *Controller) endRound(unlimited bool) {
 		return
 	}
 	c.flat++
-	c.full = c.flat >= flatRounds || float64(lost) > tooLossy*float64(lost+delivered)
+	c.full = c.flat >= flatRounds || lossy
 }
 
 // step moves on to the next state, or phase.
@@ -349,7 +370,13 @@ func (c *Controller) set(acked congestion.ByteCount) {
 		c.window = max(c.path(window), leastWindow*c.size)
 		return
 	}
-	target := c.path(window) + congestion.ByteCount(c.extra.max(c.round)) + 3*c.burst()/2
+	spare := max(c.extra.max(c.round), c.rate.max(c.round)*slack.Seconds())
+	target := c.path(window) + congestion.ByteCount(spare) + c.burst()
+	if c.ceiling > target {
+		c.ceiling = 0
+	} else if c.ceiling > 0 {
+		target = c.ceiling
+	}
 	if c.full {
 		c.window = min(c.window+acked, target)
 	} else if c.window < target || c.delivered < int64(initialWindow*c.size) {
