@@ -2,6 +2,7 @@ package quic_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -55,6 +56,61 @@ func BenchmarkDown(b *testing.B) {
 			b.ReportMetric((cpu(b)-busy).Seconds()/(float64(b.N)*chunk/1e9), "cpu-s/GB")
 			b.ReportMetric(float64(b.N)*chunk*8/1e9/time.Since(began).Seconds(), "Gbit/s")
 		})
+	}
+}
+
+// BenchmarkGoodput is a download, and an upload, over 100 Mbit/s and a round trip of 200 ms with losses each way, in a
+// queue of 50 ms. An op is a megabyte; run it with -benchtime 150x to see more than its beginning.
+func BenchmarkGoodput(b *testing.B) {
+	for _, loss := range []float64{0, 0.01, 0.03} {
+		for _, up := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%v%%/up=%v", 100*loss, up), func(b *testing.B) {
+				w := startOn(b, "127.0.0.1:0")
+				p := &path{delay: 100 * time.Millisecond, rate: 100e6 / 8, queue: 50 * time.Millisecond, loss: loss}
+				w.Endpoint.Addr = p.open(b, w.Endpoint.Addr)
+				accepted := make(chan transport.Conn, 1)
+				go func() {
+					c, err := w.Listener.Accept()
+					if err != nil {
+						b.Error(err)
+					}
+					accepted <- c
+				}()
+				client, err := w.Dialer.Dial(b.Context(), w.Endpoint)
+				if err != nil {
+					b.Fatal(err)
+				}
+				server := <-accepted
+				from, to := server, client
+				if up {
+					from, to = client, server
+				}
+				const mega = 1 << 20
+				began := time.Now()
+				go func() {
+					buf := [][]byte{make([]byte, 64<<10)}
+					for range b.N * mega / (64 << 10) {
+						if err := transport.WriteBatch(from, buf); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				}()
+				for i := range b.N {
+					if _, err := io.CopyN(io.Discard, struct{ io.Reader }{to}, mega); err != nil {
+						b.Fatal(err)
+					}
+					if i == 0 {
+						b.ReportMetric(time.Since(began).Seconds(), "s/first-MB")
+					}
+				}
+				b.ReportMetric(float64(b.N)*mega*8/1e6/time.Since(began).Seconds(), "Mbit/s")
+				m := from.(transport.Tuned).Measure()
+				b.ReportMetric(100*float64(m.Resent)/float64(m.Sent), "%lost")
+				client.Close()
+				server.Close()
+			})
+		}
 	}
 }
 

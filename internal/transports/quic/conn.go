@@ -23,6 +23,7 @@ import (
 type conn struct {
 	qc        *quicgo.Conn
 	stream    *quicgo.Stream
+	control   *bbr.Controller
 	export    func(label string, context []byte, n int) ([]byte, error)
 	serverKey [sha256.Size]byte
 	knock     []byte
@@ -79,7 +80,8 @@ func newConn(qc *quicgo.Conn, export func(string, []byte, int) ([]byte, error), 
 // begin makes the stream the link's.
 func (c *conn) begin(stream *quicgo.Stream) {
 	c.stream = stream
-	c.qc.SetCongestionControl(bbr.New(c.qc.InitialPacketSize()))
+	c.control = bbr.New(c.qc.InitialPacketSize())
+	c.qc.SetCongestionControl(c.control)
 	go c.feed()
 }
 
@@ -220,7 +222,7 @@ func (c *conn) Backlog() bool {
 // Measure implements transport.Tuned.
 func (c *conn) Measure() transport.Path {
 	s := c.qc.ConnectionStats()
-	return transport.Path{RTT: s.SmoothedRTT, LeastRTT: s.MinRTT, Sent: s.PacketsSent, Resent: s.PacketsLost}
+	return transport.Path{RTT: s.SmoothedRTT, LeastRTT: s.MinRTT, Sent: s.PacketsSent, Resent: c.control.PacketsLost()}
 }
 
 // SetUnsentLimit implements transport.Tuned.

@@ -23,6 +23,8 @@ type Dialer struct {
 	Version2 bool
 
 	cookies knock.Cookies
+
+	packets net.PacketConn // instead of a socket, if not nil: a test's
 }
 
 // Transport implements transport.Dialer.
@@ -134,17 +136,16 @@ func lookup(ctx context.Context, hostport string) (*net.UDPAddr, error) {
 
 // socket opens one. It is not connected: when this machine gets another address, what is sent has that one, and the
 // gateway follows.
-func (d *Dialer) socket(ctx context.Context, to *net.UDPAddr) (*net.UDPConn, error) {
+func (d *Dialer) socket(ctx context.Context, to *net.UDPAddr) (net.PacketConn, error) {
+	if d.packets != nil {
+		return d.packets, nil
+	}
 	network, any := "udp4", "0.0.0.0:0"
 	if to.IP.To4() == nil {
 		network, any = "udp6", "[::]:0"
 	}
 	lc := net.ListenConfig{Control: d.Control}
-	c, err := lc.ListenPacket(ctx, network, any)
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.UDPConn), nil
+	return lc.ListenPacket(ctx, network, any)
 }
 
 // open sends the request that knocks.

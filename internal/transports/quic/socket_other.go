@@ -5,4 +5,4 @@ package quic
 import "net"
 
 // listenToRefusals is for Linux: elsewhere a dial waits until nobody can be expected to answer.
-func listenToRefusals(*net.UDPConn, bool) {}
+func listenToRefusals(net.PacketConn, bool) {}

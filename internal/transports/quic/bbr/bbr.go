@@ -10,11 +10,12 @@
 // Losses do not slow it down by themselves: on the paths that it is for, some packets of a hundred are lost whatever
 // anybody does. It follows what arrives, and holds back where too much is lost: whoever polices it gets less.
 //
-// The library's one goroutine of a connection calls it; a Controller is not safe for concurrent use.
+// The library's one goroutine of a connection calls it; but for PacketsLost a Controller is not safe for concurrent use.
 package bbr
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/sagernet/quic-go/congestion"
@@ -87,6 +88,7 @@ type Controller struct {
 	firstSent   monotime.Time // of the packets that the next sample is of
 	limited     int64         // until so much is delivered, the application sends less than it might
 	lost        int64         // bytes
+	packetsLost atomic.Uint64
 
 	round      int64 // how many round trips
 	roundEnds  int64 // when so much is delivered
@@ -117,8 +119,8 @@ type Controller struct {
 	ceiling congestion.ByteCount // of the window, since rounds lost too much; 0: none
 	// ceilingAt is when it was set.
 	ceilingAt monotime.Time
-	pacing  float64 // bytes per second
-	gain   float64
+	pacing    float64 // bytes per second
+	gain      float64
 
 	// The pacer is a bucket.
 	budget congestion.ByteCount
@@ -166,6 +168,9 @@ func (c *Controller) OnPacketSent(now monotime.Time, inFlight congestion.ByteCou
 		limited: c.limited > c.delivered})
 }
 
+// PacketsLost is how many were. Anybody may ask.
+func (c *Controller) PacketsLost() uint64 { return c.packetsLost.Load() }
+
 // OnAppLimited implements congestion.CongestionControlEx.
 func (c *Controller) OnAppLimited(inFlight congestion.ByteCount) {
 	c.limited = max(1, c.delivered+int64(inFlight))
@@ -184,6 +189,7 @@ func (c *Controller) OnCongestionEventEx(prior congestion.ByteCount, now monotim
 	for _, l := range lost {
 		c.sent.take(l.PacketNumber)
 		c.lost += int64(l.BytesLost)
+		c.packetsLost.Add(1)
 		inFlight -= l.BytesLost
 	}
 	// The sample is of the packet that was sent last.
@@ -217,7 +223,6 @@ func (c *Controller) OnCongestionEventEx(prior congestion.ByteCount, now monotim
 	c.step(inFlight, now)
 	c.set(bytes)
 }
-
 
 // measure takes the sample of a packet.
 func (c *Controller) measure(p packet, now monotime.Time) {
@@ -272,21 +277,24 @@ func (c *Controller) endRound(unlimited bool, now monotime.Time) {
 	lost, delivered := c.lost-c.roundLost, c.delivered-c.roundBegan
 	c.roundLost, c.roundBegan = c.lost, c.delivered
 	lossy := float64(lost) > tooLossy*float64(lost+delivered)
-	switch {
-	case lossy:
-		c.ceiling, c.ceilingAt = max(c.path(1), leastWindow*c.size, congestion.ByteCount(lessen*float64(c.window))), now
-	case c.ceiling > 0 && now.Sub(c.ceilingAt) > recoverEvery:
-		c.ceiling, c.ceilingAt = congestion.ByteCount(recover*float64(c.ceiling)), now
-	}
-	if c.full || !unlimited {
+	if c.full {
+		switch {
+		case lossy:
+			c.ceiling, c.ceilingAt = max(c.path(1), leastWindow*c.size, congestion.ByteCount(lessen*float64(c.window))), now
+		case c.ceiling > 0 && now.Sub(c.ceilingAt) > recoverEvery:
+			c.ceiling, c.ceilingAt = congestion.ByteCount(recover*float64(c.ceiling)), now
+		}
 		return
 	}
-	if rate := c.rate.max(c.round); rate >= c.best*growth {
+	switch rate := c.rate.max(c.round); {
+	case rate >= c.best*growth:
 		c.best, c.flat = rate, 0
-		return
+	case lossy:
+		c.full = true
+	case unlimited:
+		c.flat++
+		c.full = c.flat >= flatRounds
 	}
-	c.flat++
-	c.full = c.flat >= flatRounds || lossy
 }
 
 // step moves on to the next state, or phase.
@@ -413,7 +421,8 @@ func (c *Controller) TimeUntilSend(congestion.ByteCount) monotime.Time {
 	if missing <= 0 || c.pacing <= 0 {
 		return 0
 	}
-	return c.last.Add(max(leastTimer, time.Duration(float64(missing)/c.pacing*float64(time.Second))))
+	// A byte more, so that no rounding leaves the budget short then: the library would ask again and again.
+	return c.last.Add(max(leastTimer, time.Duration(float64(missing+1)/c.pacing*float64(time.Second))))
 }
 
 // InSlowStart implements congestion.CongestionControl.
