@@ -86,7 +86,7 @@ type Controller struct {
 	delivered   int64 // bytes
 	deliveredAt monotime.Time
 	firstSent   monotime.Time // of the packets that the next sample is of
-	limited     int64         // until so much is delivered, the application sends less than it might
+	limited     int64         // until more is delivered, the application sends less than it might; 0: it does not
 	lost        int64         // bytes
 	packetsLost atomic.Uint64
 
@@ -156,24 +156,30 @@ func (c *Controller) SetMaxDatagramSize(size congestion.ByteCount) {
 // OnPacketSent implements congestion.CongestionControl.
 func (c *Controller) OnPacketSent(now monotime.Time, inFlight congestion.ByteCount, number congestion.PacketNumber,
 	bytes congestion.ByteCount, eliciting bool) {
-	c.budget = max(0, c.available(now)-bytes)
-	c.last = now
-	if !eliciting {
+	if !eliciting { // an acknowledgement alone, which is not ours to hold back
 		return
 	}
+	available := c.available(now)
+	if available >= c.burst() {
+		c.OnAppLimited(inFlight)
+	}
+	c.budget, c.last = max(0, available-bytes), now
 	if inFlight == 0 || c.deliveredAt.IsZero() { // a new train
 		c.firstSent, c.deliveredAt = now, now
 	}
 	c.sent.add(packet{number: number, at: now, delivered: c.delivered, deliveredAt: c.deliveredAt, firstSent: c.firstSent,
-		limited: c.limited > c.delivered})
+		limited: c.limited > 0})
 }
 
 // PacketsLost is how many were. Anybody may ask.
 func (c *Controller) PacketsLost() uint64 { return c.packetsLost.Load() }
 
-// OnAppLimited implements congestion.CongestionControlEx.
+// OnAppLimited implements congestion.CongestionControlEx: there was nothing to send for a while. That matters if little
+// is on its way: who is late for a moment, but keeps the path full, is not limited by that.
 func (c *Controller) OnAppLimited(inFlight congestion.ByteCount) {
-	c.limited = max(1, c.delivered+int64(inFlight))
+	if inFlight < c.window/4 {
+		c.limited = max(1, c.delivered+int64(inFlight))
+	}
 }
 
 // OnPacketNeutered implements congestion.CongestionControlEx.
@@ -207,6 +213,9 @@ func (c *Controller) OnCongestionEventEx(prior congestion.ByteCount, now monotim
 	}
 	c.delivered += int64(bytes)
 	c.deliveredAt = now
+	if c.delivered > c.limited {
+		c.limited = 0
+	}
 	began := false
 	if !newest.at.IsZero() {
 		c.firstSent = newest.at
@@ -309,7 +318,7 @@ func (c *Controller) step(inFlight congestion.ByteCount, now monotime.Time) {
 		past := now.Sub(c.phaseAt) > c.least
 		switch gain := cycle[c.phase]; {
 		case gain > 1:
-			past = past && (inFlight >= c.path(gain) || c.lost > c.roundLost || c.limited > c.delivered)
+			past = past && (inFlight >= c.path(gain) || c.lost > c.roundLost || c.limited > 0)
 		case gain < 1:
 			past = past || inFlight <= c.path(1)
 		}
