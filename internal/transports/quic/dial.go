@@ -163,14 +163,12 @@ func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, 
 	if c.entry, err = c.marker(); err != nil {
 		return nil, err
 	}
-	for _, says := range oneWay() {
-		s, err := qc.OpenUniStream()
-		if err != nil {
-			return nil, err
-		}
-		if _, err := s.Write(says); err != nil {
-			return nil, err
-		}
+	toServer, err := qc.OpenUniStream()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := toServer.Write(control()); err != nil {
+		return nil, err
 	}
 	stream, err := qc.OpenStream()
 	if err != nil {

@@ -2,9 +2,10 @@ package quic
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"io"
-	"math/rand/v2"
+	mrand "math/rand/v2"
 
 	"github.com/quic-go/qpack"
 	"github.com/sagernet/quic-go/quicvarint"
@@ -16,14 +17,13 @@ import (
 // nextProto is HTTP/3's name in TLS.
 const nextProto = "h3"
 
-// The types of HTTP/3's frames and one-way streams (RFC 9114, sections 6.2 and 7.2; RFC 9204, section 4.2).
+// The types of HTTP/3's frames and of its control stream (RFC 9114, sections 6.2 and 7.2; RFC 9218, section 7.2).
 const (
-	frameHeaders  = 1
-	frameSettings = 4
+	frameHeaders        = 1
+	frameSettings       = 4
+	framePriorityUpdate = 0xf0700
 
-	streamControl      = 0
-	streamQPACKEncoder = 2
-	streamQPACKDecoder = 3
+	streamControl = 0
 )
 
 func appendFrame(b []byte, kind uint64, body []byte) []byte {
@@ -32,24 +32,28 @@ func appendFrame(b []byte, kind uint64, body []byte) []byte {
 	return append(b, body...)
 }
 
-// oneWay is what Chrome says first on each of the one-way streams that it opens, in the order in which it opens them.
-func oneWay() [][]byte {
+// control is what Chrome says on its control stream, the only one-way stream that it opens: those of QPACK it would open
+// for a server that keeps a table.
+func control() []byte {
 	var settings []byte
 	for _, s := range [][2]uint64{
 		{0x01, 65536},  // SETTINGS_QPACK_MAX_TABLE_CAPACITY
 		{0x06, 262144}, // SETTINGS_MAX_FIELD_SECTION_SIZE
 		{0x07, 100},    // SETTINGS_QPACK_BLOCKED_STREAMS
 		{0x33, 1},      // SETTINGS_H3_DATAGRAM
-		{0x1f*rand.Uint64N(1<<32) + 0x21, rand.Uint64N(1 << 32)}, // reserved (RFC 9114, section 7.2.4.1)
+		{reserved(), uint64(mrand.Uint32())},
 	} {
 		settings = quicvarint.Append(quicvarint.Append(settings, s[0]), s[1])
 	}
-	return [][]byte{
-		appendFrame(quicvarint.Append(nil, streamControl), frameSettings, settings),
-		quicvarint.Append(nil, streamQPACKDecoder),
-		quicvarint.Append(nil, streamQPACKEncoder),
-	}
+	nothing := make([]byte, mrand.IntN(4))
+	rand.Read(nothing)
+	b := appendFrame(quicvarint.Append(nil, streamControl), frameSettings, settings)
+	b = appendFrame(b, reserved(), nothing)
+	return appendFrame(b, framePriorityUpdate, []byte("\x00u=0, i")) // of stream 0
 }
+
+// reserved is a number that means nothing, for a setting and a frame (RFC 9114, sections 7.2.4.1 and 7.2.8).
+func reserved() uint64 { return 0x1f*uint64(mrand.Uint32()) + 0x21 }
 
 // request is Chrome's navigation to https://authority/.
 func request(authority, cookie string) ([]byte, error) {
@@ -121,7 +125,7 @@ func readMarker(r io.Reader, marker []byte) (bool, error) {
 	return bytes.Equal(body[:markerLen], marker), nil
 }
 
-// headLen reads the header of a frame as far as it is there: its length in bytes and that of the body. It asks for
+// parseHead reads the header of a frame as far as it is there: its length in bytes and that of the body. It asks for
 // more with errShort.
 func parseHead(b []byte) (kind, length uint64, head int, err error) {
 	kind, n, err := quicvarint.Parse(b)

@@ -3,7 +3,7 @@
 //
 //	client                                                  gateway
 //	  QUIC's TLS 1.3, X25519MLKEM768, the server's key pinned
-//	  control stream: SETTINGS; QPACK's two streams   ──>    read by the website's HTTP/3 server
+//	  control stream: SETTINGS, PRIORITY_UPDATE       ──>    read by the website's HTTP/3 server
 //	  stream 0: HEADERS: GET /, the knock as a cookie ──>    looked at before that server reads it, and kept from it
 //	  stream 0: what the link sends …                 ──>    if the knock opens the door
 //	                                                  <──    control stream: SETTINGS: the server's
@@ -43,5 +43,5 @@ const (
 	connectionWindow = 24 << 20
 )
 
-// The label that says why a connection ends: nothing is wrong (RFC 9114, section 8.1).
+// noError is why a connection ends: nothing is wrong (RFC 9114, section 8.1).
 const noError quicgo.ApplicationErrorCode = 0x100
