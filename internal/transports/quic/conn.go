@@ -1,6 +1,7 @@
 package quic
 
 import (
+	"context"
 	"crypto/sha256"
 	"net"
 	"sync"
@@ -29,7 +30,6 @@ type conn struct {
 	knock     []byte
 	shut      func()        // closes the client's socket
 	closed    chan struct{} // Close was called
-	gone      chan struct{} // nothing is left of the connection
 	fed       chan struct{} // feed has ended
 	hosted    chan func()   // at the gateway: for the goroutine that the HTTP server has for the stream
 	once      sync.Once
@@ -72,7 +72,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, unsentLimit); ret
 
 func newConn(qc *quicgo.Conn, export func(string, []byte, int) ([]byte, error), key [sha256.Size]byte) *conn {
 	c := &conn{qc: qc, export: export, serverKey: key, shut: func() {}, limit: unsentLimit,
-		closed: make(chan struct{}), gone: make(chan struct{}), fed: make(chan struct{})}
+		closed: make(chan struct{}), fed: make(chan struct{})}
 	c.fill.L, c.room.L = &c.mu, &c.mu
 	return c
 }
@@ -82,7 +82,19 @@ func (c *conn) begin(stream *quicgo.Stream) {
 	c.stream = stream
 	c.control = bbr.New(c.qc.InitialPacketSize())
 	c.qc.SetCongestionControl(c.control)
+	context.AfterFunc(c.qc.Context(), c.died)
 	go c.feed()
+}
+
+// died ends what waits when the connection has ended.
+func (c *conn) died() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err == nil {
+		c.err = c.why(context.Cause(c.qc.Context()))
+	}
+	c.fill.Signal()
+	c.room.Broadcast()
 }
 
 // Export implements transport.Conn.
@@ -298,7 +310,6 @@ func (c *conn) end() {
 	c.qc.CloseWithError(noError, "")
 	<-c.fed
 	c.shut()
-	close(c.gone)
 }
 
 // serve runs what is hosted and waits for the end of the connection.
@@ -306,9 +317,9 @@ func (c *conn) serve() {
 	select {
 	case f := <-c.hosted:
 		f()
-	case <-c.closed:
+	case <-c.qc.Context().Done():
 	}
-	<-c.gone
+	<-c.qc.Context().Done()
 }
 
 // hostedConn is a conn at the gateway. It implements transport.Hosted.
