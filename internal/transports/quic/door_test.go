@@ -90,10 +90,37 @@ func outcome(t *testing.T, c *quicgo.Conn, b []byte, end string) string {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		err = errors.New("it waits")
 	}
-	if len(got) > 0 { // the date may change
-		got = []byte(fmt.Sprintf("%d bytes", len(got)))
+	return fmt.Sprintf("%s, %v", answer(got), err)
+}
+
+// answer describes an answer: the date's length is not always the same.
+func answer(b []byte) (s string) {
+	for len(b) > 0 {
+		kind, n, err := quicvarint.Parse(b)
+		if err != nil {
+			return fmt.Sprintf("%s%x", s, b)
+		}
+		length, m, err := quicvarint.Parse(b[n:])
+		if err != nil || len(b) < n+m+int(length) {
+			return fmt.Sprintf("%s%x", s, b)
+		}
+		body := b[n+m:][:length]
+		b = b[n+m+int(length):]
+		if kind != 1 {
+			s += fmt.Sprintf("frame %d of %d; ", kind, length)
+			continue
+		}
+		var fields []string // the library writes them in an order that is another one every time
+		next := qpack.NewDecoder().Decode(body)
+		for f, err := next(); err == nil; f, err = next() {
+			if f.Name != "date" {
+				fields = append(fields, f.Name+": "+f.Value)
+			}
+		}
+		slices.Sort(fields)
+		s += strings.Join(fields, "; ") + "; "
 	}
-	return fmt.Sprintf("%s, %v", got, err)
+	return s
 }
 
 // Whatever a stranger says first, the gateway answers as the library's own server does.
@@ -116,8 +143,8 @@ func TestStrangersMeetTheWebsite(t *testing.T) {
 		"a longer request":                 long(5000),
 		"a request that is too long":       long(2 << 20),
 		"the beginning of a request":       whole[:len(whole)/2],
-		"a frame's type alone":             {1},
-		"a frame's type and half a length": {1, 0x44},
+		"the beginning: a type":            {1},
+		"the beginning: half a length":     {1, 0x44},
 		"DATA":                             frame(0, []byte("data")),
 		"SETTINGS":                         frame(4, nil),
 		"a reserved frame, then a request": append(frame(0x21, []byte("x")), headers()...),
@@ -131,6 +158,9 @@ func TestStrangersMeetTheWebsite(t *testing.T) {
 		for _, end := range []string{"FIN", "reset", ""} {
 			if end == "" && b == nil {
 				continue // no stream is there until something is said
+			}
+			if end == "reset" && !strings.HasPrefix(probe, "the beginning") {
+				continue // whether the server has answered by then is chance
 			}
 			t.Run(probe+" "+end, func(t *testing.T) {
 				t.Parallel()
