@@ -24,8 +24,10 @@
 //	dir      43 characters, base64url of 32 bytes: the Ed25519 public key that signs the directory
 //	sni      the server name to ask the first endpoint for; left out if it is host, or if host is an address and no
 //	         name is to be sent
-//	alt      further endpoints, best first; a place is [<transport>+]<host>[:<port>][/<name>], where transport is left
-//	         out if it is https, port if it is 443, and name, its server name, by the same rule as sni
+//	alt      further endpoints, best first; a place is [<transport>+]<host>[:<port>][/<name>][+<secret>+<pin>], where
+//	         transport is left out if it is https, port if it is 443, and name, its server name, by the same rule as
+//	         sni; a relay's place, and no other, ends in the secret of its own door for this key (22 characters,
+//	         base64url of 16 bytes) and its own pin
 //	at       https URLs where the signed directory may be found, made of letters, digits and -._~:/?=@[] alone
 //	c        4 characters, lower-case base32 (RFC 4648 §6) of the first 20 bits of SHA-256 over everything before "&c="
 //	label    what the person calls this key, UTF-8; every byte but letters, digits and - as %XX

@@ -30,7 +30,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	k.Version = 0
 	k.Endpoints = []Endpoint{{Host: "Gate.Example"}, {Transport: "dns", Host: "::ffff:203.0.113.9", Port: 53}}
 	got := mustParse(t, k.Text())
-	want := []Endpoint{{"https", "gate.example", 443, "gate.example"}, {"dns", "203.0.113.9", 53, ""}}
+	want := []Endpoint{{Transport: "https", Host: "gate.example", Port: 443, Name: "gate.example"}, {Transport: "dns", Host: "203.0.113.9", Port: 53}}
 	if got.Version != Format1 || !reflect.DeepEqual(got.Endpoints, want) {
 		t.Errorf("got version %d, endpoints %v; want 1, %v", got.Version, got.Endpoints, want)
 	}

@@ -35,7 +35,7 @@ func smallKey() Key {
 		ID:           ID(ramp(8, 0x10, 1)),
 		Secret:       NewSecret([16]byte(ramp(16, 0x20, 1))),
 		Pin:          [32]byte(ramp(32, 251, 7)),
-		Endpoints:    []Endpoint{{"https", "203.0.113.7", 443, ""}},
+		Endpoints:    []Endpoint{{Transport: "https", Host: "203.0.113.7", Port: 443}},
 		DirectoryKey: ramp(32, 63, 3),
 	}
 }
@@ -44,10 +44,10 @@ func fullKey() Key {
 	k := smallKey()
 	k.NextPin = [32]byte(ramp(32, 190, 5))
 	k.Endpoints = []Endpoint{
-		{"https", "gate.example", 443, "www.example"},
-		{"https", "203.0.113.7", 8443, ""},
-		{"quic", "2001:db8::7", 443, "www.example"},
-		{"websocket", "cdn.example", 443, "cdn.example"},
+		{Transport: "https", Host: "gate.example", Port: 443, Name: "www.example"},
+		{Transport: "https", Host: "203.0.113.7", Port: 8443},
+		{Transport: "quic", Host: "2001:db8::7", Port: 443, Name: "www.example"},
+		{Transport: "websocket", Host: "cdn.example", Port: 443, Name: "cdn.example"},
 	}
 	k.Directory = []string{"https://a.example/d", "https://b.example/x/y?z=1"}
 	k.Label = "Ann's phone"

@@ -2,6 +2,7 @@ package accesskey
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -69,7 +70,18 @@ type Endpoint struct {
 	Port uint16
 	// Name is the server name to send; empty means Host if that is a DNS name, and otherwise none.
 	Name string
+	// Relay is how a relay is entered, which has a door and a TLS key of its own; nil for every other transport.
+	Relay *Relay
 }
+
+// Relay is a relay's door, for this access key, and the SHA-256 of its TLS SubjectPublicKeyInfo.
+type Relay struct {
+	Secret Secret
+	Pin    [32]byte
+}
+
+// relayTransport is the transport whose endpoints have a Relay.
+const relayTransport = "relay"
 
 // Addr is host:port, with brackets around an IPv6 address.
 func (e Endpoint) Addr() string {
@@ -193,6 +205,12 @@ func (e Endpoint) normal() (Endpoint, error) {
 	}
 	if e.Port == 0 {
 		e.Port = defaultPort
+	}
+	switch {
+	case e.Transport != relayTransport && e.Relay != nil:
+		return Endpoint{}, fmt.Errorf("%s has a relay's secret and pin", e.Transport)
+	case e.Transport == relayTransport && (e.Relay == nil || e.Relay.Secret.IsZero() || e.Relay.Pin == [32]byte{}):
+		return Endpoint{}, errors.New("the relay's secret or pin is missing")
 	}
 	host, isAddr, err := normalHost(e.Host)
 	if err != nil {

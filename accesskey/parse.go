@@ -1,6 +1,7 @@
 package accesskey
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -194,8 +195,39 @@ func (k *Key) setParam(name, value, whole string) error {
 	return nil
 }
 
-// parsePlace reads [<transport>+]<host>[:<port>][/<name>].
+// ParseEndpoint reads one place of alt, as a person would write it into settings.
+func ParseEndpoint(s string) (Endpoint, error) {
+	e, err := parsePlace(s)
+	if err != nil {
+		return Endpoint{}, err
+	}
+	return e.normal()
+}
+
+// parsePlace reads [<transport>+]<host>[:<port>][/<name>][+<secret>+<pin>].
 func parsePlace(s string) (Endpoint, error) {
+	part := strings.Split(s, "+")
+	if len(part) != 4 {
+		return parseOpenPlace(s)
+	}
+	e, err := parseOpenPlace(part[0] + "+" + part[1])
+	if err != nil {
+		return e, err
+	}
+	var secret [SecretSize]byte
+	e.Relay = new(Relay)
+	if reason := decodeExact(secret[:], part[2]); reason != "" {
+		return Endpoint{}, errors.New("the relay's secret: " + reason)
+	}
+	if reason := decodeExact(e.Relay.Pin[:], part[3]); reason != "" {
+		return Endpoint{}, errors.New("the relay's pin: " + reason)
+	}
+	e.Relay.Secret = NewSecret(secret)
+	return e, nil
+}
+
+// parseOpenPlace reads the part of a place that is no secret.
+func parseOpenPlace(s string) (Endpoint, error) {
 	transport, rest, ok := strings.Cut(s, "+")
 	if !ok {
 		transport, rest = defaultTransport, s

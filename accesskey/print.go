@@ -86,6 +86,10 @@ func (e Endpoint) text() string {
 	if e.Name != "" && e.Name != e.Host {
 		s += "/" + e.Name
 	}
+	if e.Relay != nil {
+		secret := e.Relay.Secret.Reveal()
+		s += "+" + b64.EncodeToString(secret[:]) + "+" + b64.EncodeToString(e.Relay.Pin[:])
+	}
 	return s
 }
 

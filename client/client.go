@@ -22,11 +22,12 @@ import (
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/capture/proxy"
+	"github.com/godwit-vpn/godwit/internal/dialer"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/network"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/udpport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -53,6 +54,13 @@ type Config struct {
 	// Links is how many links to keep, 1 to MaxLinks; 0 means DefaultLinks, and one more where the path loses so much that
 	// two share the load: then the third stays free for what is small and urgent.
 	Links int
+	// Transports are the only transports to use; empty means all that the access key has endpoints of.
+	Transports []string
+	// Browser is whose visits the client's look like, "chrome" or "firefox"; empty is "chrome". A device should keep to one.
+	Browser string
+	// Fragment cuts the first message of each connection in two, inside of the name it asks for: "tcp", "record" or "both".
+	// Some firewalls miss the name then; no browser does it. Empty is "none".
+	Fragment string
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
 	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
@@ -68,33 +76,30 @@ type Config struct {
 
 // Client is one device's session with its gateway. Safe for concurrent use.
 type Client struct {
-	cfg    Config
-	log    *slog.Logger
-	pool   *session.Pool
-	dialer transport.Dialer
-	udp    *udpport.Mux
-	proxy  *proxy.Server
+	cfg      Config
+	log      *slog.Logger
+	pool     *session.Pool
+	dialers  map[string]transport.Dialer
+	fragment transport.Fragment
+	places   []place // of each way
+	udp      *udpport.Mux
+	proxy    *proxy.Server
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
 	changed chan struct{}
 	// poke makes Run dial without waiting for its back-off.
 	poke chan struct{}
 
-	mu       sync.Mutex
-	running  bool
-	session  *session.Session
-	leaving  []*session.Session // earlier ones that carry their last streams, oldest first
-	welcomed bool               // the session has been welcomed once
-	ready    chan struct{}      // closed while welcomed, replaced with a new session
-	usable   chan struct{}      // closed once the session has a link, be it not answered yet; replaced likewise
-	identity *identity
-	links    map[uint64]*session.Link // of this session, as last seen
-	since    map[uint64]time.Time     // when each of them began
-	// opening are those that the gateway has not answered on.
-	opening map[uint64]*session.Link
-	// suspected tells which of them were.
-	suspected map[uint64]bool
-	refusal   *link.Refusal // not yet acted on
+	mu        sync.Mutex
+	running   bool
+	session   *session.Session
+	leaving   []*session.Session // earlier ones that carry their last streams, oldest first
+	welcomed  bool               // the session has been welcomed once
+	ready     chan struct{}      // closed while welcomed, replaced with a new session
+	usable    chan struct{}      // closed once the session has a link, be it not answered yet; replaced likewise
+	identity  *identity
+	links     map[uint64]*tracked // of this session
+	refusal   *link.Refusal       // not yet acted on
 	refusedBy *session.Session
 	replaced  []Replacement
 	lost      uint64 // links lost so far
@@ -104,7 +109,12 @@ type Client struct {
 	young     int // links in a row that were welcomed and soon silent or broken
 	lastErr   error
 	nextDial  time.Time
-	entries   entries
+	ways      *dialer.Ways
+	wayErr    []error // how the last dial of each ended
+	network   network.State
+	looked    time.Time // at it
+	memory    *dialer.Memory
+	kept      time.Time // when it was last written
 
 	load load // only Run uses it
 }
@@ -122,6 +132,12 @@ func New(cfg Config) (*Client, error) {
 	case cfg.Links < 0 || cfg.Links > MaxLinks:
 		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
 	}
+	var fragment transport.Fragment
+	if cfg.Fragment != "" {
+		if err := fragment.UnmarshalText([]byte(cfg.Fragment)); err != nil {
+			return nil, fmt.Errorf("field Fragment: %w", err)
+		}
+	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
 	}
@@ -133,18 +149,17 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id,
-		dialer:    &https.Dialer{Congestion: cfg.Congestion, Control: cfg.Protect},
-		changed:   make(chan struct{}, 1),
-		poke:      make(chan struct{}, 1),
-		ready:     make(chan struct{}),
-		usable:    make(chan struct{}),
-		links:     make(map[uint64]*session.Link),
-		since:     make(map[uint64]time.Time),
-		opening:   make(map[uint64]*session.Link),
-		suspected: make(map[uint64]bool),
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: fragment,
+		dialers: make(map[string]transport.Dialer),
+		changed: make(chan struct{}, 1),
+		poke:    make(chan struct{}, 1),
+		ready:   make(chan struct{}),
+		usable:  make(chan struct{}),
+		links:   make(map[uint64]*tracked),
 	}
-	c.entries = newEntries(cfg.Key.Endpoints, c.dialer.Transport())
+	if err := c.findWays(); err != nil {
+		return nil, err
+	}
 	c.udp = udpport.New(udpport.Config{Send: c.sendPacket})
 	c.proxy = proxy.New(proxy.Config{Outside: c, Logger: cfg.Logger})
 	return c, nil
@@ -164,6 +179,7 @@ func (c *Client) Run(ctx context.Context) error {
 	c.running = true
 	c.mu.Unlock()
 	err := c.manage(ctx)
+	c.keepNetwork()
 	var closing sync.WaitGroup
 	for _, s := range c.sessions() {
 		closing.Go(func() { s.Close(flow.CodeLocalShutdown) })
@@ -256,17 +272,14 @@ func (c *Client) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 	return c.udp.ListenPacket(ctx)
 }
 
-// NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once.
+// NetworkChanged tells the client that the machine has another network now, or has woken up: links are tried at once. It
+// looks for that itself every few seconds; who knows at once, says so.
 func (c *Client) NetworkChanged() {
+	c.lookAtNetwork(true)
 	c.mu.Lock()
-	c.nextDial, c.attempts, c.young = time.Time{}, 0, 0
-	c.entries.forget()
+	c.anewLocked()
 	c.mu.Unlock()
-	for _, s := range c.sessions() {
-		s.Probe()
-	}
-	c.tell(c.poke)
-	c.tell(c.changed)
+	c.tryLinks()
 }
 
 func (c *Client) tell(ch chan struct{}) {

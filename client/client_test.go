@@ -121,16 +121,12 @@ func site(t *testing.T, content []byte) *httptest.Server {
 	return s
 }
 
-func TestFetch(t *testing.T) {
-	w := newWorld(t)
-	w.run(t)
-	content := bytes.Repeat([]byte("godwit"), 1<<20)
-	s := site(t, content)
-	c, _ := start(t, client.Config{Key: w.key, StateDir: filepath.Join(t.TempDir(), "state")})
-	ready(t, c)
+// fetch fails the test unless a URL is this content, fetched through the client.
+func fetch(t *testing.T, c *client.Client, url string, content []byte) {
+	t.Helper()
 	h := &http.Client{Transport: &http.Transport{DialContext: c.Dial}}
 	defer h.CloseIdleConnections()
-	resp, err := h.Get(s.URL)
+	resp, err := h.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,6 +135,16 @@ func TestFetch(t *testing.T) {
 	if err != nil || sha256.Sum256(got) != sha256.Sum256(content) {
 		t.Fatalf("%d of %d bytes, %v", len(got), len(content), err)
 	}
+}
+
+func TestFetch(t *testing.T) {
+	w := newWorld(t)
+	w.run(t)
+	content := bytes.Repeat([]byte("godwit"), 1<<20)
+	s := site(t, content)
+	c, _ := start(t, client.Config{Key: w.key, StateDir: filepath.Join(t.TempDir(), "state")})
+	ready(t, c)
+	fetch(t, c, s.URL, content)
 	if st := c.Status(); st.State != client.Connected || len(st.Links) == 0 || st.Received < uint64(len(content)) {
 		t.Errorf("status %+v", st)
 	}

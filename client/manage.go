@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -11,10 +12,12 @@ import (
 	"slices"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/dialer"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -23,8 +26,8 @@ const (
 	maxBackoff = time.Minute
 	// quotaSpread is how long after the moment that a gateway named a client whose quota was used up asks again, at most.
 	quotaSpread = 10 * time.Minute
-	// lookEvery is how often the clock is looked at for a sleep of the machine.
-	lookEvery = 20 * time.Second
+	// lookEvery is how often the clock is looked at for a sleep of the machine, and the network for another one.
+	lookEvery = 3 * time.Second
 	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
 	// (RFC 8446 §5.5: 2^24.5 full records).
 	linkBytes = 128 << 30
@@ -36,33 +39,44 @@ type tunnelAddrs struct{ v4, v6 netip.Addr }
 
 // manage keeps a session, and links for it.
 func (c *Client) manage(ctx context.Context) error {
-	dialled := make(chan error, 1) // one dial at a time, whose end is awaited below
-	dialling := false
+	ends := make(chan dialEnd)
+	var under []*dialling // dials that are under way
 	defer func() {
-		if dialling {
-			<-dialled
+		for _, d := range under {
+			d.cancel()
+		}
+		for range under {
+			<-ends
 		}
 	}()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	dialCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	c.lookAtNetwork(true)
 	lastWall, lastMono := time.Now().Round(0), time.Now()
 	for {
 		s := c.sessionNow()
 		c.notice(s)
 		wait := lookEvery
 		if c.cfg.Links == 0 && s.Status().Streams > 0 {
-			wait = loadEvery
+			wait = min(wait, loadEvery)
 		}
-		if !dialling && c.wantsLink(s) {
+		missing := c.missingLinks(s)
+		switch way, due, ok := c.nextDialling(s, missing, under); {
+		case ok && due <= 0:
+			d := &dialling{way: way, began: time.Now()}
+			var dialCtx context.Context
+			dialCtx, d.cancel = context.WithCancel(ctx)
+			under = append(under, d)
 			c.mu.Lock()
-			wait = min(wait, time.Until(c.nextDial))
+			c.nextDial = later(c.nextDial, d.began.Add(transport.DialSpacing+mrand.N(transport.DialSpacing/4)))
 			c.mu.Unlock()
-			if wait <= 0 {
-				dialling = true
-				wait = lookEvery // its end wakes us
-				go func() { dialled <- c.dial(dialCtx, s) }()
+			go func() { ends <- dialEnd{d, c.dial(dialCtx, s, way)} }()
+			wait = 0 // perhaps another one
+		case ok:
+			wait = min(wait, due)
+		case missing == 0:
+			for _, d := range under {
+				c.overtaken(d) // there are enough links without it
 			}
 		}
 		timer.Reset(max(wait, 0))
@@ -72,27 +86,111 @@ func (c *Client) manage(ctx context.Context) error {
 		case <-c.changed:
 		case <-c.poke:
 		case <-timer.C:
-		case err := <-dialled:
-			dialling = false
-			c.dialEnded(err)
+		case end := <-ends:
+			end.cancel()
+			under = slices.DeleteFunc(under, func(d *dialling) bool { return d == end.dialling })
+			if end.err == nil || !end.lost {
+				c.dialEnded(end.err)
+			}
 		}
 		if err := c.takeRefusal(); err != nil {
 			return err
 		}
 		// The monotonic clock stands still while the machine sleeps, the wall clock does not.
 		now := time.Now()
-		if slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono); slept > 5*time.Second {
+		slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono)
+		if slept > 5*time.Second {
 			c.log.Info("the machine has slept", "for", slept.Round(time.Second))
-			for _, s := range c.sessions() {
-				s.Probe()
-			}
+		}
+		if c.lookAtNetwork(false) || slept > 5*time.Second {
 			c.mu.Lock()
-			c.nextDial, c.attempts, c.young = time.Time{}, 0, 0
-			c.entries.forget()
+			c.anewLocked()
 			c.mu.Unlock()
+			for _, d := range under {
+				d.lose() // it goes out by a network that is no more
+			}
+			c.tryLinks()
 		}
 		lastWall, lastMono = now.Round(0), now
 	}
+}
+
+// dialling is a dial that is under way.
+type dialling struct {
+	way    int
+	began  time.Time
+	cancel context.CancelFunc
+	lost   bool // it is to end, for no fault of its way
+}
+
+func (d *dialling) lose() {
+	d.lost = true
+	d.cancel()
+}
+
+// errOvertaken is how a dial ended that took so long that other ways brought the links that were missing.
+var errOvertaken = errors.New("too slow: other ways were there first")
+
+// overtaken ends a dial that is not needed any more. One that has taken long counts as failed, for who swallows what a
+// dial says must not be the first choice next time.
+func (c *Client) overtaken(d *dialling) {
+	if now := time.Now(); !d.lost && now.Sub(d.began) > slowDial {
+		c.mu.Lock()
+		c.ways.Failed(d.way, now, dialer.Unreachable)
+		c.wayErr[d.way] = errOvertaken
+		c.mu.Unlock()
+	}
+	d.lose()
+}
+
+type dialEnd struct {
+	*dialling
+	err error
+}
+
+// slowDial is how old a dial is that another one may overtake, beyond as many as there are links to be made.
+const slowDial = 2 * time.Second
+
+// nextDialling says which way is to be dialled next, and how soon; ok is false if none is.
+func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling) (way int, due time.Duration, ok bool) {
+	now := time.Now()
+	busy := make([]dialer.Dial, len(under))
+	slow := 0
+	for i, d := range under {
+		busy[i] = dialer.Dial{Way: d.way, Slow: now.Sub(d.began) > slowDial}
+		if busy[i].Slow {
+			slow = 1
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	have := c.haveLocked(s.Status())
+	next := c.nextDial
+	switch {
+	case missing > 0 && len(under) < min(missing+slow, MaxLinks):
+		var at time.Time
+		way, at = c.ways.Next(now, have, busy)
+		if slices.ContainsFunc(busy, func(d dialer.Dial) bool { return d.Way == way }) {
+			return 0, 0, false // a second dial the same way would meet what the first one meets
+		}
+		next = later(next, at)
+	case missing > 0 && len(under) < MaxLinks && slow == 0:
+		return 0, slowDial, len(under) > 0 && c.ways.Len() > len(under)
+	case missing > 0:
+		return 0, 0, false
+	default:
+		if way, ok = c.ways.Explore(now, have, busy); !ok {
+			return 0, 0, false
+		}
+	}
+	return way, next.Sub(now), true
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // sessions are the present one and those that are being left.
@@ -152,24 +250,20 @@ func (c *Client) sessionNow() *session.Session {
 	}
 	c.welcomed = false
 	clear(c.links)
-	clear(c.since)
-	clear(c.suspected)
-	clear(c.opening)
-	clear(c.entries.of)
 	return c.session
 }
 
-// wantsLink reports whether another link should be dialled, making room for it if need be.
-func (c *Client) wantsLink(s *session.Session) bool {
+// missingLinks is how many links should be dialled, making room for them if need be.
+func (c *Client) missingLinks(s *session.Session) int {
 	st := s.Status()
-	healthy, worst := 0, (*session.Link)(nil)
+	healthy, worst, successor := 0, (*session.Link)(nil), 0
 	for _, l := range st.Links {
 		switch {
 		case l.Sent+l.Received > linkBytes && !l.Draining:
 			if healthy > 0 || len(st.Links) > 1 {
 				l.Link.Retire()
 			} else {
-				return true // its successor first
+				successor = 1 // first
 			}
 		case !l.Suspected && !l.Draining:
 			healthy++
@@ -188,13 +282,37 @@ func (c *Client) wantsLink(s *session.Session) bool {
 	if renew && len(st.Links) <= want {
 		want = healthy + 1 // a certificate is renewed on a new link
 	}
-	if healthy >= want {
-		return false
-	}
-	if len(st.Links) > MaxLinks && worst != nil {
+	missing := max(want-healthy, successor)
+	if missing > 0 && len(st.Links) > MaxLinks && worst != nil {
 		worst.Close()
 	}
-	return true
+	if healthy > want {
+		c.retireWorst(st)
+	}
+	return missing
+}
+
+// retireWorst takes a link out of use that was a makeshift, once one of a better kind has proven itself.
+func (c *Client) retireWorst(st session.Status) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var worst *tracked
+	best := -1
+	for _, l := range st.Links {
+		r := c.links[l.ID]
+		if r == nil || l.Suspected || l.Draining {
+			continue
+		}
+		if r.lived && (best < 0 || c.ways.Better(r.way, best)) {
+			best = r.way
+		}
+		if worst == nil || c.ways.Better(worst.way, r.way) {
+			worst = r
+		}
+	}
+	if worst != nil && best >= 0 && c.ways.Better(best, worst.way) {
+		worst.link.Retire()
+	}
 }
 
 // load watches what links carry. Both ends let several share the load only where the path loses what is sent on it, so
@@ -231,16 +349,17 @@ func (l *load) shared(st session.Status, now time.Time) bool {
 	return now.Before(l.until)
 }
 
-// dial makes one link and attaches it to s.
-func (c *Client) dial(ctx context.Context, s *session.Session) error {
-	began, links := time.Now(), s.Status().Links
+// dial makes one link, by this way, and attaches it to s.
+func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
+	began, ep := time.Now(), c.places[way]
 	c.mu.Lock()
-	entry := c.entries.next(links, began)
-	ep, patience := c.entries.list[entry], c.entries.patience(entry, began)
+	transportName, patience, here := c.ways.Way(way).Transport, c.ways.Patience(way, began), c.network.Name()
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
-	k := link.Knock{Transport: c.dialer.Transport(), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
-		Device: c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
+	d := c.dialers[transportName]
+	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),
+		Directory: [ed25519.PublicKeySize]byte(c.cfg.Key.DirectoryKey),
+		Device:    c.identity.key, Cert: cert, Session: s.ID(), Next: s.Next()}
 	c.mu.Lock()
 	if c.session == s && !c.welcomed {
 		k.Flags |= wire.HelloNew
@@ -258,19 +377,28 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	conn, err := c.dialer.Dial(dialCtx, transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k})
+	to := transport.Endpoint{Addr: ep.Addr(), Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Network: here,
+		Fragment: c.fragment}
+	if r := ep.Relay; r != nil {
+		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Network: here, Fragment: c.fragment,
+			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}
+		first := c.cfg.Key.Endpoints[0]
+		to.Addr, to.Name, to.Via = first.Addr(), first.Name, &via
+	}
+	conn, err := d.Dial(dialCtx, to)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.mu.Lock()
-			c.entries.fail(entry, time.Now())
+			c.ways.Failed(way, time.Now(), failure(err))
+			c.wayErr[way] = err
 			c.mu.Unlock()
 		}
 		return err
 	}
-	// TCP's and TLS's handshakes were one round trip each.
+	// The transport's own handshakes are two round trips, as TCP's and TLS's are.
 	rtt := time.Since(began) / 2
 	l, err := s.Attach(conn, session.LinkOptions{
-		Transport: k.Transport, RTT: rtt,
+		Transport: transportName, RTT: rtt,
 		Handshake: func(t wire.Type, body []byte) (uint64, error) { return c.answered(s, t, body) },
 	})
 	if err != nil {
@@ -279,8 +407,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session == s {
-		c.opening[l.ID()] = l
-		c.entries.of[l.ID()] = entry
+		c.links[l.ID()] = &tracked{link: l, way: way}
 		select {
 		case <-c.usable:
 		default:
@@ -405,37 +532,12 @@ func (c *Client) diedYoungLocked() {
 	c.spaceLocked()
 }
 
-// spaceLocked sets when the next dial may be: after the least spacing, doubled with every failure in a row.
+// spaceLocked sets when the next dial may be: after the least spacing, doubled each time that all ways have failed.
 func (c *Client) spaceLocked() {
-	wait := min(transport.DialSpacing<<max(min(c.attempts, 10), min(c.young-spared, mostDead)), maxBackoff)
+	rounds := c.attempts / c.ways.Len()
+	wait := min(transport.DialSpacing<<max(min(rounds, 10), min(c.young-spared, mostDead)), maxBackoff)
 	if next := time.Now().Add(wait + mrand.N(wait/4)); next.After(c.nextDial) { // a refusal may have asked for more
 		c.nextDial = next
-	}
-}
-
-// errNoAnswer is how a link ended on which the gateway never answered.
-var errNoAnswer = errors.New("the gateway did not answer behind the handshake")
-
-// noticeOpeningLocked counts as failures the links that ended, or became suspected, before the gateway answered on
-// them: a firewall that lets the handshake pass and swallows what follows must not see a storm of them.
-func (c *Client) noticeOpeningLocked(st session.Status) {
-	for id, l := range c.opening {
-		i := slices.IndexFunc(st.Links, func(l session.LinkStatus) bool { return l.ID == id })
-		switch {
-		case i >= 0 && st.Links[i].Confirmed:
-			delete(c.opening, id)
-			if entry, ok := c.entries.of[id]; ok {
-				c.entries.work(entry)
-			}
-		case i < 0 || st.Links[i].Suspected:
-			delete(c.opening, id)
-			if refusal := (*link.Refusal)(nil); !errors.As(l.Cause(), &refusal) { // which is an answer, and counted already
-				if entry, ok := c.entries.of[id]; ok {
-					c.entries.fail(entry, time.Now())
-				}
-				c.failedLocked(&transport.DialError{Transport: c.dialer.Transport(), Stage: transport.StageDoor, Err: errNoAnswer})
-			}
-		}
 	}
 }
 

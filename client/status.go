@@ -58,6 +58,8 @@ type Status struct {
 	// LastData is when anything last came in from the gateway; zero if never.
 	LastData time.Time `json:"last_data"`
 	Links    []Link    `json:"links"`
+	// Ways are the ways to the gateway, in the order of the access key, and what is known of each on this network.
+	Ways []Way `json:"ways"`
 	// Leaving are earlier sessions, of a gateway that is being replaced, with streams that have not ended yet.
 	Leaving  []LeavingSession `json:"leaving"`
 	Streams  int              `json:"streams"`
@@ -101,6 +103,18 @@ type Link struct {
 	LastData   time.Time `json:"last_data"`
 }
 
+// Way is one of the access key's endpoints.
+type Way struct {
+	Transport string    `json:"transport"`
+	Endpoint  int       `json:"endpoint"` // of the access key, from 1: it is not shown by its address
+	Links     int       `json:"links"`
+	State     string    `json:"state"`           // untried, works, failed, struck: answered and then blocked
+	Failures  int       `json:"failures"`        // in a row, those that still count
+	Worked    time.Time `json:"worked,omitzero"` // last
+	Until     time.Time `json:"until,omitzero"`  // it is left alone until then, as long as there are others
+	Error     string    `json:"error,omitempty"` // of the last dial, if it failed
+}
+
 // freshFor is for how long after the last byte a client with an open stream calls itself connected.
 const freshFor = 5 * time.Second
 
@@ -121,6 +135,7 @@ func (c *Client) Status() Status {
 	if c.lastErr != nil {
 		st.Error = redact(c.lastErr)
 	}
+	st.Ways = c.waysLocked()
 	welcomed, leaving := c.welcomed, slices.Clone(c.leaving)
 	c.mu.Unlock()
 	for _, old := range leaving {
@@ -169,66 +184,6 @@ func (c *Client) Status() Status {
 		st.State = Offline
 	}
 	return st
-}
-
-// notice compares the session's links with those seen before, and tells what happened.
-func (c *Client) notice(s *session.Session) {
-	now := time.Now()
-	var events []Event
-	seen := make(map[uint64]bool)
-	st := s.Status()
-	c.mu.Lock()
-	c.noticeOpeningLocked(st)
-	for _, l := range st.Links {
-		seen[l.ID] = true
-		if c.links[l.ID] == nil && l.Confirmed {
-			c.links[l.ID], c.since[l.ID] = l.Link, l.Since
-			events = append(events, Event{Time: now, Kind: LinkUp, Link: l.ID, Transport: l.Transport})
-		}
-		if l.Confirmed && !l.Suspected && now.Sub(l.Since) > proven {
-			c.young = 0
-		}
-		if l.Suspected != c.suspected[l.ID] && l.Suspected {
-			if l.Confirmed && now.Sub(l.Since) < proven {
-				c.diedYoungLocked()
-			}
-			events = append(events, Event{Time: now, Kind: LinkSuspected, Link: l.ID, Transport: l.Transport})
-		}
-		c.suspected[l.ID] = l.Suspected
-	}
-	for id, l := range c.links {
-		if seen[id] {
-			continue
-		}
-		delete(c.links, id)
-		if !c.suspected[id] && broken(l.Cause()) && now.Sub(c.since[id]) < proven {
-			c.diedYoungLocked() // one that was suspected has been counted
-		}
-		delete(c.since, id)
-		delete(c.suspected, id)
-		if entry, ok := c.entries.of[id]; ok && broken(l.Cause()) {
-			c.entries.fail(entry, now)
-		}
-		delete(c.entries.of, id)
-		cause := describe(l.Cause())
-		c.lost++
-		c.replaced = append(c.replaced, Replacement{Time: now, Link: id, Cause: cause})
-		if len(c.replaced) > keptReplacements {
-			c.replaced = c.replaced[1:]
-		}
-		events = append(events, Event{Time: now, Kind: LinkDown, Link: id, Cause: cause})
-	}
-	c.mu.Unlock()
-	for _, e := range events {
-		if e.Kind == LinkDown {
-			c.log.Info("link lost", "link", e.Link, "cause", e.Cause)
-		} else {
-			c.log.Info(string(e.Kind), "link", e.Link, "transport", e.Transport)
-		}
-		if c.cfg.Events != nil {
-			c.cfg.Events(e)
-		}
-	}
 }
 
 // broken reports whether the network is likely to have ended a link, rather than one of its ends.

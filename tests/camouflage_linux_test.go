@@ -350,18 +350,10 @@ func spread(up bool, i int) int {
 
 // compareHellos compares the hellos field by field.
 func (c *capture) compareHellos(t *testing.T) {
-	text, err := os.ReadFile(profileFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := chrome.ParseProfile(text)
-	if err != nil {
-		t.Fatal(err)
-	}
 	browser, ours := c.visitor(t, "Chromium", newVisitors, returning), c.visitor(t, "ours", links, early)
 	t.Logf("Chromium: %d hellos, JA4 %s; ours: %d hellos, JA4 %s", len(browser.hellos), browser.hellos[0].JA4(),
 		len(ours.hellos), ours.hellos[0].JA4())
-	if d := compareHellos(browser, ours, p.TLS.ECHGREASE.Payloads); d != nil {
+	if d := compareHellos(browser, ours, profileOf(t, profileFile)); d != nil {
 		t.Errorf("the hellos differ:\n%s\n%s", strings.Join(d, "\n"), howToUpdate)
 	}
 }

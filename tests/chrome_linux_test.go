@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,11 +27,11 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
-var update = flag.Bool("update", false, "write what Chromium sends into profile.json instead of comparing with it")
+var update = flag.Bool("update", false, "write what browsers send into their profiles instead of comparing with them")
 
 const (
-	profileFile = "../internal/transports/https/chrome/profile.json"
-	howToUpdate = "update internal/transports/https/chrome/profile.json with: go test ./tests -run '^TestChrome$' -count 1 -update"
+	profileFile = "../internal/transports/https/chrome/chrome.json"
+	howToUpdate = "update internal/transports/https/chrome with: go test ./tests -run '^TestChrome$' -count 1 -update"
 
 	recorderAddr = "127.0.0.1:443"
 	recorderName = "site.test"
@@ -63,12 +64,13 @@ func TestChrome(t *testing.T) {
 	}
 	browser := visitRecorder(t, h, cert, "Chromium", hellos, func(i int) error {
 		data := filepath.Join(dir, "chromium"+strconv.Itoa(max(1, i))) // the second visit finds the first one's cookies
-		return runChromium(t.Context(), h, data)
+		return runChromium(t.Context(), h, data, recorderName)
 	})
 	version := strings.TrimSpace(h.run(t, "", "chromium", "--version"))
 	t.Logf("%s, %d hellos, JA4 %s", version, len(browser.hellos), browser.hellos[0].JA4())
 	if *update {
-		writeProfile(t, browser, version)
+		writeProfile(t, profileFile, chrome.Profile{Family: chrome.FamilyChrome, Browser: version + ", as Google Chrome on Windows",
+			HTTP2: chrome.HTTP2{HPACK: chrome.HPACKShortest}}, browser, nil)
 		return
 	}
 	ours := visitRecorder(t, h, cert, "ours", hellos, func(i int) error {
@@ -76,10 +78,26 @@ func TestChrome(t *testing.T) {
 		if i == 1 {
 			cookie = strings.Join(recorderCookies, "; ")
 		}
-		return visitWith(h, chrome.Client, cookie)
+		return visitWith(h, chrome.Client, recorderName, cookie)
 	})
-	stale := visitRecorder(t, h, cert, "a stale Chrome", 2, func(int) error { return visitWith(h, staleClient, "") })
-	text, err := os.ReadFile(profileFile)
+	stale := visitRecorder(t, h, cert, "a stale Chrome", 2, func(int) error { return visitWith(h, staleClient, recorderName, "") })
+	profile := profileOf(t, profileFile)
+	t.Logf("the profile is of %s, measured %s", profile.Browser, profile.Measured)
+	differences := compareHellos(browser, ours, profile)
+	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
+	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
+	if differences != nil {
+		t.Errorf("our client does not look like %s:\n%s\n%s", version, strings.Join(differences, "\n"), howToUpdate)
+	}
+	if compareHellos(browser, stale, profile) == nil {
+		t.Errorf("a Chrome of years ago looks like %s, so this test sees nothing", version)
+	}
+}
+
+// profileOf is a profile that is built in.
+func profileOf(t *testing.T, file string) *chrome.Profile {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,16 +105,7 @@ func TestChrome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("the profile is of %s, measured %s", profile.Browser, profile.Measured)
-	differences := compareHellos(browser, ours, profile.TLS.ECHGREASE.Payloads)
-	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
-	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
-	if differences != nil {
-		t.Errorf("our client does not look like %s:\n%s\n%s", version, strings.Join(differences, "\n"), howToUpdate)
-	}
-	if compareHellos(browser, stale, profile.TLS.ECHGREASE.Payloads) == nil {
-		t.Errorf("a Chrome of years ago looks like %s, so this test sees nothing", version)
-	}
+	return profile
 }
 
 // staleClient is what ours would be without a profile of our own: the engine's newest.
@@ -153,14 +162,14 @@ func visitRecorder(t *testing.T, h *host, cert tls.Certificate, name string, hel
 	return v
 }
 
-func runChromium(ctx context.Context, h *host, data string) error {
+func runChromium(ctx context.Context, h *host, data, site string) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	// Of these only --ignore-certificate-errors and --host-resolver-rules concern the connection; neither changes it.
 	dom, complaint, err := output(ctx, h.command("chromium", "--headless=new", "--no-sandbox", "--disable-gpu",
 		"--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update",
 		"--disable-sync", "--ignore-certificate-errors", "--host-resolver-rules=MAP "+recorderName+" 127.0.0.1",
-		"--user-data-dir="+data, "--dump-dom", "https://"+recorderName+"/"))
+		"--user-data-dir="+data, "--dump-dom", "https://"+site+"/"))
 	if err == nil && !strings.Contains(dom, "recorded") {
 		err = errors.New("the page did not load")
 	}
@@ -170,8 +179,12 @@ func runChromium(ctx context.Context, h *host, data string) error {
 	return nil
 }
 
-// visitWith does what a client of ours does first.
-func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error), cookie string) error {
+// visitWith does what a client of ours does first, that looks like Chrome.
+func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error), name, cookie string) error {
+	return visitAs(h, chrome.BuiltIn(chrome.FamilyChrome), client, name, cookie)
+}
+
+func visitAs(h *host, b *chrome.Browser, client func(net.Conn, *utls.Config) (*utls.UConn, error), name, cookie string) error {
 	var c net.Conn
 	if err := h.do(func() (err error) {
 		c, err = net.Dial("tcp", recorderAddr)
@@ -181,14 +194,14 @@ func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error)
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(time.Minute))
-	u, err := client(c, &utls.Config{ServerName: recorderName, InsecureSkipVerify: true})
+	u, err := client(c, &utls.Config{ServerName: name, InsecureSkipVerify: true})
 	if err != nil {
 		return err
 	}
 	if err := u.Handshake(); err != nil {
 		return err
 	}
-	for _, record := range chrome.Opening(recorderName, cookie) {
+	for _, record := range b.Opening(name, cookie) {
 		if _, err := u.Write(record); err != nil {
 			return err
 		}
@@ -208,21 +221,35 @@ func visitWith(h *host, client func(net.Conn, *utls.Config) (*utls.UConn, error)
 			if f.StreamEnded() {
 				return nil
 			}
+		case *http2.HeadersFrame:
+			if f.StreamEnded() { // sent away
+				return nil
+			}
 		}
 	}
 }
 
 // compareHellos says where the hellos of one differ from those of the other.
-func compareHellos(browser, ours *visitor, payloads []int) (differences []string) {
+func compareHellos(browser, ours *visitor, profile *chrome.Profile) (differences []string) {
 	differ := func(format string, args ...any) {
 		if d := "  ClientHello, " + fmt.Sprintf(format, args...); !slices.Contains(differences, d) {
 			differences = append(differences, d)
 		}
 	}
-	want := browser.hellos[0].Fields()
+	size := func(hello *clienthello.Hello) int { // without what is drawn
+		if ech := hello.ECH(); ech != nil {
+			return hello.Length - len(ech.Payload)
+		}
+		return hello.Length
+	}
+	first := browser.hellos[0]
+	want := first.Fields()
 	for _, v := range []*visitor{browser, ours} {
 		for _, hello := range v.hellos {
-			if again := fieldDifferences(want, hello.Fields(), v.name+" sends"); again != nil {
+			if size(hello) != size(first) {
+				differ("size without encrypted_client_hello's payload: %s sends %d, %s %d", browser.name, size(first), v.name, size(hello))
+			}
+			if again := fieldDifferences(want, hello.Fields(), browser.name, v.name); again != nil {
 				for _, d := range again {
 					differ("%s", d)
 				}
@@ -230,14 +257,22 @@ func compareHellos(browser, ours *visitor, payloads []int) (differences []string
 			}
 		}
 		for _, hello := range v.hellos {
-			if ech := hello.ECH(); ech != nil && !slices.Contains(payloads, len(ech.Payload)) {
-				differ("size of encrypted_client_hello's payload: the profile has %v, %s sends %d", payloads, v.name,
-					len(ech.Payload))
+			ech, grease := hello.ECH(), profile.TLS.ECHGREASE
+			if ech == nil {
+				continue
+			}
+			payloads := grease.Payloads
+			if hello.PSK() != nil && len(grease.ReturnPayloads) > 0 {
+				payloads = grease.ReturnPayloads
+			}
+			if !slices.Contains(payloads, len(ech.Payload)) || !slices.Contains(grease.AEADs, ech.AEAD) {
+				differ("encrypted_client_hello: the profile has AEADs %v and payloads of %v, %s sends %d and %d", grease.AEADs,
+					payloads, v.name, ech.AEAD, len(ech.Payload))
 			}
 		}
 	}
-	if a, b := len(orders(browser)) > 1, len(orders(ours)) > 1; a != b {
-		differ("order of extensions: Chromium shuffles: %v, ours: %v", a, b)
+	if a, b := orders(browser), orders(ours); len(a) > 1 != (len(b) > 1) || len(a) == 1 && !maps.Equal(a, b) {
+		differ("order of extensions: of %s %d, of %s %d, or not the same one", browser.name, len(a), ours.name, len(b))
 	}
 	return differences
 }
@@ -252,7 +287,7 @@ func orders(v *visitor) map[string]bool {
 }
 
 // fieldDifferences says where two descriptions differ.
-func fieldDifferences(want, got []clienthello.Field, whoSends string) (differences []string) {
+func fieldDifferences(want, got []clienthello.Field, who, other string) (differences []string) {
 	value := func(fields []clienthello.Field, name string) string {
 		for _, f := range fields {
 			if f.Name == name {
@@ -269,7 +304,7 @@ func fieldDifferences(want, got []clienthello.Field, whoSends string) (differenc
 	}
 	for _, name := range names {
 		if a, b := value(want, name), value(got, name); a != b {
-			differences = append(differences, fmt.Sprintf("%s:\n    Chromium sends %s\n    %s %s", name, a, whoSends, b))
+			differences = append(differences, fmt.Sprintf("%s:\n    %s sends %s\n    %s sends %s", name, who, a, other, b))
 		}
 	}
 	return differences
@@ -280,14 +315,14 @@ func compareRequests(t *testing.T, visit string, browser, ours *recorded) (diffe
 	t.Helper()
 	want, err := readOpening(browser)
 	if err != nil {
-		t.Fatalf("%s: Chromium: %v", visit, err)
+		t.Fatalf("%s: the browser: %v", visit, err)
 	}
 	want.asMost()
 	got, err := readOpening(ours)
 	if err != nil {
 		t.Fatalf("%s: ours: %v", visit, err)
 	}
-	for _, d := range fieldDifferences(want.describe(), got.describe(), "ours sends") {
+	for _, d := range fieldDifferences(want.describe(), got.describe(), "the browser", "ours") {
 		differences = append(differences, "  "+visit+", "+d)
 	}
 	return differences
@@ -301,9 +336,10 @@ type opening struct {
 
 	settings []string
 	window   uint32
-	headers  string // what the HEADERS frame has besides the fields
+	stream   [2]uint32 // of the request: its number and its WINDOW_UPDATE
+	headers  string    // what the HEADERS frame has besides the fields
 	fields   []hpack.HeaderField
-	block    []byte
+	hpack    string // "x/net's", or what else
 	priority http2.PriorityParam
 	values   []http2.Setting
 }
@@ -321,13 +357,14 @@ func readOpening(c *recorded) (*opening, error) {
 		return nil, fmt.Errorf("%d records for %d writes", len(up), len(c.plain))
 	}
 	o.handshake, up = up[1:3], up[3:]
+	acked := false
 	for i, plain := range c.plain {
 		ack, err := o.read(i, plain)
 		if err != nil {
 			return nil, err
 		}
 		o.sizes = append(o.sizes, up[i].size)
-		if ack && len(o.fields) > 0 {
+		if acked = acked || ack; acked && len(o.fields) > 0 {
 			break
 		}
 	}
@@ -370,14 +407,21 @@ func (o *opening) read(i int, plain []byte) (ack bool, err error) {
 				return nil
 			})
 		case *http2.WindowUpdateFrame:
-			o.window = f.Increment
+			if f.StreamID == 0 {
+				o.window = f.Increment
+			} else {
+				o.stream[1] = f.Increment
+			}
 		case *http2.HeadersFrame:
-			o.block = bytes.Clone(f.HeaderBlockFragment())
-			o.priority = f.Priority
+			block := f.HeaderBlockFragment()
+			o.priority, o.stream[0] = f.Priority, f.StreamID
 			o.headers = fmt.Sprintf("stream %d, flags %02x, depends on %d, exclusive %v, weight %d", f.StreamID, f.Flags,
 				f.Priority.StreamDep, f.Priority.Exclusive, int(f.Priority.Weight)+1)
-			if o.fields, err = hpack.NewDecoder(4096, nil).DecodeFull(o.block); err != nil {
+			if o.fields, err = hpack.NewDecoder(4096, nil).DecodeFull(block); err != nil {
 				return false, err
+			}
+			if o.hpack = "x/net's"; !bytes.Equal(block, encode(o.fields)) {
+				o.hpack = forms(block)
 			}
 		}
 	}
@@ -392,9 +436,9 @@ func (o *opening) describe() []clienthello.Field {
 		{Name: "records", Value: strings.Join(o.records, " | ")},
 		{Name: "sizes of these records", Value: fmt.Sprint(o.sizes)},
 		{Name: "SETTINGS", Value: strings.Join(o.settings, " ")},
-		{Name: "WINDOW_UPDATE", Value: fmt.Sprint(o.window)},
+		{Name: "WINDOW_UPDATE", Value: fmt.Sprint(o.window, o.stream[1])},
 		{Name: "HEADERS", Value: o.headers},
-		{Name: "HPACK is x/net's", Value: fmt.Sprint(bytes.Equal(o.block, encode(o.fields)))},
+		{Name: "HPACK", Value: o.hpack},
 	}
 	var names []string
 	values := map[string][]string{}
@@ -422,11 +466,65 @@ func encode(fields []hpack.HeaderField) []byte {
 	return b.Bytes()
 }
 
-// asMost turns what Debian's headless Chromium says of itself into what the same version of Google's Chrome says on
-// Windows, which is what most people have. The sizes change with it.
+// forms says how each field of a header block is written: its representation, the place of what is in a table, and for each
+// text H if it is Huffman's or T.
+func forms(block []byte) string {
+	number := func(bits int) (n int) { // which begins in this byte
+		most := 1<<bits - 1
+		n = int(block[0]) & most
+		block = block[1:]
+		if n < most {
+			return n
+		}
+		for shift := 0; len(block) > 0; shift += 7 {
+			c := block[0]
+			block = block[1:]
+			if n += int(c&0x7f) << shift; c < 0x80 {
+				break
+			}
+		}
+		return n
+	}
+	var all []string
+	for len(block) > 0 {
+		one, bits := "plain", 4
+		switch c := block[0]; {
+		case c >= 0x80:
+			all = append(all, fmt.Sprintf("field %d", number(7)))
+			continue
+		case c >= 0x40:
+			one, bits = "indexed", 6
+		case c >= 0x20:
+			all = append(all, fmt.Sprintf("size %d", number(5)))
+			continue
+		case c >= 0x10:
+			one = "never"
+		}
+		name := number(bits)
+		one += fmt.Sprintf(" %d ", name)
+		texts := 1
+		if name == 0 {
+			texts = 2
+		}
+		for ; texts > 0 && len(block) > 0; texts-- {
+			if block[0] >= 0x80 {
+				one += "H"
+			} else {
+				one += "T"
+			}
+			n := number(7)
+			block = block[min(n, len(block)):]
+		}
+		all = append(all, one)
+	}
+	return strings.Join(all, ", ")
+}
+
+// asMost turns what Debian's browsers say of themselves into what the same version of Google's Chrome, or of Firefox, says
+// on Windows, which is what most people have. The size changes with it.
 func (o *opening) asMost() {
-	same := bytes.Equal(o.block, encode(o.fields))
 	for i, f := range o.fields {
+		was := f.Value
 		switch f.Name {
 		case "user-agent":
 			f.Value = strings.Replace(f.Value, "HeadlessChrome/", "Chrome/", 1)
@@ -437,13 +535,8 @@ func (o *opening) asMost() {
 			f.Value = withGoogleBrand(f.Value)
 		}
 		o.fields[i] = f
+		o.sizes[1] += int(hpack.HuffmanEncodeLength(f.Value)) - int(hpack.HuffmanEncodeLength(was))
 	}
-	if !same { // and so it shall be told
-		return
-	}
-	block := encode(o.fields)
-	o.sizes[1] += len(block) - len(o.block)
-	o.block = block
 }
 
 var brand = regexp.MustCompile(`^"([^"]*)";v="(\d+)"$`)
@@ -487,8 +580,9 @@ func (c *recorded) requests() (n int) {
 	}
 }
 
-// writeProfile writes the profile that imitates what was measured, when it can be imitated.
-func writeProfile(t *testing.T, browser *visitor, version string) {
+// writeProfile writes the profile that imitates what was measured, when it can be imitated. p has what is not measured, and
+// returning is the browser as it comes back, where that changes more than pre_shared_key.
+func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returning *visitor) {
 	t.Helper()
 	again, err := readOpening(browser.again)
 	if err != nil {
@@ -496,20 +590,23 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 	}
 	again.asMost()
 	hello := browser.hellos[0]
-	p := chrome.Profile{
-		Browser: version + ", as Google Chrome on Windows", Measured: time.Now().UTC().Format(time.DateOnly),
-		TLS: chrome.TLS{
-			Ciphers:             codes(hello.Ciphers),
-			Groups:              codes(hello.List(clienthello.SupportedGroups)),
-			Versions:            codes(hello.List(clienthello.SupportedVersions)),
-			SignatureAlgorithms: codes(hello.List(clienthello.SignatureAlgorithms)),
-			ALPN:                hello.Protocols(clienthello.ALPN), ApplicationSettings: hello.Protocols(clienthello.ALPS),
-			CertificateCompression: codes(hello.List(clienthello.CompressCertificate)),
-		},
-		HTTP2: chrome.HTTP2{WindowUpdate: again.window, Priority: chrome.Priority{
-			DependsOn: again.priority.StreamDep, Exclusive: again.priority.Exclusive, Weight: int(again.priority.Weight) + 1,
-		}},
+	order := hello.Order()
+	p.Measured = time.Now().UTC().Format(time.DateOnly)
+	p.TLS = chrome.TLS{
+		Ciphers:             codes(hello.Ciphers),
+		Groups:              codes(hello.List(clienthello.SupportedGroups)),
+		Versions:            codes(hello.List(clienthello.SupportedVersions)),
+		SignatureAlgorithms: codes(hello.List(clienthello.SignatureAlgorithms)),
+		ALPN:                hello.Protocols(clienthello.ALPN), ApplicationSettings: hello.Protocols(clienthello.ALPS),
+		CertificateCompression: codes(hello.List(clienthello.CompressCertificate)),
+		Shuffled:               len(orders(browser)) > 1,
+		GREASEEnds:             order[0] == clienthello.GREASE && order[len(order)-1] == clienthello.GREASE,
+		OneX25519:              slices.Contains(hello.Fields(), clienthello.Field{Name: "the hybrid share repeats the X25519 share", Value: "true"}),
 	}
+	p.HTTP2 = chrome.HTTP2{WindowUpdate: again.window, Stream: again.stream[0], StreamWindow: again.stream[1], HPACK: p.HTTP2.HPACK,
+		Priority: chrome.Priority{
+			DependsOn: again.priority.StreamDep, Exclusive: again.priority.Exclusive, Weight: int(again.priority.Weight) + 1,
+		}}
 	for _, s := range hello.KeyShares() {
 		p.TLS.KeyShares = append(p.TLS.KeyShares, clienthello.Plain(s.Group))
 	}
@@ -518,12 +615,29 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 		if ech == nil {
 			t.Fatal("a hello has no encrypted_client_hello: chrome.TLS knows none without")
 		}
-		p.TLS.ECHGREASE.KDF, p.TLS.ECHGREASE.AEAD = ech.KDF, ech.AEAD
+		p.TLS.ECHGREASE.KDF = ech.KDF
+		if !slices.Contains(p.TLS.ECHGREASE.AEADs, ech.AEAD) {
+			p.TLS.ECHGREASE.AEADs = append(p.TLS.ECHGREASE.AEADs, ech.AEAD)
+		}
 		if size := len(ech.Payload); !slices.Contains(p.TLS.ECHGREASE.Payloads, size) {
 			p.TLS.ECHGREASE.Payloads = append(p.TLS.ECHGREASE.Payloads, size)
 		}
 	}
+	slices.Sort(p.TLS.ECHGREASE.AEADs)
 	slices.Sort(p.TLS.ECHGREASE.Payloads)
+	if returning != nil {
+		for _, hello := range returning.hellos {
+			if size := len(hello.ECH().Payload); !slices.Contains(p.TLS.ECHGREASE.ReturnPayloads, size) {
+				p.TLS.ECHGREASE.ReturnPayloads = append(p.TLS.ECHGREASE.ReturnPayloads, size)
+			}
+		}
+		slices.Sort(p.TLS.ECHGREASE.ReturnPayloads)
+		for _, number := range order {
+			if _, sent := returning.hellos[0].Extension(number); !sent && number != clienthello.GREASE {
+				p.TLS.NotReturning = append(p.TLS.NotReturning, number)
+			}
+		}
+	}
 	for _, e := range hello.Extensions {
 		if clienthello.IsGREASE(e.Type) {
 			continue
@@ -534,7 +648,9 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 		}
 		p.TLS.Extensions = append(p.TLS.Extensions, ext)
 	}
-	slices.SortFunc(p.TLS.Extensions, func(a, b chrome.Extension) int { return int(a.Type) - int(b.Type) })
+	if p.TLS.Shuffled {
+		slices.SortFunc(p.TLS.Extensions, func(a, b chrome.Extension) int { return int(a.Type) - int(b.Type) })
+	}
 	for _, s := range again.values {
 		p.HTTP2.Settings = append(p.HTTP2.Settings, chrome.Setting{ID: uint16(s.ID), Value: s.Val})
 	}
@@ -554,12 +670,12 @@ func writeProfile(t *testing.T, browser *visitor, version string) {
 		t.Fatal(err)
 	}
 	if _, err := chrome.ParseProfile(text.Bytes()); err != nil {
-		t.Fatalf("what Chromium sends now needs code, not only data: %v\n%s", err, &text)
+		t.Fatalf("what the browser sends now needs code, not only data: %v\n%s", err, &text)
 	}
-	if err := os.WriteFile(profileFile, text.Bytes(), 0o644); err != nil {
+	if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("wrote %s: look at what changed, then run the test without -update", profileFile)
+	t.Logf("wrote %s: look at what changed, then run the test without -update", file)
 }
 
 // codes writes every GREASE value as the profile's one.

@@ -25,6 +25,7 @@ type recorder struct {
 	tcp     net.Listener
 
 	mu    sync.Mutex
+	away  int         // how many more requests are sent elsewhere
 	conns []*recorded // in the order of their coming
 	wg    sync.WaitGroup
 }
@@ -68,6 +69,19 @@ func newRecorder(t *testing.T, tcp net.Listener, cert tls.Certificate, cookies .
 	return r
 }
 
+// sendAway has the next requests answered with a redirection to the same page, and their connections closed: whoever follows
+// comes back on another one, with the ticket that there is from now on.
+func (r *recorder) sendAway(requests int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.away = requests
+	r.config = r.config.Clone()
+	r.config.SessionTicketsDisabled = false
+}
+
+// errAway ends a connection whose visitor was sent away.
+var errAway = errors.New("sent away")
+
 // finish waits for the end of every connection and returns what was recorded.
 func (r *recorder) finish() []*recorded {
 	_ = r.tcp.Close()
@@ -79,7 +93,10 @@ func (r *recorder) serve(c net.Conn, rec *recorded) {
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(time.Minute)) // whoever hangs must not hang the test
 	t := &tee{Conn: c, rec: rec, up: splitter{up: true}}
-	conn := tls.Server(t, r.config)
+	r.mu.Lock()
+	config := r.config
+	r.mu.Unlock()
+	conn := tls.Server(t, config)
 	if err := conn.Handshake(); err != nil {
 		rec.end = fmt.Sprintf("no handshake: %v", err)
 		return
@@ -109,6 +126,7 @@ func (r *recorder) serve(c net.Conn, rec *recorded) {
 			if http2.FrameType(rest[3]) == http2.FrameHeaders {
 				if err := r.answer(conn, binary.BigEndian.Uint32(rest[5:])); err != nil {
 					rec.end = err.Error()
+					_ = conn.Close()
 					return
 				}
 			}
@@ -129,6 +147,20 @@ func frameSize(frame []byte) int { return int(frame[0])<<16 | int(frame[1])<<8 |
 func (r *recorder) answer(w io.Writer, stream uint32) error {
 	var head bytes.Buffer
 	enc := hpack.NewEncoder(&head)
+	framer := http2.NewFramer(w, nil)
+	r.mu.Lock()
+	away := r.away > 0
+	if away {
+		r.away--
+	}
+	r.mu.Unlock()
+	if away {
+		err := errors.Join(enc.WriteField(hpack.HeaderField{Name: ":status", Value: "302"}),
+			enc.WriteField(hpack.HeaderField{Name: "location", Value: "/"}),
+			framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head.Bytes(), EndHeaders: true, EndStream: true}),
+			framer.WriteGoAway(stream, http2.ErrCodeNo, nil))
+		return errors.Join(err, errAway)
+	}
 	fields := []hpack.HeaderField{
 		{Name: ":status", Value: "200"}, {Name: "content-type", Value: "text/html; charset=utf-8"},
 		{Name: "cache-control", Value: "no-store"},
@@ -141,7 +173,6 @@ func (r *recorder) answer(w io.Writer, stream uint32) error {
 			return err
 		}
 	}
-	framer := http2.NewFramer(w, nil)
 	err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: head.Bytes(), EndHeaders: true})
 	return errors.Join(err, framer.WriteData(stream, true, []byte(recordedPage)))
 }

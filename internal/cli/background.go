@@ -49,6 +49,10 @@ func (a *app) startBackground(ctx context.Context, r upRequest) (report, error) 
 	args := []string{"up", "-", "--foreground", "--report", "--profile", r.profile,
 		"--state-dir", filepath.Dir(r.profiles.dir), "--proxy", r.proxy, "--links", strconv.Itoa(r.links),
 		"--timeout", r.timeout.String(), "--log-format", a.logFormat}
+	if len(r.transports) > 0 {
+		args = append(args, "--transport", strings.Join(r.transports, ","))
+	}
+	args = append(args, "--browser", r.browser, "--fragment", r.fragment)
 	if r.congestion != "" {
 		args = append(args, "--congestion", r.congestion)
 	}

@@ -48,7 +48,7 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	c, err := client.New(client.Config{
 		// A device of its own for each access key: two networks should not be able to tell that they have the same user.
 		Key: r.key, StateDir: filepath.Join(dir, r.key.ID.String()),
-		Links: r.links, Congestion: r.congestion, Logger: log,
+		Links: r.links, Transports: r.transports, Browser: r.browser, Fragment: r.fragment, Congestion: r.congestion, Logger: log,
 	})
 	if err != nil {
 		return err

@@ -12,11 +12,12 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/relay"
 )
 
 func (a *app) gatewayCmd() *cobra.Command {
 	return group("gateway", "make, run and watch a gateway", a.gatewayInitCmd(), a.gatewayRunCmd(), a.gatewayStatusCmd(),
-		a.gatewayUpgradeCmd(),
+		a.gatewayUpgradeCmd(), a.gatewayRelayCmd(),
 		a.gatewayCSRCmd(), a.gatewayRotateKeyCmd())
 }
 
@@ -58,6 +59,7 @@ func elsewhere(err error, paths gatewaydir.Paths) error {
 func (a *app) gatewayInitCmd() *cobra.Command {
 	var f gatewayFlags
 	var endpoints []string
+	var token string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "init", Short: "make a gateway, with its first access key", Args: noArgs,
@@ -87,7 +89,17 @@ do, and has the kernel not remember whom it was connected with.`,
 			if err != nil {
 				return err
 			}
-			d, made, err := paths.Init(cmd.Context(), endpoints, log)
+			var d *gatewaydir.Dir
+			var made bool
+			if token == "" {
+				d, made, err = paths.Init(cmd.Context(), endpoints, log)
+			} else {
+				var t *relay.Token
+				if t, err = a.readToken(token); err != nil {
+					return err
+				}
+				d, made, err = paths.InitRelay(cmd.Context(), *t, endpoints, log)
+			}
 			if err != nil {
 				return err
 			}
@@ -95,6 +107,13 @@ do, and has the kernel not remember whom it was connected with.`,
 			doc := initDoc{Schema: "godwit.gateway.init/1", Created: made, StateDir: paths.State,
 				Settings: paths.SettingsFile(), Endpoints: d.Settings.Endpoints, BBR: allowBBR(cmd.Context(), a.kernel),
 				SendBuffer: allowSendBuffer(a.kernel), Peers: forgetPeers(a.kernel), Certificate: cmp.Or(d.Settings.Certificate.Mode, "self")}
+			if doc.ForwardsTo = d.Settings.Forward.Homes; token != "" {
+				if asJSON {
+					return a.printJSON(doc)
+				}
+				a.printRelay(doc, d, f)
+				return nil
+			}
 			k, err := d.Control.KeyByName(cmd.Context(), gatewaydir.FirstKey)
 			switch {
 			case err == nil && !k.Revoked:
@@ -115,6 +134,8 @@ do, and has the kernel not remember whom it was connected with.`,
 	f.add(cmd)
 	cmd.Flags().StringArrayVar(&endpoints, "endpoint", nil,
 		"where clients reach the gateway, host:port; again for more (default this machine's address, port 443)")
+	cmd.Flags().StringVar(&token, "relay", "",
+		"make a relay, of the gateway whose 'relay add' printed this token; - reads it from standard input")
 	addJSON(cmd, &asJSON)
 	return cmd
 }
@@ -126,6 +147,8 @@ type initDoc struct {
 	StateDir  string   `json:"state_dir"`
 	Settings  string   `json:"settings"`
 	Endpoints []string `json:"endpoints"`
+	// ForwardsTo are the gateways that a relay forwards to.
+	ForwardsTo []string `json:"forwards_to,omitempty"`
 	// Certificate is where certificates come from: "self", "acme" or "files".
 	Certificate string `json:"certificate"`
 	// Key is the first access key's text; empty if it has been revoked.

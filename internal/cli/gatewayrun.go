@@ -21,6 +21,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 	"github.com/godwit-vpn/godwit/internal/handover"
 	"github.com/godwit-vpn/godwit/internal/local"
+	"github.com/godwit-vpn/godwit/internal/relay"
 )
 
 // gatewayProcess is the gateway's name in its directory's lock and socket.
@@ -145,7 +146,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	}
 	if a.renews {
 		var renewing sync.WaitGroup
-		renewing.Go(func() { u.renewWhenIdle(ctx, g.Gateway.Idle, g.Certificates.Failed) })
+		renewing.Go(func() { u.renewWhenIdle(ctx, g.Idle, g.Certificates.Failed) })
 		defer func() {
 			stop()
 			renewing.Wait()
@@ -200,6 +201,7 @@ type gatewayDoc struct {
 	ExitIsEntry   *bool              `json:"exit_is_entry"`
 	ProcessMemory uint64             `json:"process_memory_bytes"`
 	Certificate   certificate.Status `json:"certificate"`
+	Relay         *relay.Status      `json:"relay,omitempty"` // of one that forwards
 	gateway.Status
 }
 
@@ -216,6 +218,10 @@ func (a *app) gatewayStatus(d *gatewaydir.Dir, g *gatewaydir.Service) func() any
 		doc := gatewayDoc{Schema: "godwit.gateway.status/1", Version: a.version, PID: os.Getpid(), StateDir: d.Path,
 			Listening: at, Endpoints: d.Settings.Endpoints, ExitIsEntry: exitIsEntry(d.Settings.Endpoints, v4, v6),
 			ProcessMemory: m.Sys - m.HeapReleased, Status: g.Gateway.Status(), Certificate: g.Certificates.Status()}
+		if g.Relay != nil {
+			st := g.Relay.Status()
+			doc.Relay = &st
+		}
 		if v4.IsValid() {
 			doc.Exit4 = v4.String()
 		}
@@ -302,6 +308,10 @@ func printGateway(out *screen, doc gatewayDoc) {
 	}
 	out.field("in use", "%s by %s, over %s (%s)", plural(doc.Sessions, "session"), plural(doc.Devices, "device"),
 		plural(doc.Links, "link"), plural(doc.Streams, "stream"))
+	if r := doc.Relay; r != nil {
+		out.field("relay", "%s by %s, %s forwarded, %d refused", plural(r.Pipes, "pipe"), plural(r.Users, "access key"),
+			size(r.Forwarded), r.Refused)
+	}
 	out.field("carried", "%s to clients, %s from them, on the links that are up", size(doc.Sent), size(doc.Received))
 	cc := strings.Join(doc.Congestion, ", ")
 	switch {

@@ -156,6 +156,16 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field(name, "%d %s, %s, %.0f ms, %s down, %s up%s, for %s", l.ID, l.Transport, state, l.RTT, size(l.Received),
 			size(l.Sent), more, ago(now.Sub(l.Since)))
 	}
+	for i, w := range doc.Ways {
+		if len(doc.Ways) == 1 {
+			break
+		}
+		name := ""
+		if i == 0 {
+			name = "ways"
+		}
+		out.field(name, "%s", wayText(w, now))
+	}
 	for _, l := range doc.Leaving {
 		out.field("leaving", "%s on %s to a gateway that is being replaced, until %s at the latest",
 			plural(l.Streams, "stream"), plural(l.Links, "link"), l.Until.Local().Format("15:04"))
@@ -170,6 +180,27 @@ func printStatus(out *screen, doc statusDoc) {
 		device += ", certificate until " + doc.CertUntil.Local().Format("2006-01-02 15:04")
 	}
 	out.field("device", "%s", device)
+}
+
+// wayText says what is known of a way across.
+func wayText(w client.Way, now time.Time) string {
+	text := fmt.Sprintf("%s (endpoint %d of the key): ", w.Transport, w.Endpoint)
+	switch {
+	case !w.Until.IsZero():
+		text += "blocked after it had answered; left alone for " + ago(w.Until.Sub(now))
+	case w.Failures > 0:
+		text += plural(w.Failures, "failure") + " in a row"
+	case w.Worked.IsZero():
+		text += "not needed yet"
+	case w.Links > 0:
+		text += "carries " + plural(w.Links, "link")
+	default:
+		text += "worked " + ago(now.Sub(w.Worked)) + " ago"
+	}
+	if w.Error != "" {
+		text += "; " + w.Error
+	}
+	return text
 }
 
 func (a *app) downCmd() *cobra.Command {

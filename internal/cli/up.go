@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/godwit-vpn/godwit/client"
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
+	"github.com/godwit-vpn/godwit/internal/transports"
 )
 
 // upFlags are what up is asked for.
@@ -24,6 +26,9 @@ type upFlags struct {
 	proxy      string
 	proxyGiven bool // on the command line
 	links      int
+	transports []string
+	browser    string
+	fragment   string
 	congestion string
 	timeout    time.Duration
 	foreground bool
@@ -59,6 +64,10 @@ is saved, and not needed again.`,
 	flags.StringVar(&f.proxy, "proxy", "127.0.0.1:1080", "address of the proxy, on this machine; port 0 takes any")
 	flags.IntVar(&f.links, "links", 0, fmt.Sprintf("how many connections to keep, 1 to %d (default %d, and one more\n"+
 		"where the network loses much)", client.MaxLinks, client.DefaultLinks))
+	flags.StringSliceVar(&f.transports, "transport", nil, "use only these, of "+strings.Join(transports.Names(), ", ")+" (default all)")
+	flags.StringVar(&f.browser, "browser", "chrome", "whose visits this device's look like, chrome or firefox")
+	flags.StringVar(&f.fragment, "fragment", "none", "cut the first message inside of the name it asks for: tcp, record or both;\n"+
+		"some firewalls miss the name then, and no browser does it")
 	flags.StringVar(&f.congestion, "congestion", "",
 		"congestion control; \"system\" leaves it to the system (default bbr)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try before giving up; 0 is without end")
@@ -87,8 +96,17 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	switch {
 	case f.links < 0 || f.links > client.MaxLinks:
 		return usagef("flag --links: %d is not from 1 to %d", f.links, client.MaxLinks)
+	case f.browser != "chrome" && f.browser != "firefox":
+		return usagef("flag --browser: %.20q is neither chrome nor firefox", f.browser)
+	case !slices.Contains([]string{"none", "tcp", "record", "both"}, f.fragment):
+		return usagef("flag --fragment: %.20q is none of none, tcp, record, both", f.fragment)
 	case f.timeout < 0:
 		return usagef("flag --timeout: %v is negative", f.timeout)
+	}
+	for _, name := range f.transports {
+		if !slices.Contains(transports.Names(), name) {
+			return usagef("flag --transport: there is no %.20q; there are %s", name, strings.Join(transports.Names(), ", "))
+		}
 	}
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {

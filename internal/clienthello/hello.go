@@ -20,6 +20,7 @@ const (
 	SupportedGroups     = 10
 	SignatureAlgorithms = 13
 	ALPN                = 16
+	PreSharedKey        = 41
 	CompressCertificate = 27
 	SupportedVersions   = 43
 	KeyShares           = 51
@@ -32,8 +33,8 @@ func NameOf(number uint16) string {
 	name, ok := map[uint16]string{
 		0: "server_name", 5: "status_request", 10: "supported_groups", 11: "ec_point_formats", 13: "signature_algorithms",
 		16: "application_layer_protocol_negotiation", 18: "signed_certificate_timestamp", 23: "extended_master_secret",
-		27: "compress_certificate", 35: "session_ticket", 43: "supported_versions", 45: "psk_key_exchange_modes",
-		51: "key_share", 17613: "application_settings", 51764: "trust_anchors", 65037: "encrypted_client_hello",
+		27: "compress_certificate", 35: "session_ticket", 41: "pre_shared_key", 43: "supported_versions", 45: "psk_key_exchange_modes",
+		28: "record_size_limit", 34: "delegated_credentials", 51: "key_share", 17613: "application_settings", 51764: "trust_anchors", 65037: "encrypted_client_hello",
 		65281: "renegotiation_info",
 	}[number]
 	if !ok {
@@ -85,6 +86,13 @@ type ECHOuter struct {
 	KDF, AEAD    uint16
 	ConfigID     byte
 	Enc, Payload []byte
+}
+
+// Offered is what a pre_shared_key extension of a hello has (RFC 8446, section 4.2.11).
+type Offered struct {
+	Identities [][]byte // tickets
+	Ages       []uint32 // obfuscated
+	Binders    [][]byte
 }
 
 var errHello = errors.New("not one whole ClientHello in one record")
@@ -184,6 +192,34 @@ func (h *Hello) ECH() *ECHOuter {
 	return e
 }
 
+// PSK returns the pre_shared_key extension, or nil.
+func (h *Hello) PSK() *Offered {
+	body, ok := h.Extension(PreSharedKey)
+	r := reader{b: body}
+	o := &Offered{}
+	identities, binders := r.sub(2), r.sub(2)
+	for identities.more() {
+		o.Identities = append(o.Identities, identities.sub(2).b)
+		o.Ages = append(o.Ages, uint32(identities.u16())<<16|uint32(identities.u16()))
+	}
+	for binders.more() {
+		o.Binders = append(o.Binders, binders.sub(1).b)
+	}
+	if !ok || !r.done() || !identities.done() || !binders.done() || len(o.Identities) == 0 {
+		return nil
+	}
+	return o
+}
+
+// last is the place of the extension that is last but for pre_shared_key, which must be behind all others.
+func (h *Hello) last() int {
+	n := len(h.Extensions) - 1
+	if n > 0 && h.Extensions[n].Type == PreSharedKey {
+		n--
+	}
+	return n
+}
+
 // Greased returns the GREASE value at each place that has one; "key share" is that of a key share's group.
 func (h *Hello) Greased() map[string]uint16 {
 	found := map[string]uint16{}
@@ -203,7 +239,7 @@ func (h *Hello) Greased() map[string]uint16 {
 	}
 	if n := len(h.Extensions); n > 0 {
 		first("first extension", []uint16{h.Extensions[0].Type})
-		first("last extension", []uint16{h.Extensions[n-1].Type})
+		first("last extension", []uint16{h.Extensions[h.last()].Type})
 	}
 	return found
 }
@@ -212,8 +248,8 @@ func (h *Hello) Greased() map[string]uint16 {
 // the order of extensions, which is random too, are left out.
 type Field struct{ Name, Value string }
 
-// Fields describes everything in the hello but the order of its extensions, what is random, and the size of the payload
-// of encrypted_client_hello.
+// Fields describes everything in the hello but the order of its extensions, what is random, and the AEAD and the size of the
+// payload of encrypted_client_hello.
 func (h *Hello) Fields() []Field {
 	fields := []Field{
 		{"record version", fmt.Sprintf("%04x", h.RecordVersion)},
@@ -230,10 +266,14 @@ func (h *Hello) Fields() []Field {
 		numbers = append(numbers, e.Type)
 	}
 	fields = append(fields, Field{"set of extensions", Codes(numbers)})
-	if n := len(h.Extensions); n > 1 {
-		for i, name := range map[int]string{0: "first extension", n - 1: "last extension"} {
+	if h.last() > 0 {
+		for i, name := range map[int]string{0: "first extension", h.last(): "last extension"} {
 			e := h.Extensions[i]
-			fields = append(fields, Field{name, fmt.Sprintf("%s [%x]", Codes([]uint16{e.Type}), e.Body)})
+			value := Codes([]uint16{e.Type})
+			if IsGREASE(e.Type) { // others are described below
+				value += fmt.Sprintf(" [%x]", e.Body)
+			}
+			fields = append(fields, Field{name, value})
 		}
 	}
 	for _, e := range exts {
@@ -251,7 +291,15 @@ func (h *Hello) Fields() []Field {
 			value = strings.Join(shares, " ")
 		case e.Type == ECH && h.ECH() != nil:
 			ech := h.ECH()
-			value = fmt.Sprintf("outer, KDF %04x, AEAD %04x, enc %d bytes", ech.KDF, ech.AEAD, len(ech.Enc))
+			value = fmt.Sprintf("outer, KDF %04x, enc %d bytes", ech.KDF, len(ech.Enc))
+		case e.Type == PreSharedKey && h.PSK() != nil:
+			psk := h.PSK()
+			var sizes []int
+			for _, b := range slices.Concat(psk.Identities, psk.Binders) {
+				sizes = append(sizes, len(b))
+			}
+			value = fmt.Sprintf("%d identities, %d binders, of %d bytes, behind all others: %v", len(psk.Identities),
+				len(psk.Binders), sizes, h.Extensions[len(h.Extensions)-1].Type == PreSharedKey)
 		}
 		fields = append(fields, Field{fmt.Sprintf("extension %d (%04x)", e.Type, e.Type), value})
 	}

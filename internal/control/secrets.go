@@ -148,6 +148,16 @@ func (s *Secrets) WebsiteSeed() [32]byte {
 	return [32]byte(seed)
 }
 
+// RelayKey is the secret of the relay of this name: HKDF-SHA256 of the door key, without salt, with "godwit relay key v1"
+// || name as info. It is all that a relay holds, and nothing else follows from it.
+func (s *Secrets) RelayKey(name string) [32]byte {
+	key, err := hkdf.Key(sha256.New, s.door[:], nil, "godwit relay key v1"+name, 32)
+	if err != nil {
+		panic(err) // only for a length beyond 255 hashes
+	}
+	return [32]byte(key)
+}
+
 // ControlKey is the public half of the key that signs device certificates.
 func (s *Secrets) ControlKey() ed25519.PublicKey { return publicCopy(s.control) }
 

@@ -102,7 +102,9 @@ func (g *Gateway) Addrs() []net.Addr {
 	var all []net.Addr
 	for _, name := range slices.Sorted(maps.Keys(g.cfg.Listeners)) {
 		for _, l := range g.cfg.Listeners[name] {
-			all = append(all, l.Addr())
+			if a := l.Addr(); a != nil { // a pipe comes in at another's
+				all = append(all, a)
+			}
 		}
 	}
 	return all
@@ -293,6 +295,13 @@ func (g *Gateway) Idle() (since time.Time, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.left, g.visiting == 0 && len(g.sessions) == 0 && !g.left.IsZero()
+}
+
+// Unvisited reports whether nobody ever was here who passed the door.
+func (g *Gateway) Unvisited() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left.IsZero() && g.visiting == 0 && len(g.sessions) == 0
 }
 
 func everyone(*guest) bool { return true }

@@ -27,6 +27,7 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/certificate"
 	"github.com/godwit-vpn/godwit/internal/control"
+	"github.com/godwit-vpn/godwit/internal/relay"
 	"github.com/godwit-vpn/godwit/internal/store"
 )
 
@@ -83,6 +84,15 @@ func Init(ctx context.Context, path string, endpoints []string, log *slog.Logger
 
 // Init is the function Init for these paths.
 func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
+	return p.init(ctx, endpoints, nil, log)
+}
+
+// InitRelay is Init for a gateway that is to be the relay that t is for.
+func (p Paths) InitRelay(ctx context.Context, t relay.Token, endpoints []string, log *slog.Logger) (d *Dir, made bool, err error) {
+	return p.init(ctx, endpoints, &t, log)
+}
+
+func (p Paths) init(ctx context.Context, endpoints []string, token *relay.Token, log *slog.Logger) (d *Dir, made bool, err error) {
 	path, settingsPath := p.State, p.SettingsFile()
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, false, fmt.Errorf("state directory: %w", err)
@@ -93,17 +103,18 @@ func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (
 	if _, err := os.Stat(settingsPath); errors.Is(err, fs.ErrNotExist) {
 		made = true
 	}
-	if made || len(endpoints) > 0 {
+	if made || len(endpoints) > 0 || token != nil {
 		s := DefaultSettings()
 		if !made {
 			if s, err = ReadSettings(settingsPath); err != nil {
 				return nil, false, err
 			}
 		}
-		same := !made && slices.Equal(s.Endpoints, endpoints)
+		same := !made && (len(endpoints) == 0 || slices.Equal(s.Endpoints, endpoints))
 		switch {
-		case len(endpoints) == 0:
+		case len(endpoints) == 0 && made:
 			s.Endpoints = []string{guessEndpoint()}
+		case len(endpoints) == 0:
 		case made:
 			s.Endpoints, s.Listen = endpoints, listenFor(endpoints)
 		default:
@@ -112,12 +123,21 @@ func (p Paths) Init(ctx context.Context, endpoints []string, log *slog.Logger) (
 		if s.Certificate.Mode == "" && s.publicWebServer() {
 			s.Certificate.Mode = certificate.ACME
 		}
+		if token != nil {
+			same = same && slices.Equal(s.Forward.Homes, token.Homes)
+			s.Forward.Homes = token.Homes
+		}
 		if err := s.Validate(); err != nil {
 			return nil, false, err
 		}
 		// The secrets first: settings that are there mean that the rest is, too.
 		if _, err := control.InitSecrets(path, rand.Reader); err != nil {
 			return nil, false, err
+		}
+		if token != nil {
+			if err := initRelay(path, *token); err != nil {
+				return nil, false, err
+			}
 		}
 		if err := initTLSKeys(path); err != nil {
 			return nil, false, err
@@ -188,6 +208,11 @@ func (d *Dir) AccessKey(k control.AccessKey) (accesskey.Key, error) {
 	if err != nil {
 		return accesskey.Key{}, err
 	}
+	relays, err := d.relayEndpoints(k)
+	if err != nil {
+		return accesskey.Key{}, err
+	}
+	endpoints = append(endpoints, relays...)
 	return accesskey.Key{
 		ID:           k.ID,
 		Secret:       accesskey.NewSecret(d.Secrets.DoorSecret(k.ID)),

@@ -2,6 +2,7 @@ package gatewaydir
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/relay"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
@@ -26,11 +28,13 @@ import (
 // Service is a gateway and all that its settings put around it.
 type Service struct {
 	Gateway      *gateway.Gateway
+	Relay        *relay.Relay // nil if this is none
 	Egress       *egress.Sockets
 	Certificates *certificate.Manager
 
 	website   []*https.Listener
 	redirects []redirect
+	pipes     pipes
 	drained   chan struct{} // closed by Drain
 	drain     sync.Once
 }
@@ -60,40 +64,58 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if g.Certificates, err = d.Certificates(log); err != nil {
 		return nil, err
 	}
+	if g.Relay, err = d.relay(log); err != nil {
+		return nil, err
+	}
+	own := link.Door{Secret: d.Secrets.DoorSecret, Directory: [ed25519.PublicKeySize]byte(d.Secrets.DirectoryKey())}
+	var door transport.Door = own
+	if g.Relay != nil {
+		door = g.Relay.Door(own)
+	}
+	if g.pipes, err = d.pipes(own); err != nil {
+		return nil, err
+	}
+	website = g.pipes.website(website)
 	var listeners []transport.Listener
-	var own []netip.AddrPort
+	var ports []netip.AddrPort
 	for _, a := range s.Listen {
 		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			return nil, fmt.Errorf("field listen: %w", err)
 		}
-		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
+		ports = append(ports, tcp.Addr().(*net.TCPAddr).AddrPort())
 		l := https.Listen(tcp, https.ListenConfig{
 			GetCertificate: g.Certificates.GetCertificate,
 			Challenge:      g.Certificates.ConfigForChallenge,
 			Tickets:        d.TLS.tickets(),
 			Key:            d.TLS.Pin,
-			Door:           link.Door{Secret: d.Secrets.DoorSecret},
+			Door:           door,
 			Website:        website,
 			Congestion:     s.Congestion,
 		})
 		g.website = append(g.website, l)
-		listeners = append(listeners, l)
+		if g.Relay != nil {
+			listeners = append(listeners, g.Relay.Listener(l))
+		} else {
+			listeners = append(listeners, l)
+		}
 	}
 	for _, a := range s.redirects() {
 		tcp, err := d.listen("tcp", a)
 		if err != nil {
 			return nil, fmt.Errorf("field website.redirect: %w", err)
 		}
-		own = append(own, tcp.Addr().(*net.TCPAddr).AddrPort())
-		handler := g.Certificates.HTTPHandler(decoy.Redirect(s.websitePort()))
+		ports = append(ports, tcp.Addr().(*net.TCPAddr).AddrPort())
+		handler := g.Certificates.HTTPHandler(g.pipes.redirect(decoy.Redirect(s.websitePort())))
 		g.redirects = append(g.redirects, redirect{https.Bounded(tcp, d.TLS.Pin), https.NewServer(handler)})
 	}
-	if g.Egress, err = egress.New(s.Egress.config(own, log)); err != nil {
+	if g.Egress, err = egress.New(s.Egress.config(ports, log)); err != nil {
 		return nil, err
 	}
+	all := map[string][]transport.Listener{https.Name: listeners}
+	g.pipes.listeners(all)
 	g.Gateway = gateway.New(gateway.Config{
-		Listeners: map[string][]transport.Listener{https.Name: listeners},
+		Listeners: all,
 		Control:   d.Control,
 		Network:   d.Secrets.Network(),
 		Egress:    g.Egress,
@@ -161,9 +183,28 @@ func (g *Service) Drain(within time.Duration) {
 	g.Gateway.Drain(within)
 }
 
+// Idle returns since when nobody has been here who passed a door, as Gateway.Idle does.
+func (g *Service) Idle() (since time.Time, ok bool) {
+	since, ok = g.Gateway.Idle()
+	if g.Relay == nil {
+		return since, ok
+	}
+	relayed, none := g.Relay.Idle()
+	switch {
+	case g.Relay.Status().Pipes > 0:
+		return since, false
+	case ok && none && relayed.After(since), !ok && none && g.Gateway.Unvisited():
+		return relayed, true
+	}
+	return since, ok
+}
+
 // Close closes all there is. It may be called more than once.
 func (g *Service) Close() {
 	g.closePorts()
+	if g.Relay != nil {
+		g.Relay.Close()
+	}
 	if g.Egress != nil {
 		g.Egress.Close()
 	}

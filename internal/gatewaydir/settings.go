@@ -14,7 +14,6 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
-	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
@@ -24,12 +23,22 @@ type Settings struct {
 	Listen []string `toml:"listen"`
 	// Endpoints are where clients reach the gateway, host:port, as access keys say it; best first.
 	Endpoints []string `toml:"endpoints"`
+	// Ways are further ways in that access keys are to name, [transport+]host[:port][/name] as they have it: somebody else's
+	// web server in front of the gateway, as "websocket+cdn.example/site.example".
+	Ways []string `toml:"ways,omitempty"`
+	// Transports are offered beside https, at the same addresses; absent means all of OwnTransports.
+	Transports []string `toml:"transports,omitempty"`
 	// Congestion is the congestion control for links; empty prefers BBR, "system" leaves it to the system.
 	Congestion string `toml:"congestion,omitempty"`
 	// MemoryMiB bounds what all sessions retain and reassemble together; 0 means 1024.
 	MemoryMiB int64 `toml:"memory_mib,omitempty"`
 	// DrainMinutes is how long a gateway that has been replaced by an upgrade may carry its open streams on; 0 means 60.
 	DrainMinutes int `toml:"drain_minutes,omitempty"`
+
+	// Relays are this network's relays: access keys name them.
+	Relays []RelaySettings `toml:"relays,omitempty"`
+	// Forward makes this gateway another network's relay.
+	Forward ForwardSettings `toml:"forward,omitempty"`
 
 	Certificate CertificateSettings `toml:"certificate"`
 	Egress      EgressSettings      `toml:"egress"`
@@ -107,6 +116,7 @@ func (s Settings) Validate() error {
 	if _, err := s.accessEndpoints(); err != nil {
 		errs = append(errs, err)
 	}
+	s.validateTransports(fail)
 	for _, p := range s.Egress.Allow {
 		if _, err := netip.ParsePrefix(p); err != nil {
 			fail("egress.allow", "%q is not a prefix such as 192.0.2.0/24", p)
@@ -120,6 +130,7 @@ func (s Settings) Validate() error {
 			fail(field, "%q is not an address", a)
 		}
 	}
+	s.validateRelays(fail)
 	s.validateCertificate(fail)
 	s.validateWebsite(fail)
 	if s.MemoryMiB < 0 || s.MemoryMiB != 0 && s.MemoryMiB < 64 {
@@ -149,24 +160,12 @@ func isPort(s string) bool {
 	return err == nil && n <= 65535
 }
 
-// accessEndpoints are the endpoints as access keys hold them.
-func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
-	var all []accesskey.Endpoint
-	for _, e := range s.Endpoints {
-		t, err := flow.ParseTarget(e)
-		if err != nil {
-			return nil, fmt.Errorf("%w: field endpoints: %q is not host:port: %w", ErrSettings, e, err)
-		}
-		all = append(all, accesskey.Endpoint{Host: t.Host, Port: t.Port})
-	}
-	return all, nil
-}
-
 const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
-# Also: congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream, closed_ports.
+# Also: transports, ways, congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream, closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
-# docs/certificates.md.
+# docs/certificates.md. [[relays]] are written by 'godwit gateway relay add', and [forward] by 'godwit gateway init --relay':
+# docs/relay.md.
 # And what strangers see, under [website]: kind ("site", "empty", "directory" or "proxy"), directory, upstream,
 # forwarded_for, redirect. A site of your own is best: docs/website.md.
 

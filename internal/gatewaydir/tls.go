@@ -81,14 +81,16 @@ func loadTLSKeys(dir string) (t TLSKeys, err error) {
 	return t, nil
 }
 
-// tickets is what the website's session tickets follow from: the key, so that they are good as long as it is, and nothing
-// more has to be kept.
-func (t TLSKeys) tickets() (secret [sha256.Size]byte) {
+// tickets is what the website's session tickets follow from.
+func (t TLSKeys) tickets() [sha256.Size]byte { return t.derive("godwit session tickets v1") }
+
+// derive makes a secret that follows from the key, so that it is good as long as that is, and nothing more has to be kept.
+func (t TLSKeys) derive(what string) (secret [sha256.Size]byte) {
 	b, err := t.key.Bytes()
 	if err != nil {
 		panic(err) // it was read from such bytes
 	}
-	derived, err := hkdf.Key(sha256.New, b, nil, "godwit session tickets v1", len(secret))
+	derived, err := hkdf.Key(sha256.New, b, nil, what, len(secret))
 	if err != nil {
 		panic(err) // for other lengths only
 	}

@@ -43,7 +43,7 @@ var rules = []rule{
 	{"internal/transports", "internal/transport"},
 	{"internal/link", "internal/wire internal/flow internal/transport"},
 	{"internal/session", "internal/link internal/wire internal/flow internal/transport"},
-	{"internal/dialer", "internal/link internal/transport"},
+	{"internal/dialer", ""},
 
 	// What feeds and drains: they meet a session only as a flow.
 	{"internal/capture", "internal/flow"},
@@ -60,15 +60,16 @@ var rules = []rule{
 		"internal/transport internal/transports internal/udpport internal/wire"},
 	{"internal/gateway", "internal/control internal/egress internal/flow internal/link internal/session " +
 		"internal/transport internal/transports internal/wire"},
-	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/store " +
-		"internal/transport internal/transports"},
+	{"internal/relay", "internal/link internal/transport internal/transports"},
+	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/relay " +
+		"internal/store internal/transport internal/transports"},
 	{"internal/survey", "internal/flow internal/link internal/session internal/transport internal/transports internal/wire"},
 	{"internal/keyinput", ""},
 	{"internal/demo", "client internal/control internal/flow internal/gateway internal/gatewaydir internal/store " +
 		"internal/transport"},
 	{"internal/cli", "client internal/capture internal/console internal/control internal/demo internal/dialer " +
 		"internal/egress internal/flow internal/gateway internal/gatewaydir internal/hostnet internal/keyinput " +
-		"internal/store internal/survey internal/transport internal/transports"},
+		"internal/relay internal/store internal/survey internal/transport internal/transports"},
 	{"cmd", "internal/cli"},
 
 	// What measures the product may use all of it; the product uses none of these.

@@ -22,6 +22,15 @@
 //	32 bytes exported under EXPORTER-godwit-proof (256)
 //
 // so that it proves this device, to this gateway, for this session, on this connection and on no other.
+//
+// On a pipe that somebody else's HTTP server may stand before, a proof goes ahead of all this, over a nonce N that the
+// gateway sent:
+//
+//	key id (64) XOR mask (64) | the first 16 bytes of HMAC-SHA256(door secret, "godwit pipe proof v1\0" ‖ N)
+//
+// The mask is the beginning of HMAC-SHA256(H, "godwit pipe mask v1\0" ‖ N), with H = SHA-256("godwit holders v1\0" ‖ the
+// directory's public key), which is in every access key: so a proof repeats nothing that an onlooker could know again.
+// Shade is HMAC-SHA256(H, "godwit pipe shade v1\0" ‖ N).
 package link
 
 import (
@@ -65,6 +74,8 @@ type Knock struct {
 	Session   wire.SessionID
 	Flags     uint16 // wire.HelloNew, HelloEnrol, HelloRenew
 	Next      uint64
+	// Directory is the public key that signs the network's directory of gateways. Without it there is no proof.
+	Directory [ed25519.PublicKeySize]byte
 }
 
 // Knock implements transport.Opener. The answer comes as the first frame: give it to ParseAnswer.
@@ -82,6 +93,22 @@ func (k Knock) Knock(conn transport.Secured) ([]byte, error) {
 	copy(h.Signature[:], k.Device.Sign(proof))
 	b := append(append([]byte(nil), k.KeyID[:]...), mac...)
 	return wire.AppendHello(b, h), nil
+}
+
+// Pass is what a client shows to a relay: that it may enter, and nothing of who it is. It implements transport.Opener.
+type Pass struct {
+	Filler
+	KeyID  [8]byte
+	Secret [16]byte // of the relay's door
+}
+
+// Knock implements transport.Opener.
+func (p Pass) Knock(conn transport.Secured) ([]byte, error) {
+	mac, err := doorMAC(conn, p.Secret)
+	if err != nil {
+		return nil, err
+	}
+	return append(append([]byte(nil), p.KeyID[:]...), mac...), nil
 }
 
 // Filler implements transport.Filler with PADDING.
@@ -152,6 +179,8 @@ type Door struct {
 	Filler
 	// Secret derives an access key's door secret from its id.
 	Secret func(keyID [8]byte) [16]byte
+	// Directory is as in Knock. Without it no proof is right.
+	Directory [ed25519.PublicKeySize]byte
 }
 
 // Opens implements transport.Door.

@@ -50,6 +50,34 @@ type Door interface {
 	Filler
 }
 
+// ProofLen is the length of a proof, in bytes: 32 characters of base64url.
+const ProofLen = 24
+
+// Prover is an Opener that can prove itself ahead of its knock, on a pipe whose outside somebody else's TLS ends, or none
+// is: to a server that has to tell a user's request from a stranger's before it lets bytes through. Found by assertion.
+//
+// A proof covers a nonce that the server sent. It shows that an access key's holder is there, and guards nothing: behind
+// it come TLS and the knock.
+type Prover interface {
+	// Prove returns ProofLen bytes that nobody can tell from random ones, and nobody can link to another proof, but
+	// whoever holds one of the network's access keys; or nil if it cannot.
+	Prove(nonce []byte) []byte
+	Shader
+}
+
+// Verifier is the Door that goes with a Prover. Found by assertion.
+type Verifier interface {
+	// Proves reports whether proof is one for nonce. It takes as long for a wrong one as for a right one.
+	Proves(nonce, proof []byte) bool
+	Shader
+}
+
+// Shader makes what everyone who holds one of the network's access keys, and nobody else, can make of a nonce. That is no
+// secret to encrypt with, but will do to keep bytes from looking like what they are.
+type Shader interface {
+	Shade(nonce []byte) [32]byte
+}
+
 // Filler makes bytes that mean nothing behind the door, for a transport to give its first records an ordinary length.
 type Filler interface {
 	// AppendFiller appends n bytes, at least LeastFiller.
@@ -103,6 +131,14 @@ type Endpoint struct {
 	Pins [][32]byte
 	// Opener knocks.
 	Opener Opener
+	// Fragment cuts the first message, where the transport is TLS on TCP.
+	Fragment Fragment
+	// Network is the network that this device is in, by whatever name the caller knows it again. A transport may keep what a
+	// browser would keep from one visit to the next, and uses it on the same network only; empty keeps and uses nothing.
+	Network string
+	// Via is the relay to go through, with a name, pins and a door of its own; nil for all transports but relay, whose
+	// Addr is the relay's already.
+	Via *Endpoint
 }
 
 // Dialer opens connections of one transport. Safe for concurrent use.

@@ -16,15 +16,17 @@ import (
 	"strconv"
 
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
 // Everything that the lab's peers and the bench know of Godwit's command line is in this file.
 
 // godwit is the program under development at both ends, its own SOCKS5 port at the client.
 type godwit struct {
-	path  string
-	links int
-	key   string
+	path      string
+	links     int
+	transport string // the only one; empty leaves the choice to the program
+	key       string
 }
 
 const (
@@ -73,8 +75,22 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 		at := netip.AddrPortFrom(a, godwitPort).String()
 		endpoints, listen = append(endpoints, at), append(listen, "--listen", at)
 	}
-	var err error
-	if g.key, err = g.init(ctx, s, state, endpoints); err != nil {
+	if _, err := g.init(ctx, s, s.Gateway, state, endpoints); err != nil {
+		return nil, err
+	}
+	relays, err := g.relays(ctx, s, state)
+	defer func() {
+		if err != nil {
+			for _, r := range relays {
+				r.Stop()
+			}
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	// Once more, since the access key names the relays now.
+	if g.key, err = g.init(ctx, s, s.Gateway, state, nil); err != nil {
 		return nil, err
 	}
 	p, err := s.start(s.Gateway, "gateway", nil, g.path,
@@ -82,16 +98,55 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, p.listens(ctx, s.Gateway, "tcp", godwitPort)
+	p.others = relays
+	if perr := p.listens(ctx, s.Gateway, "tcp", godwitPort); perr != nil {
+		return p, perr
+	}
+	return p, nil
 }
 
-// init makes a gateway's state and returns its access key.
-func (g *godwit) init(ctx context.Context, s *Site, state string, endpoints []string) (key string, err error) {
+// relays makes a relay of every host that is there for it, and runs it.
+func (g *godwit) relays(ctx context.Context, s *Site, state string) (running []*Process, err error) {
+	for i, r := range s.Relays {
+		name := fmt.Sprintf("relay%d", i+1)
+		at := netip.AddrPortFrom(r.Addr, godwitPort).String()
+		place := at
+		if r.Name != "" {
+			place += "/" + r.Name
+		}
+		said, err := s.run(ctx, s.Gateway, g.path, "gateway", "relay", "add", name, "--endpoint", place, "--state-dir", state, "--json")
+		if err != nil {
+			return running, err
+		}
+		var out struct {
+			Token string `json:"token"`
+		}
+		if err := json.Unmarshal(said, &out); err != nil {
+			return running, fmt.Errorf("godwit gateway relay add: %w", err)
+		}
+		dir := filepath.Join(s.Dir, name)
+		if _, err := s.run(ctx, r.Host, g.path, "gateway", "init", "--relay", out.Token, "--endpoint", at, "--state-dir", dir); err != nil {
+			return running, err
+		}
+		p, err := s.start(r.Host, name, nil, g.path, "gateway", "run", "--state-dir", dir, "--listen", at)
+		if err != nil {
+			return running, err
+		}
+		running = append(running, p)
+		if err := p.listens(ctx, r.Host, "tcp", godwitPort); err != nil {
+			return running, err
+		}
+	}
+	return running, nil
+}
+
+// init makes a gateway's state, if it is not there, and returns its access key.
+func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string, endpoints []string) (key string, err error) {
 	args := []string{"gateway", "init", "--state-dir", state, "--json"}
 	for _, e := range endpoints {
 		args = append(args, "--endpoint", e)
 	}
-	said, err := s.run(ctx, s.Gateway, g.path, args...)
+	said, err := s.run(ctx, on, g.path, args...)
 	if err != nil {
 		return "", err
 	}
@@ -113,6 +168,9 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	if g.links > 0 {
 		args = append(args, "--links", strconv.Itoa(g.links))
 	}
+	if g.transport != "" {
+		args = append(args, "--transport", g.transport)
+	}
 	return s.start(s.Client, "client", nil, g.path, append(args, g.key)...)
 }
 
@@ -129,7 +187,7 @@ func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Ha
 	if err != nil {
 		return nil, nil, err
 	}
-	pages, err := dir.Website()
+	pages, err := dir.Face()
 	if err := errors.Join(err, dir.Close()); err != nil {
 		return nil, nil, err
 	}

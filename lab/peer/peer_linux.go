@@ -38,6 +38,8 @@ type Site struct {
 	GatewayAddr netip.Addr
 	// More are other addresses of the gateway's host, for peers that can use several.
 	More []netip.Addr
+	// Relays are hosts on which the gateway's side may run another program, for peers that can enter through one.
+	Relays []Relay
 	// GatewayName, if not empty, is a name for GatewayAddr in /etc/hosts: Godwit's clients ask for it in their hellos.
 	GatewayName string
 	// Targets are what is to be reached, from the gateway's host: tunnels get a route to them. It must not contain
@@ -53,6 +55,13 @@ type Site struct {
 	CC string
 	// Dir is private, empty, and best in memory: keys are written there.
 	Dir string
+}
+
+// Relay is a host to enter through. Name, if not empty, is what clients ask it for.
+type Relay struct {
+	Host *netns.Host
+	Addr netip.Addr
+	Name string
 }
 
 // Tunnels has the addresses inside of tunnels.

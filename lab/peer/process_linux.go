@@ -25,6 +25,8 @@ type Process struct {
 	err  error
 	// parts are what this program itself does for the peer; they are closed by Stop.
 	parts []io.Closer
+	// others are programs elsewhere that belong to it; Stop stops them, too.
+	others []*Process
 }
 
 // start runs a program on a host, its output in a file.
@@ -144,6 +146,9 @@ func (p *Process) Stop() {
 	}
 	for _, c := range p.parts {
 		c.Close()
+	}
+	for _, o := range p.others {
+		defer o.Stop()
 	}
 	syscall.Kill(-p.PID(), syscall.SIGTERM)
 	select {

@@ -62,7 +62,7 @@ func TestGodwit(t *testing.T) {
 	resp.Body.Close()
 	visitor.CloseIdleConnections()
 
-	h, err := dir.Website()
+	h, err := dir.Face()
 	ok(t, err)
 	control := website(t, &tls.Config{GetCertificate: g.Certificates.GetCertificate}, h)
 	suspect := rec.suspect(t, at)

@@ -58,8 +58,9 @@ type Profile struct {
 // Gateway is what one operator has outside.
 type Gateway struct {
 	Addresses int `toml:"addresses"` // of the gateway, IPv4; each has its own port 443
-	Relays    int `toml:"relays"`
-	Mirrors   int `toml:"mirrors"`
+	// Relays are places where the gateway's side has one, address[/name]: name is what its clients ask for.
+	Relays  []string `toml:"relays"`
+	Mirrors int      `toml:"mirrors"`
 }
 
 // Client says how the client's machine differs from an ordinary one of Linux.
@@ -229,6 +230,18 @@ func (p *Profile) check() *fault {
 		return bad("least-rate", "%d is no number of bits a second", p.LeastRate)
 	case p.Gateway.Addresses < 1:
 		return bad("gateway.addresses", "is %d: the gateway has one at least", p.Gateway.Addresses)
+	}
+	for i, r := range p.Gateway.Relays {
+		addr, name, _ := strings.Cut(r, "/")
+		a, err := netip.ParseAddr(addr)
+		switch field := fmt.Sprintf("gateway.relays[%d]", i); {
+		case err != nil:
+			return bad(field, "%q is not address[/name]", r)
+		case !nobodys(netip.PrefixFrom(a, a.BitLen())):
+			return bad(field, "%s may belong to somebody: use addresses for documentation, as 203.0.113.81", a)
+		case name != "" && !reserved(name):
+			return bad(field, "%q may belong to somebody: end it in .example or .test", name)
+		}
 	}
 	for i, d := range p.Denies {
 		if !slices.Contains(Deniable(), d) {

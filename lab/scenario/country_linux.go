@@ -139,6 +139,13 @@ func describe(p *profile.Profile, gateways []netip.Addr) (*topology.Description,
 	if err != nil {
 		return nil, err
 	}
+	for i, r := range relaysOf(p) {
+		side := &d.Outside
+		if domestic.Contains(r.addr) {
+			side = &d.Inside
+		}
+		*side = append(*side, topology.Host{Name: relayHost(i), Addrs: []netip.Addr{r.addr}})
+	}
 	for i, b := range p.Boxes {
 		f := topology.Firewall{Name: b.Name}
 		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
@@ -148,6 +155,25 @@ func describe(p *profile.Profile, gateways []netip.Addr) (*topology.Description,
 	}
 	return d, nil
 }
+
+// domestic is the country's own network.
+var domestic = netip.MustParsePrefix("192.0.2.0/24")
+
+type relayPlace struct {
+	addr netip.Addr
+	name string
+}
+
+// relaysOf lists where a profile has relays.
+func relaysOf(p *profile.Profile) (all []relayPlace) {
+	for _, r := range p.Gateway.Relays {
+		addr, name, _ := strings.Cut(r, "/")
+		all = append(all, relayPlace{netip.MustParseAddr(addr), name}) // it was checked
+	}
+	return all
+}
+
+func relayHost(i int) string { return fmt.Sprintf("relay%d", i+1) }
 
 func gatewaysOf(p *profile.Profile) []netip.Addr {
 	return gatewayAddrs[:min(max(1, p.Gateway.Addresses), len(gatewayAddrs))]
@@ -281,8 +307,12 @@ func (c *country) lookup(ctx context.Context, from *netns.Host, resolver netip.A
 
 // peerSite is where a peer is to run.
 func (c *country) peerSite() *peer.Site {
-	return &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], More: c.gateways[1:], Targets: targets,
+	s := &peer.Site{Client: c.host("client"), Gateway: c.host("gateway"), GatewayAddr: c.gateways[0], More: c.gateways[1:], Targets: targets,
 		Cover: netip.AddrPortFrom(allowedAddr, 443), CoverName: allowed, NAT: true, Dir: c.dir}
+	for i, r := range relaysOf(c.profile) {
+		s.Relays = append(s.Relays, peer.Relay{Host: c.host(relayHost(i)), Addr: r.addr, Name: r.name})
+	}
+	return s
 }
 
 // firedOn counts the rules that fired on connections of one side's address and the other's, and tells what the first found.

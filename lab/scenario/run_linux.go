@@ -71,7 +71,7 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		}
 		report.Picture += p.Name + "\n" + d.Draw() + "\n"
 		report.Profiles = append(report.Profiles, survival.Profile{Name: p.Name, Story: p.Story, Sources: p.Sources,
-			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: p.Gateway.Relays,
+			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: len(p.Gateway.Relays),
 			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
 		for _, s := range cfg.Scenarios {
 			if s == "benign" { // of the firewall alone

@@ -2,6 +2,7 @@ package transporttest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -16,7 +17,8 @@ const keyLabel = "EXPORTER-transporttest"
 // Key is the opener of the suite; it opens a Lock.
 type Key struct {
 	filler
-	Wrong bool
+	Wrong    bool // its knock is
+	Unproven bool // its proof is wrong
 }
 
 // Knock implements transport.Opener.
@@ -28,8 +30,25 @@ func (k Key) Knock(s transport.Secured) ([]byte, error) {
 	return b, err
 }
 
+// Prove implements transport.Prover.
+func (k Key) Prove(nonce []byte) []byte {
+	b := proof(nonce)
+	if k.Unproven {
+		b[0] ^= 1
+	}
+	return b
+}
+
+func proof(nonce []byte) []byte {
+	h := sha256.Sum256(append([]byte("proof"), nonce...))
+	return h[:transport.ProofLen]
+}
+
 // Lock is the door of the suite.
 type Lock struct{ filler }
+
+// Proves implements transport.Verifier.
+func (Lock) Proves(nonce, p []byte) bool { return bytes.Equal(p, proof(nonce)) }
 
 // Opens implements transport.Door.
 func (Lock) Opens(s transport.Secured, knock []byte) bool {
@@ -48,6 +67,9 @@ func appendFrame(b []byte, kind byte, p []byte) []byte {
 }
 
 type filler struct{}
+
+// Shade implements transport.Shader.
+func (filler) Shade(nonce []byte) [32]byte { return sha256.Sum256(append([]byte("shade"), nonce...)) }
 
 // AppendFiller implements transport.Filler.
 func (filler) AppendFiller(b []byte, n int) []byte {

@@ -181,6 +181,11 @@ func nobodyThere(t *testing.T, w World) {
 
 func contextEndsDial(t *testing.T, w World) {
 	w.Endpoint.Addr = silent(t, w.Listener.Addr().Network())
+	if w.Endpoint.Via != nil {
+		via := *w.Endpoint.Via
+		via.Addr = w.Endpoint.Addr
+		w.Endpoint.Via = &via
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	start := time.Now()

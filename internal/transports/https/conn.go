@@ -13,7 +13,6 @@ import (
 type conn struct {
 	net.Conn  // TLS
 	pipe      *pipe
-	startup   startup
 	export    func(label string, context []byte, n int) ([]byte, error)
 	serverKey [sha256.Size]byte
 	knock     []byte
@@ -72,14 +71,14 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 	if c.reply != nil {
 		return c.begin(bufs)
 	}
-	c.pipe.hold()
+	c.pipe.Hold()
 	var err error
 	for _, b := range bufs {
 		if _, err = c.Conn.Write(b); err != nil {
 			break
 		}
 	}
-	if ferr := c.pipe.release(); err == nil {
+	if ferr := c.pipe.Release(); err == nil {
 		err = ferr
 	}
 	return err
@@ -126,22 +125,19 @@ type hostedConn struct{ *conn }
 func (c hostedConn) Host(f func()) { c.hosted <- f }
 
 // OnDrained implements transport.NonBlocking.
-func (c *conn) OnDrained(f func()) { c.pipe.onDrained(f) }
+func (c *conn) OnDrained(f func()) { c.pipe.OnDrained(f) }
 
 // Backlog implements transport.NonBlocking.
-func (c *conn) Backlog() bool { return c.pipe.backlog() }
+func (c *conn) Backlog() bool { return c.pipe.Backlog() }
 
 // Measure implements transport.Tuned.
-func (c *conn) Measure() transport.Path {
-	c.startup.look(c.pipe.Conn, c.pipe.wasFull())
-	return path(c.pipe.Conn)
-}
+func (c *conn) Measure() transport.Path { return c.pipe.Measure() }
 
 // SetUnsentLimit implements transport.Tuned.
-func (c *conn) SetUnsentLimit(bytes int) { setUnsentLimit(c.pipe.Conn, bytes) }
+func (c *conn) SetUnsentLimit(bytes int) { c.pipe.SetUnsentLimit(bytes) }
 
 // Congestion implements transport.Tuned.
-func (c *conn) Congestion() string { return congestion(c.pipe.Conn) }
+func (c *conn) Congestion() string { return c.pipe.Congestion() }
 
 // Close closes the connection. A gateway says TLS's farewell first, as the website's server does, if that need not wait
 // for a network that may be gone; a client, like the browser, does not. What it would tell, that all bytes came, the
@@ -149,7 +145,7 @@ func (c *conn) Congestion() string { return congestion(c.pipe.Conn) }
 func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {
-		if t, ok := c.Conn.(*tls.Conn); ok && c.pipe.neverWaits() {
+		if t, ok := c.Conn.(*tls.Conn); ok && c.pipe.NeverWaits() {
 			t.CloseWrite()
 		}
 		err = c.pipe.Close()

@@ -7,24 +7,41 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	tls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/transports/knock"
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
-// Dialer dials gateways. It implements transport.Dialer.
+// Dialer dials gateways. It implements transport.Dialer. The zero value looks like Chrome.
 type Dialer struct {
 	// Congestion names the congestion control to ask for; empty prefers BBR, SystemCongestion asks for none.
 	Congestion string
 	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
 	Control func(network, address string, c syscall.RawConn) error
 
+	browser atomic.Pointer[chrome.Browser] // nil is the built-in Chrome
+	kept    kept
+
 	cookies knock.Cookies
+}
+
+// LookLike has connections from now on look like a browser's. A device has one family of browsers and keeps it; a newer
+// version takes the place of an older one at any time.
+func (d *Dialer) LookLike(b *chrome.Browser) { d.browser.Store(b) }
+
+func (d *Dialer) looksLike() *chrome.Browser {
+	if b := d.browser.Load(); b != nil {
+		return b
+	}
+	return chrome.BuiltIn(chrome.FamilyChrome)
 }
 
 // Transport implements transport.Dialer.
@@ -34,38 +51,47 @@ func (d *Dialer) Transport() string { return Name }
 func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
 	defer cancel()
-	// The system's keep-alives are off: the session probes its links itself, and not by the clock.
-	nd := net.Dialer{KeepAlive: -1, Control: d.Control}
-	tcp, err := nd.DialContext(ctx, "tcp", ep.Addr)
+	sock, err := tcp.Dial(ctx, Name, ep.Addr, d.Congestion, d.Control)
 	if err != nil {
-		stage := transport.StageConnect
-		var dns *net.DNSError
-		if errors.As(err, &dns) {
-			stage = transport.StageLookup
-		}
-		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
+		return nil, err
 	}
-	tune(tcp, d.Congestion)
-	c := &conn{pipe: &pipe{Conn: tcp}, closed: make(chan struct{})}
-	c.pipe.link()
-	if err := c.handshake(ctx, ep); err != nil {
-		tcp.Close()
+	return d.over(ctx, sock, ep)
+}
+
+// Over opens a link over a connection that there is, and owns it from then on. Its errors are *transport.DialError.
+func (d *Dialer) Over(ctx context.Context, under net.Conn, ep transport.Endpoint) (transport.Conn, error) {
+	sock := &pipe{Conn: under}
+	sock.Link()
+	return d.over(ctx, sock, ep)
+}
+
+func (d *Dialer) over(ctx context.Context, sock *pipe, ep transport.Endpoint) (transport.Conn, error) {
+	browser := d.looksLike()
+	c := &conn{pipe: sock, closed: make(chan struct{})}
+	if err := d.handshake(ctx, c, browser, ep); err != nil {
+		sock.Close()
 		stage := transport.StageHandshake
 		if errors.Is(err, transport.ErrPin) {
 			stage = transport.StagePin
 		}
 		return nil, &transport.DialError{Transport: Name, Stage: stage, Err: err}
 	}
-	if err := d.open(c, ep); err != nil {
-		tcp.Close()
+	if err := d.open(c, browser, ep); err != nil {
+		sock.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
+	}
+	if !c.pipe.NonBlocking() { // nobody can tell whether a write would wait
+		return struct {
+			transport.Conn
+			transport.BatchWriter
+		}{c, c}, nil
 	}
 	return c, nil
 }
 
 // handshake does TLS's, as the client.
-func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
-	t, err := chrome.Client(c.pipe, &tls.Config{
+func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
+	config := &tls.Config{
 		ServerName: ep.Name,
 		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
 		InsecureSkipVerify: true,
@@ -79,7 +105,11 @@ func (c *conn) handshake(ctx context.Context, ep transport.Endpoint) error {
 			}
 			return nil
 		},
-	})
+	}
+	if ep.Network != "" {
+		config.ClientSessionCache = cache{&d.kept, place{browser.Family(), ep.Network, ep.Addr, ep.Name}}
+	}
+	t, err := browser.Client(chrome.Fragmented(c.pipe, ep.Fragment), config)
 	if err != nil {
 		return err
 	}
@@ -111,12 +141,12 @@ func reason(err error) error {
 }
 
 // open sends the request that knocks.
-func (d *Dialer) open(c *conn, ep transport.Endpoint) error {
-	b, err := ep.Opener.Knock(c)
+func (d *Dialer) open(c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
+	k, err := ep.Opener.Knock(c)
 	if err != nil {
 		return err
 	}
-	cookie, sent, err := d.cookies.Hide(c.serverKey, b)
+	cookie, sent, err := d.cookies.Hide(c.serverKey, k)
 	if err != nil {
 		return err
 	}
@@ -126,7 +156,12 @@ func (d *Dialer) open(c *conn, ep transport.Endpoint) error {
 		return err
 	}
 	c.entry = &entry{marker: marker, filler: ep.Opener}
-	for _, record := range chrome.Opening(knock.Authority(ep.Addr, ep.Name), cookie) {
+	opening := browser.Opening(doorstep.Authority(ep, "443"), cookie)
+	if n := browser.TrailerLen(); n > 0 { // behind the request it would mean nothing
+		last := &opening[len(opening)-1]
+		*last = ep.Opener.AppendFiller((*last)[:len(*last)-n], n)
+	}
+	for _, record := range opening {
 		if _, err := c.Write(record); err != nil { // each in a segment of its own, as a browser's are
 			return err
 		}

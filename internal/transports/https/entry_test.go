@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
@@ -119,4 +121,18 @@ func FuzzReply(f *testing.F) {
 			t.Error("what follows them is not filler")
 		}
 	})
+}
+
+// The request names the website as a browser's would: without a port that is the usual one, IPv6 in brackets.
+func TestAuthority(t *testing.T) {
+	for _, c := range []struct{ addr, name, want string }{
+		{"192.0.2.1:443", "", "192.0.2.1"}, {"192.0.2.1:8443", "", "192.0.2.1:8443"},
+		{"[2001:db8::1]:443", "", "[2001:db8::1]"}, {"[2001:db8::1]:8443", "", "[2001:db8::1]:8443"},
+		{"192.0.2.1:443", "site.example", "site.example"}, {"[2001:db8::1]:8443", "site.example", "site.example:8443"},
+		{"gw.example:443", "", "gw.example"}, {"gw.example:443", "site.example", "site.example"},
+	} {
+		if got := doorstep.Authority(transport.Endpoint{Addr: c.addr, Name: c.name}, "443"); got != c.want {
+			t.Errorf("%s at %s is %q, want %q", c.name, c.addr, got, c.want)
+		}
+	}
 }

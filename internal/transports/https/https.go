@@ -15,6 +15,7 @@
 // the knock does not open the door the request is one to the website, and is answered as such.
 //
 //	dial.go      the client's end, and what it skips until the marker
+//	kept.go      what a client keeps from one visit to the next
 //	listen.go    the gateway's end: the website's server
 //	visitors.go  how many it has room for
 //	tap.go       how a connection is taken from it
@@ -22,7 +23,6 @@
 //	shape.go     how long the records are that the website would answer with
 //	frames.go    HTTP/2's frames, as far as all these have to know them
 //	conn.go      the connection that a link gets
-//	pipe.go      batches between TLS and TCP
 //	look.go      a visit to the website and no more
 package https
 
@@ -30,27 +30,21 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"net"
+
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // Name is the transport's name.
 const Name = "https"
 
 // SystemCongestion leaves the congestion control to the system.
-const SystemCongestion = "system"
+const SystemCongestion = tcp.SystemCongestion
 
-// preferredCongestion holds up under loss (draft-ietf-ccwg-bbr); where the kernel has or allows no BBR, the system's
-// own serves, and status says so.
-const preferredCongestion = "bbr"
+// pipe is what stands between TLS and TCP.
+type pipe = tcp.Conn
 
-func tune(c net.Conn, congestion string) {
-	switch congestion {
-	case "":
-		setCongestion(c, preferredCongestion)
-	case SystemCongestion:
-	default:
-		setCongestion(c, congestion)
-	}
-}
+// Tune asks the system for a congestion control, as Dialer.Congestion says it.
+func Tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
 
 // KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
 func KeyHash(cert *x509.Certificate) [sha256.Size]byte {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/tickets"
 )
 
 // The website's patience, as that of many a server on the internet. Handshakes have headerTimeout, too.
@@ -69,10 +70,10 @@ func Listen(tcp net.Listener, cfg ListenConfig) *Listener {
 	l.shapes = &shapes{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", l.cookie)}
 	l.shapes.lookFirst()
 	config := &tls.Config{GetCertificate: cfg.GetCertificate, NextProtos: []string{"h2", "http/1.1"}}
-	tickets := &tickets{secret: cfg.Tickets, config: config}
-	tickets.turn(time.Now())
+	keys := &tickets.Keys{Secret: cfg.Tickets, Config: config}
+	keys.Turn(time.Now())
 	config.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		tickets.turn(time.Now())
+		keys.Turn(time.Now())
 		if cfg.Challenge == nil {
 			return nil, nil
 		}
@@ -91,6 +92,11 @@ func NewServer(website http.Handler) *http.Server {
 	return &http.Server{
 		Handler: website, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: log.New(io.Discard, "", 0), // it would name visitors' addresses
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateHijacked { // by a pipe, for a link
+				leave(c)
+			}
+		},
 		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){
 			"h2": func(s *http.Server, c *tls.Conn, h http.Handler) { serveHTTP2(s, c, h) },
 		},
@@ -130,7 +136,7 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 	if tcp, ok := sock.pipe.Conn.(*net.TCPConn); ok {
 		tcp.SetKeepAlive(false) // the session probes its links itself, and not by the clock
 	}
-	sock.pipe.link()
+	sock.pipe.Link()
 	link.reply = &reply{shape: l.shapes.pick(), filler: l.cfg.Door}
 	select {
 	case l.conns <- hostedConn{link}:

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
-	"github.com/godwit-vpn/godwit/internal/transports/knock"
 )
 
 // Visit is what a stranger finds at an endpoint.
@@ -55,7 +55,7 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	ctx, cancel := context.WithTimeout(ctx, transport.HandshakeTimeout)
 	defer cancel()
 	tcp.SetDeadline(time.Now().Add(transport.HandshakeTimeout))
-	t, err := chrome.Client(tcp, &tls.Config{ServerName: ep.Name, InsecureSkipVerify: true})
+	t, err := chrome.Client(chrome.Fragmented(tcp, ep.Fragment), &tls.Config{ServerName: ep.Name, InsecureSkipVerify: true})
 	if err != nil {
 		return nil, err
 	}
@@ -70,9 +70,9 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	began = time.Now()
 	tcp.SetDeadline(began.Add(transport.HandshakeTimeout))
 	if v.Protocol == http2.NextProtoTLS {
-		v.Page, err = page2(t, knock.Authority(ep.Addr, ep.Name))
+		v.Page, err = page2(t, doorstep.Authority(ep, "443"))
 	} else {
-		v.Page, err = page1(t, knock.Authority(ep.Addr, ep.Name))
+		v.Page, err = page1(t, doorstep.Authority(ep, "443"))
 	}
 	v.Answer = time.Since(began)
 	return v, err

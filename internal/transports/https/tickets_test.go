@@ -12,6 +12,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/transports/tickets"
 )
 
 // A visitor's ticket works at the process that comes after this one, for as long as Go's own would, and no longer.
@@ -82,7 +84,7 @@ func TestTickets(t *testing.T) {
 			cache := tls.NewLRUClientSessionCache(1)
 			for i, at := range []time.Time{now, now.AddDate(0, 0, days)} {
 				config := &tls.Config{Certificates: []tls.Certificate{*cert}}
-				(&tickets{secret: [32]byte{1}, config: config}).turn(at)
+				(&tickets.Keys{Secret: [32]byte{1}, Config: config}).Turn(at)
 				l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 				if err != nil {
 					t.Fatal(err)

@@ -2,6 +2,7 @@ package https
 
 import (
 	"crypto/sha256"
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"sync"
@@ -59,7 +60,7 @@ func (v *visitors) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tune(c, v.congestion)
+	Tune(c, v.congestion)
 	one := &visitor{pipe: &pipe{Conn: c}, all: v, prefix: prefixOf(c.RemoteAddr())}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -110,6 +111,21 @@ func (v *visitors) leave(one *visitor) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.leaveLocked(one)
+}
+
+// leave takes a connection out that is a visitor no more; it is closed by whoever has it now.
+func leave(c net.Conn) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	one, ok := c.(*visitor)
+	if !ok {
+		return
+	}
+	one.all.leave(one)
+	if tcp, ok := one.pipe.Conn.(*net.TCPConn); ok {
+		tcp.SetKeepAlive(false) // the session probes its links itself, and not by the clock
+	}
 }
 
 func (v *visitors) leaveLocked(one *visitor) bool {

@@ -9,7 +9,9 @@ import (
 
 // watch follows what an HTTP/2 server reads until the first request is complete, and looks for a knock in its cookies.
 //
-//	preface (24 bytes) | SETTINGS, WINDOW_UPDATE in any number | HEADERS of stream 1, END_HEADERS | …
+//	preface (24 bytes) | SETTINGS, WINDOW_UPDATE in any number | HEADERS of stream 1 or 3, END_HEADERS | …
+//
+// Chrome's first stream is 1, Firefox's 3.
 //
 // Whatever else comes, or comes late, or is longer than a browser's first request: it was a visitor of the website, and
 // the watch is over. It is not safe for concurrent use.
@@ -100,7 +102,7 @@ func (w *watch) begin() {
 		if w.left, w.state = length, inBody; length == 0 {
 			w.state = inHead
 		}
-	case h.Type == http2.FrameHeaders && h.StreamID == 1 && h.Flags.Has(http2.FlagHeadersEndHeaders) &&
+	case h.Type == http2.FrameHeaders && (h.StreamID == 1 || h.StreamID == 3) && h.Flags.Has(http2.FlagHeadersEndHeaders) &&
 		!h.Flags.Has(http2.FlagHeadersPadded) && length >= w.knockLen*5/8 && length <= maxBlock:
 		w.left, w.state, w.block = length, inHeaders, make([]byte, 0, length)
 	default: // a header block that is too short for a knock is not even decoded

@@ -100,7 +100,7 @@ func TestWatchStops(t *testing.T) {
 		"a short cookie":         request(t, 1, true, cookie("sid="+knock[1:])),
 		"a long cookie":          request(t, 1, true, cookie("sid="+knock+"A")),
 		"not base64url":          request(t, 1, true, cookie("sid="+knock[:479]+"=")),
-		"on another stream":      request(t, 3, true, cookie("sid="+knock)),
+		"on another stream":      request(t, 5, true, cookie("sid="+knock)),
 		"headers that go on":     request(t, 1, false, cookie("sid="+knock)),
 		"a header bomb":          bomb(t, hpack.HeaderField{Name: "cookie", Value: "sid=" + knock}, 600),
 		"a long header block":    request(t, 1, true, cookie("sid="+knock), hpack.HeaderField{Name: "x", Value: knockText(4000)}),

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	mrand "math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 
@@ -78,22 +77,4 @@ func Find(field string, length int) []byte {
 		}
 	}
 	return nil
-}
-
-// Authority is what a browser names the website at an address (host:port) that it knows by a name, which may be empty.
-func Authority(addr, name string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	if name != "" {
-		host = name
-	}
-	if port == "443" {
-		if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
-			return "[" + host + "]"
-		}
-		return host
-	}
-	return net.JoinHostPort(host, port)
 }

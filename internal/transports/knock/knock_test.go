@@ -43,18 +43,3 @@ func TestCookieLength(t *testing.T) {
 		t.Errorf("of %d knocks %d are as long as most", clients*knocks, alike)
 	}
 }
-
-func TestAuthority(t *testing.T) {
-	t.Parallel()
-	for _, tt := range [][3]string{
-		{"203.0.113.5:443", "", "203.0.113.5"},
-		{"203.0.113.5:443", "site.example", "site.example"},
-		{"[2001:db8::1]:443", "", "[2001:db8::1]"},
-		{"[2001:db8::1]:8443", "", "[2001:db8::1]:8443"},
-		{"203.0.113.5:8443", "site.example", "site.example:8443"},
-	} {
-		if got := Authority(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("%s known as %q is named %s, not %s", tt[0], tt[1], got, tt[2])
-		}
-	}
-}

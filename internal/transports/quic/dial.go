@@ -11,6 +11,7 @@ import (
 	quicgo "github.com/sagernet/quic-go"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/knock"
 )
 
@@ -174,7 +175,7 @@ func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := request(knock.Authority(ep.Addr, ep.Name), cookie)
+	b, err := request(doorstep.Authority(ep, "443"), cookie)
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,8 @@ import (
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/quic"
 )
 
 // stock is the library's server with the same website and certificate, and without a door.
@@ -288,6 +290,53 @@ func TestDrain(t *testing.T) {
 	if _, err := io.Copy(io.Discard, client); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("the client was not told that the gateway has gone: %v", err)
 	}
+}
+
+// A successor has the same socket, and waits until the process before it has left it: links go on, and then others come.
+func TestSuccessor(t *testing.T) {
+	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := certificate(t)
+	key := https.KeyHash(cert.Leaf)
+	begin := make(chan struct{})
+	config := quic.ListenConfig{
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
+		Key:            key, Door: transporttest.Lock{}, Website: website, Tickets: [32]byte{1},
+	}
+	file, err := udp.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	inherited, err := net.FilePacketConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := quic.Listen(udp, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	config.Begin = begin
+	young, err := quic.Listen(inherited, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer young.Close()
+	w := transporttest.World{Dialer: &quic.Dialer{}, Listener: old, Endpoint: transport.Endpoint{Addr: udp.LocalAddr().String(),
+		Name: name, Pins: [][32]byte{key}, Opener: transporttest.Key{}}}
+	client, server := connectLink(t, w)
+	old.Drain(t.Context())
+	for range 20 { // a process that read along would take some of it away
+		pingPong(t, client, server)
+	}
+	old.Close()
+	close(begin)
+	w.Listener = young
+	client, server = connectLink(t, w)
+	pingPong(t, client, server)
 }
 
 // connectLink makes a link.

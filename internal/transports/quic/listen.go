@@ -11,12 +11,14 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"time"
 
 	quicgo "github.com/sagernet/quic-go"
 	"github.com/sagernet/quic-go/http3"
 
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/tickets"
 )
 
 // ListenConfig is what Listen needs.
@@ -28,6 +30,12 @@ type ListenConfig struct {
 	Door transport.Door
 	// Website answers strangers.
 	Website http.Handler
+	// Tickets is what the keys of session tickets follow from, so that they stay good when another process takes over;
+	// zero leaves them to crypto/tls, which makes some up.
+	Tickets [sha256.Size]byte
+	// Begin, if not nil, is closed when the socket is this process's alone. Two processes must not read one socket: each
+	// would miss what the other took. Until then nobody is heard.
+	Begin <-chan struct{}
 }
 
 // Listener is a website on HTTP/3 that accepts links. It implements transport.Listener and transport.Drainer.
@@ -35,7 +43,6 @@ type Listener struct {
 	cfg     ListenConfig
 	udp     net.PacketConn
 	tr      *quicgo.Transport
-	quic    *quicgo.EarlyListener
 	server  *http3.Server
 	guests  *guests
 	answers *answers
@@ -45,6 +52,10 @@ type Listener struct {
 	closed chan struct{}
 	once   sync.Once
 	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	quic  *quicgo.EarlyListener // nil before it reads
+	ended bool                  // nobody new is taken
 }
 
 // What a client may send before anybody has read it, as servers of this library have it.
@@ -77,26 +88,57 @@ func Listen(udp net.PacketConn, cfg ListenConfig) (*Listener, error) {
 		// When many come, they first have to show that they are where they say they are.
 		VerifySourceAddress: func(net.Addr) bool { return l.guests.many() },
 	}
-	var err error
-	l.quic, err = l.tr.ListenEarly(http3.ConfigureTLSConfig(&tls.Config{GetCertificate: cfg.GetCertificate, MinVersion: tls.VersionTLS13}),
-		&quicgo.Config{
-			InitialStreamReceiveWindow:     firstStreamWindow,
-			InitialConnectionReceiveWindow: firstConnectionWindow,
-			MaxStreamReceiveWindow:         streamWindow,
-			MaxConnectionReceiveWindow:     connectionWindow,
+	if cfg.Begin != nil {
+		l.wg.Go(func() {
+			select {
+			case <-cfg.Begin:
+				l.open() // that it cannot is known once it is asked for the first time
+			case <-l.closed:
+			}
 		})
-	if err != nil {
-		udp.Close()
+		return l, nil
+	}
+	if err := l.open(); err != nil {
+		l.Close()
 		return nil, err
 	}
-	l.wg.Go(l.serve)
 	return l, nil
 }
 
+// open begins to read the socket.
+func (l *Listener) open() error {
+	config := &tls.Config{GetCertificate: l.cfg.GetCertificate, MinVersion: tls.VersionTLS13}
+	keys := &tickets.Keys{Secret: l.cfg.Tickets, Config: config}
+	keys.Turn(time.Now())
+	config = http3.ConfigureTLSConfig(config)
+	keys.Config = config
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		keys.Turn(time.Now())
+		return nil, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return net.ErrClosed
+	}
+	quic, err := l.tr.ListenEarly(config, &quicgo.Config{
+		InitialStreamReceiveWindow:     firstStreamWindow,
+		InitialConnectionReceiveWindow: firstConnectionWindow,
+		MaxStreamReceiveWindow:         streamWindow,
+		MaxConnectionReceiveWindow:     connectionWindow,
+	})
+	if err != nil {
+		return err
+	}
+	l.quic = quic
+	l.wg.Go(func() { l.serve(quic) })
+	return nil
+}
+
 // serve serves whoever comes.
-func (l *Listener) serve() {
+func (l *Listener) serve(quic *quicgo.EarlyListener) {
 	for {
-		qc, err := l.quic.Accept(context.Background())
+		qc, err := quic.Accept(context.Background())
 		if err != nil {
 			return
 		}
@@ -122,10 +164,11 @@ func (l *Listener) Accept() (transport.Conn, error) {
 // Addr implements transport.Listener.
 func (l *Listener) Addr() net.Addr { return l.udp.LocalAddr() }
 
-// Drain implements transport.Drainer. The socket stays open, for it is that of the connections that go on: who wants it
-// for another process calls Close, which tells every client at once.
+// Drain implements transport.Drainer. The socket stays open, for it is that of the connections that go on. Another
+// process that has it too must wait for Close before it reads it (ListenConfig.Begin): until then new clients and visitors
+// find HTTP/3 silent, and come by TCP.
 func (l *Listener) Drain(ctx context.Context) {
-	l.quic.Close()
+	l.end()
 	select {
 	case <-l.guests.gone():
 	case <-ctx.Done():
@@ -139,12 +182,21 @@ func (l *Listener) Close() error {
 	var err error
 	l.once.Do(func() {
 		close(l.closed)
+		l.end()
 		l.server.Close()
-		l.quic.Close()
 		err = errors.Join(l.tr.Close(), l.udp.Close())
 	})
 	l.wg.Wait()
 	return err
+}
+
+// end takes nobody new from now on.
+func (l *Listener) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended = true; l.quic != nil {
+		l.quic.Close()
+	}
 }
 
 // guests are the website's connections from the first packet on until they end or turn out to be links. There is room

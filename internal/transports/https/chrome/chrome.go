@@ -1,18 +1,19 @@
-// Package chrome is what a client's connection looks like from outside: the browser that most people use, today's
-// Chrome. It makes the TLS client with Chrome's ClientHello, and the bytes that Chrome writes first.
+// Package chrome is what a client's connection looks like from outside: today's Chrome, the browser that most people use, or
+// today's Firefox. It makes the TLS client with the browser's ClientHello, and the bytes that the browser writes first.
 //
-//	record            content                                        size on the wire, without the record's header
+//	record            content                                        Chrome's size, without the record's header
 //	handshake         ClientHello, two segments                      about 1.9 KB
 //	CCS, handshake    Finished                                       1, 53
 //	data              preface, SETTINGS, WINDOW_UPDATE               87
 //	data              HEADERS of a navigation                        about 480, with a long cookie about 850
 //	data              SETTINGS ACK, when the server's SETTINGS came  26
 //
-// The request says that it comes from Google's Chrome on Windows, whatever the system is: most people's browser is that,
-// and inside the encryption only the gateway reads it, while its size is seen by all.
+// The request says that it comes from Google's Chrome, or Firefox, on Windows, whatever the system is: most people's system
+// is that, and inside the encryption only the gateway reads it, while its size is seen by all.
 //
-// What is imitated is data, profile.json, measured from a real browser; a test in tests/ measures the one that is
-// installed and fails when they differ. See docs/chrome.md.
+// What is imitated is data, chrome.json and firefox.json, measured from real browsers; tests in tests/ measure those that
+// are installed and fail when they differ. See docs/chrome.md. Data that the network's operator has signed may take its
+// place while the program runs: signed.go.
 package chrome
 
 import (
@@ -20,61 +21,146 @@ import (
 	_ "embed"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
+	"time"
 
 	utls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
 
-//go:embed profile.json
-var profileText []byte
+// A Browser is one version of one browser, and what connections look like that are made with it.
+type Browser struct {
+	profile *Profile
+	date    time.Time
+}
 
-// profile is the browser that every client is. A file that cannot be read is a build that must not be used.
-var profile = sync.OnceValue(func() *Profile {
-	p, err := ParseProfile(profileText)
+// Family is what all versions of a browser have in common.
+type Family string
+
+// The families there are.
+const (
+	FamilyChrome  Family = "chrome"
+	FamilyFirefox Family = "firefox"
+)
+
+var (
+	//go:embed chrome.json
+	chromeText []byte
+	//go:embed firefox.json
+	firefoxText []byte
+
+	theChrome  = sync.OnceValue(func() *Browser { return builtIn(chromeText) })
+	theFirefox = sync.OnceValue(func() *Browser { return builtIn(firefoxText) })
+)
+
+// builtIn reads one of our own profiles. A file that cannot be read is a build that must not be used.
+func builtIn(text []byte) *Browser {
+	p, err := ParseProfile(text)
 	if err != nil {
 		panic(err)
 	}
-	return p
-})
+	return &Browser{p, p.measured()}
+}
 
-// Client makes the TLS client end of one connection, with Chrome's ClientHello. Of cfg it takes ServerName, which is not
-// sent when it is empty or an address, and how the server is verified; the rest it sets, and cfg stays as it is. A server
-// without TLS 1.3 fails the handshake; whether it took X25519MLKEM768, Group tells.
+// BuiltIn is the browser of a family that this program was built with; of an unknown family it is Chrome.
+func BuiltIn(f Family) *Browser {
+	if f == FamilyFirefox {
+		return theFirefox()
+	}
+	return theChrome()
+}
+
+// Family is the browser's.
+func (b *Browser) Family() Family { return b.profile.Family }
+
+// Date is when it was measured or, if it was signed, when that was.
+func (b *Browser) Date() time.Time { return b.date }
+
+// String is what program was measured.
+func (b *Browser) String() string { return b.profile.Browser }
+
+// Client is Chrome's.
+func Client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
+	return theChrome().Client(conn, cfg)
+}
+
+// Client makes the TLS client end of one connection, with the browser's ClientHello. Of cfg it takes ServerName, which is
+// not sent when it is empty or an address, ClientSessionCache, and how the server is verified; the rest it sets, and cfg
+// stays as it is. A server without TLS 1.3 fails the handshake; whether it took X25519MLKEM768, Group tells.
 //
-// Sessions are not resumed: what a browser sends on a first visit has no trace of one.
-func Client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) { return profile().client(conn, cfg) }
-
-func (p *Profile) client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
-	spec, err := p.TLS.spec()
+// A session that the cache has is resumed, as the browser does it: with one pre_shared_key behind all other extensions, an
+// exchange of keys all the same, and no early data. Get is called once for a connection, with an empty key, and what it
+// returns is on the wire thereafter: the cache must not return it again. Without a cache, or a session in it, the hello is
+// that of a first visit.
+func (b *Browser) Client(conn net.Conn, cfg *utls.Config) (*utls.UConn, error) {
+	own := cfg.Clone()
+	own.SessionTicketsDisabled = own.ClientSessionCache == nil
+	var one oneSession
+	if own.ClientSessionCache != nil {
+		one.ClientSessionCache = own.ClientSessionCache
+		one.session, _ = one.ClientSessionCache.Get("")
+		own.ClientSessionCache = one
+		own.OmitEmptyPsk = true           // where the engine finds the session too old, after all
+		own.InsecureSkipTimeVerify = true // of the certificate: the caller verifies
+		own.PreferSkipResumptionOnNilExtension = true
+	}
+	spec, err := b.profile.TLS.spec(one.session != nil)
 	if err != nil {
 		return nil, fmt.Errorf("making a hello: %w", err)
 	}
-	own := cfg.Clone()
-	own.ClientSessionCache = nil
-	own.SessionTicketsDisabled = true
 	own.DynamicRecordSizingDisabled = true
 	own.NextProtos = nil // the hello's own
 	u := utls.UClient(conn, own, utls.HelloCustom)
 	if err := u.ApplyPreset(spec); err != nil {
 		return nil, fmt.Errorf("making a hello: %w", err)
 	}
-	own.MinVersion = utls.VersionTLS13 // the hello offers 1.2, as Chrome does; who takes it is not our gateway
+	if b.profile.TLS.OneX25519 {
+		if err := oneX25519(u); err != nil {
+			return nil, fmt.Errorf("making a hello: %w", err)
+		}
+	}
+	own.MinVersion = utls.VersionTLS13 // the hello offers 1.2, as browsers do; who takes it is not our gateway
 	return u, nil
 }
+
+// oneSession is a cache that has one session for one connection, and keeps others elsewhere.
+type oneSession struct {
+	utls.ClientSessionCache
+	session *utls.ClientSessionState
+}
+
+// Get implements utls.ClientSessionCache.
+func (o oneSession) Get(string) (*utls.ClientSessionState, bool) { return o.session, o.session != nil }
 
 // Group is the group whose keys were exchanged, after the handshake.
 func Group(u *utls.UConn) utls.CurveID { return u.HandshakeState.ServerHello.ServerShare.Group }
 
-// SettingsAckLen is the length of the frame that Chrome sends in a record of its own when the server's SETTINGS arrive.
+// SettingsAckLen is the length of the frame that browsers send in a record of its own when the server's SETTINGS arrive.
 const SettingsAckLen = 9
 
-// Opening returns what Chrome writes first on a new HTTP/2 connection for a navigation to https://authority/ with the
-// given value of the Cookie header (empty: none): each slice is one TLS record of Chrome's.
-func Opening(authority, cookie string) [][]byte {
-	p := &profile().HTTP2
-	return [][]byte{p.preface(), p.navigation(authority, cookie)}
+// Opening is Chrome's.
+func Opening(authority, cookie string) [][]byte { return theChrome().Opening(authority, cookie) }
+
+// Opening returns what the browser writes first on a new HTTP/2 connection for a navigation to https://authority/ with the
+// given value of the Cookie header (empty: none): each slice is one TLS record of the browser's.
+func (b *Browser) Opening(authority, cookie string) [][]byte {
+	h := &b.profile.HTTP2
+	return [][]byte{h.preface(), append(h.navigation(authority, cookie), h.trailer()...)}
+}
+
+// TrailerLen is how much follows the request in the opening's last record, and is no part of it.
+func (b *Browser) TrailerLen() int { return len(b.profile.HTTP2.trailer()) }
+
+// trailer is what follows HEADERS in its record.
+func (h *HTTP2) trailer() []byte {
+	if h.StreamWindow == 0 {
+		return nil
+	}
+	var b bytes.Buffer
+	must(http2.NewFramer(&b, nil).WriteWindowUpdate(h.Stream, h.StreamWindow))
+	return b.Bytes()
 }
 
 // preface is the connection preface, SETTINGS and WINDOW_UPDATE.
@@ -91,17 +177,33 @@ func (h *HTTP2) preface() []byte {
 	return b.Bytes()
 }
 
-// navigation is the HEADERS frame. Chrome's HPACK is x/net's to the byte, as measured: Huffman where it is shorter, and
-// every field that is not in the static table indexed.
-func (h *HTTP2) navigation(authority, cookie string) []byte {
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	for _, f := range h.fields(authority, cookie) {
-		must(enc.WriteField(f))
+// fields are those of a navigation, in order.
+func (h *HTTP2) fields(authority, cookie string) (all []hpack.HeaderField) {
+	put := func(name, value string) { all = append(all, hpack.HeaderField{Name: name, Value: value}) }
+	for _, line := range h.Headers {
+		name, value, _ := field(line)
+		switch name {
+		case ":authority":
+			put(name, authority)
+		case "cookie":
+			if cookie == "" {
+				continue
+			}
+			for crumb := range strings.SplitSeq(cookie, "; ") { // RFC 9113, section 8.2.3
+				put(name, crumb)
+			}
+		default:
+			put(name, value)
+		}
 	}
+	return all
+}
+
+// navigation is the HEADERS frame.
+func (h *HTTP2) navigation(authority, cookie string) []byte {
 	var b bytes.Buffer
 	must(http2.NewFramer(&b, nil).WriteHeaders(http2.HeadersFrameParam{
-		StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true,
+		StreamID: h.Stream, BlockFragment: h.HPACK.encode(h.fields(authority, cookie)), EndStream: true, EndHeaders: true,
 		Priority: http2.PriorityParam{
 			StreamDep: h.Priority.DependsOn, Exclusive: h.Priority.Exclusive, Weight: uint8(h.Priority.Weight - 1),
 		},
@@ -115,11 +217,11 @@ func PlainRequest(host string) []byte {
 	fmt.Fprintf(&b, "GET / HTTP/1.1\r\nHost: %s\r\nConnection: keep-alive\r\n", host)
 	for _, h := range [][2]string{{"upgrade-insecure-requests", "Upgrade-Insecure-Requests"},
 		{"user-agent", "User-Agent"}, {"accept", "Accept"}} {
-		fmt.Fprintf(&b, "%s: %s\r\n", h[1], profile().HTTP2.header(h[0]))
+		fmt.Fprintf(&b, "%s: %s\r\n", h[1], theChrome().profile.HTTP2.header(h[0]))
 	}
 	// Chrome takes br and zstd over TLS alone.
 	fmt.Fprintf(&b, "Accept-Encoding: gzip, deflate\r\nAccept-Language: %s\r\n\r\n",
-		profile().HTTP2.header("accept-language"))
+		theChrome().profile.HTTP2.header("accept-language"))
 	return b.Bytes()
 }
 

@@ -32,16 +32,16 @@ import (
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 )
 
-var update = flag.Bool("update", false, "write testdata/opening.txt instead of comparing with it")
+var update = flag.Bool("update", false, "write testdata/opening-*.txt instead of comparing with it")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // hello returns the first record that a client writes.
-func hello(t *testing.T, serverName string) *clienthello.Hello {
+func hello(t *testing.T, b *Browser, serverName string) *clienthello.Hello {
 	t.Helper()
 	client, server := net.Pipe()
 	defer func() { _ = server.Close() }()
-	u, err := Client(client, &utls.Config{ServerName: serverName, InsecureSkipVerify: true})
+	u, err := b.Client(client, &utls.Config{ServerName: serverName, InsecureSkipVerify: true})
 	if err != nil {
 		t.Error(err)
 		return nil
@@ -71,8 +71,18 @@ func hello(t *testing.T, serverName string) *clienthello.Hello {
 	return h
 }
 
-// TestHellos reads two hundred hellos, several at a time, with another parser.
+// browsers are those that this program is built with.
+var browsers = map[string]*Browser{"chrome": BuiltIn(FamilyChrome), "firefox": BuiltIn(FamilyFirefox)}
+
+// TestHellos reads two hundred hellos of each browser, several at a time, with another parser.
 func TestHellos(t *testing.T) {
+	t.Parallel()
+	for name, b := range browsers {
+		t.Run(name, func(t *testing.T) { testHellos(t, b) })
+	}
+}
+
+func testHellos(t *testing.T, b *Browser) {
 	t.Parallel()
 	const count = 200
 	hellos := make([]*clienthello.Hello, count)
@@ -80,7 +90,7 @@ func TestHellos(t *testing.T) {
 	for worker := range 4 {
 		wg.Go(func() {
 			for i := worker; i < count; i += 4 {
-				hellos[i] = hello(t, "site.test")
+				hellos[i] = hello(t, b, "site.test")
 			}
 		})
 	}
@@ -88,10 +98,11 @@ func TestHellos(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	p := profile().TLS
+	p := b.profile.TLS
 	orders, random, payloads := map[string]int{}, map[string]int{}, map[int]int{}
 	firsts, greased := map[uint16]int{}, map[string]map[uint16]bool{}
-	repeated := 0
+	aeads := map[uint16]int{}
+	repeated, shares := 0, 0
 	for i, h := range hellos {
 		for _, want := range []struct {
 			name  string
@@ -125,8 +136,8 @@ func TestHellos(t *testing.T) {
 		if i > 0 && slices.Equal(order, hellos[i-1].Order()) {
 			repeated++
 		}
-		if order[0] != clienthello.GREASE || order[len(order)-1] != clienthello.GREASE {
-			t.Errorf("GREASE is not first and last: %s", clienthello.Codes(order))
+		if ends := order[0] == clienthello.GREASE && order[len(order)-1] == clienthello.GREASE; ends != p.GREASEEnds {
+			t.Errorf("GREASE is first and last, or not: %s", clienthello.Codes(order))
 		}
 		seen := map[uint16]bool{}
 		for _, e := range h.Extensions {
@@ -135,8 +146,12 @@ func TestHellos(t *testing.T) {
 			}
 			seen[e.Type] = true
 		}
-		if len(seen) != len(p.Extensions)+2 {
-			t.Errorf("%d extensions, want %d and two of GREASE", len(seen), len(p.Extensions))
+		more := 0
+		if p.GREASEEnds {
+			more = 2
+		}
+		if len(seen) != len(p.Extensions)+more {
+			t.Errorf("%d extensions, want %d and %d of GREASE", len(seen), len(p.Extensions), more)
 		}
 		for place, value := range h.Greased() {
 			if greased[place] == nil {
@@ -151,11 +166,16 @@ func TestHellos(t *testing.T) {
 		for _, s := range h.KeyShares() {
 			if len(s.Data) > 1 {
 				random[string(s.Data)]++
+				shares++
 			}
 		}
+		aeads[ech.AEAD]++
 	}
-	if len(random) != count*6 {
-		t.Errorf("%d values that should never repeat, want %d", len(random), count*6)
+	if want := count*4 + shares; len(random) != want {
+		t.Errorf("%d values that should never repeat, want %d", len(random), want)
+	}
+	if len(aeads) != len(p.ECHGREASE.AEADs) {
+		t.Errorf("AEADs of encrypted_client_hello: %v, want %v", aeads, p.ECHGREASE.AEADs)
 	}
 	for _, size := range p.ECHGREASE.Payloads {
 		if payloads[size] < count/len(p.ECHGREASE.Payloads)/3 {
@@ -164,6 +184,12 @@ func TestHellos(t *testing.T) {
 	}
 	if len(payloads) != len(p.ECHGREASE.Payloads) {
 		t.Errorf("payloads of %v, want %v", payloads, p.ECHGREASE.Payloads)
+	}
+	if !p.Shuffled {
+		if len(orders) != 1 {
+			t.Errorf("%d orders of extensions", len(orders))
+		}
+		return
 	}
 	if len(orders) < count-1 || repeated > 0 {
 		t.Errorf("%d orders in %d hellos, %d times that of the hello before", len(orders), count, repeated)
@@ -182,7 +208,7 @@ func TestHellos(t *testing.T) {
 func TestServerName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]string{"site.test": "site.test", "": "", "192.0.2.1": "", "2001:db8::1": ""} {
-		h := hello(t, name)
+		h := hello(t, BuiltIn(FamilyChrome), name)
 		if h == nil {
 			continue
 		}
@@ -190,14 +216,14 @@ func TestServerName(t *testing.T) {
 		if ok != (want != "") || !bytes.HasSuffix(body, []byte(want)) {
 			t.Errorf("for the name %q: sent %v, %x", name, ok, body)
 		}
-		if others := len(profile().TLS.Extensions) + 1; len(h.Extensions) < others {
+		if others := len(BuiltIn(FamilyChrome).profile.TLS.Extensions) + 1; len(h.Extensions) < others {
 			t.Errorf("for the name %q: %d extensions", name, len(h.Extensions))
 		}
 	}
 }
 
-// handshake has ours meet Go's server.
-func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *tls.Conn, clientErr, serverErr error) {
+// selfSigned is a certificate of nobody's.
+func selfSigned(t *testing.T) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -208,7 +234,15 @@ func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *t
 	if err != nil {
 		t.Fatal(err)
 	}
-	serverConfig.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+// handshake has ours meet Go's server.
+func handshake(t *testing.T, b *Browser, serverConfig *tls.Config) (u *utls.UConn, server *tls.Conn, clientErr, serverErr error) {
+	t.Helper()
+	cert := selfSigned(t)
+	der := cert.Certificate[0]
+	serverConfig.Certificates = []tls.Certificate{cert}
 	serverConfig.NextProtos = []string{"h2"}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -239,7 +273,7 @@ func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *t
 		verified = len(s.PeerCertificates) == 1 && bytes.Equal(s.PeerCertificates[0].Raw, der)
 		return nil
 	}}
-	if u, err = Client(c, cfg); err != nil {
+	if u, err = b.Client(c, cfg); err != nil {
 		t.Fatal(err)
 	}
 	clientErr = u.Handshake()
@@ -257,10 +291,18 @@ func handshake(t *testing.T, serverConfig *tls.Config) (u *utls.UConn, server *t
 
 func TestHandshake(t *testing.T) {
 	t.Parallel()
-	for want, groups := range map[utls.CurveID][]tls.CurveID{
-		utls.X25519MLKEM768: nil, utls.X25519: {tls.X25519}, utls.CurveP256: {tls.CurveP256},
+	for _, c := range []struct {
+		browser Family
+		want    utls.CurveID
+		groups  []tls.CurveID
+	}{
+		{FamilyChrome, utls.X25519MLKEM768, nil}, {FamilyChrome, utls.X25519, []tls.CurveID{tls.X25519}},
+		{FamilyChrome, utls.CurveP256, []tls.CurveID{tls.CurveP256}},
+		// The engine keeps one key of a curve: of Firefox's two it is the one that gateways never need.
+		{FamilyFirefox, utls.X25519MLKEM768, nil}, {FamilyFirefox, utls.X25519, []tls.CurveID{tls.X25519}},
 	} {
-		u, server, err, serverErr := handshake(t, &tls.Config{CurvePreferences: groups})
+		want, groups := c.want, c.groups
+		u, server, err, serverErr := handshake(t, BuiltIn(c.browser), &tls.Config{CurvePreferences: groups})
 		if err != nil || serverErr != nil {
 			t.Fatalf("%v: %v, %v", want, err, serverErr)
 		}
@@ -282,24 +324,31 @@ func TestHandshake(t *testing.T) {
 
 func TestOldServer(t *testing.T) {
 	t.Parallel()
-	_, _, err, serverErr := handshake(t, &tls.Config{MaxVersion: tls.VersionTLS12})
+	_, _, err, serverErr := handshake(t, BuiltIn(FamilyChrome), &tls.Config{MaxVersion: tls.VersionTLS12})
 	var alert tls.AlertError
 	if err == nil || serverErr == nil || errors.As(err, &alert) {
 		t.Errorf("with a server of TLS 1.2: %v, %v, want our refusal", err, serverErr)
 	}
 }
 
-// TestOpening compares the bytes with what testdata/opening.txt has, and reads them back.
+// TestOpening compares the bytes with what testdata has, and reads them back.
 func TestOpening(t *testing.T) {
 	t.Parallel()
+	for name, b := range browsers {
+		t.Run(name, func(t *testing.T) { testOpening(t, b, "opening-"+name+".txt") })
+	}
+}
+
+func testOpening(t *testing.T, b *Browser, file string) {
+	t.Parallel()
 	const cookie = "id=0123456789; seen=1"
-	records := Opening("site.test", cookie)
+	records := b.Opening("site.test", cookie)
 	var text strings.Builder
 	fmt.Fprintf(&text, "Opening(%q, %q). Written by: go test . -run TestOpening -update\n", "site.test", cookie)
 	for i, record := range records {
 		fmt.Fprintf(&text, "\nrecord %d: %d bytes\n%s%x\n", i+1, len(record), readBack(t, i, record), record)
 	}
-	file := filepath.Join("testdata", "opening.txt")
+	file = filepath.Join("testdata", file)
 	if *update {
 		if err := os.WriteFile(file, []byte(text.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -310,9 +359,9 @@ func TestOpening(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text.String() != string(want) {
-		t.Errorf("sent\n%s\nwant\n%s\nif that is Chrome's, write it with -update", &text, want)
+		t.Errorf("sent\n%s\nwant\n%s\nif that is the browser's, write it with -update", &text, want)
 	}
-	if without := Opening("site.test", ""); bytes.Contains([]byte(readBack(t, 1, without[1])), []byte("cookie")) {
+	if without := b.Opening("site.test", ""); bytes.Contains([]byte(readBack(t, 1, without[1])), []byte("cookie")) {
 		t.Error("an empty cookie was sent")
 	}
 	var ack bytes.Buffer

@@ -2,8 +2,10 @@ package chrome
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 
 	utls "github.com/refraction-networking/utls"
 )
@@ -35,26 +37,66 @@ const (
 // aeadTag is how much longer the payload of encrypted_client_hello is than what it would encrypt.
 const aeadTag = 16
 
-// spec makes the ClientHello of one connection. It is not to be used for another: the engine writes that connection's
-// values into it.
-func (t *TLS) spec() (*utls.ClientHelloSpec, error) {
-	middle := make([]utls.TLSExtension, 0, len(t.Extensions))
+// spec makes the ClientHello of one connection, which may resume a session. It is not to be used for another: the engine
+// writes that connection's values into it.
+func (t *TLS) spec(returning bool) (*utls.ClientHelloSpec, error) {
+	exts := make([]utls.TLSExtension, 0, len(t.Extensions)+3)
 	for _, e := range t.Extensions {
+		if returning && slices.Contains(t.NotReturning, uint16(e.Type)) {
+			continue
+		}
 		ext, err := t.extension(e)
 		if err != nil {
 			return nil, err
 		}
-		middle = append(middle, ext)
+		if ech, ok := ext.(*utls.GREASEEncryptedClientHelloExtension); ok {
+			sizes := t.ECHGREASE.Payloads
+			if returning && len(t.ECHGREASE.ReturnPayloads) > 0 {
+				sizes = t.ECHGREASE.ReturnPayloads
+			}
+			for _, size := range sizes {
+				ech.CandidatePayloadLens = append(ech.CandidatePayloadLens, uint16(size-aeadTag))
+			}
+		}
+		exts = append(exts, ext)
 	}
-	if err := shuffle(middle); err != nil {
-		return nil, err
+	if t.Shuffled {
+		if err := shuffle(exts); err != nil {
+			return nil, err
+		}
 	}
-	exts := append([]utls.TLSExtension{&utls.UtlsGREASEExtension{}}, middle...)
+	if t.GREASEEnds {
+		exts = append(slices.Insert(exts, 0, utls.TLSExtension(&utls.UtlsGREASEExtension{})), &utls.UtlsGREASEExtension{})
+	}
+	if returning {
+		exts = append(exts, &utls.UtlsPreSharedKeyExtension{})
+	}
 	return &utls.ClientHelloSpec{
 		CipherSuites:       append([]uint16(nil), t.Ciphers...),
 		CompressionMethods: []byte{0},
-		Extensions:         append(exts, &utls.UtlsGREASEExtension{}),
+		Extensions:         exts,
 	}, nil
+}
+
+// oneX25519 has the hybrid share's X25519 key serve alone, too.
+func oneX25519(u *utls.UConn) error {
+	keys := u.HandshakeState.State13.KeyShareKeys
+	for _, e := range u.Extensions {
+		shares, ok := e.(*utls.KeyShareExtension)
+		if !ok {
+			continue
+		}
+		for i := range shares.KeyShares {
+			if shares.KeyShares[i].Group == utls.X25519 {
+				if keys == nil || keys.MlkemEcdhe == nil || keys.Ecdhe == nil || keys.Ecdhe.Curve() != keys.MlkemEcdhe.Curve() {
+					return errors.New("the engine has no X25519 key to use twice")
+				}
+				keys.Ecdhe, shares.KeyShares[i].Data = keys.MlkemEcdhe, keys.MlkemEcdhe.PublicKey().Bytes()
+				return nil
+			}
+		}
+	}
+	return nil
 }
 
 // shuffle is BoringSSL's (ssl_setup_extension_permutation): every order is as likely as another. Not
@@ -159,10 +201,10 @@ func (t *TLS) known(number Code) (utls.TLSExtension, error) {
 		return &utls.ApplicationSettingsExtensionNew{
 			SupportedProtocols: append([]string(nil), t.ApplicationSettings...)}, nil
 	case extEncryptedClientHello:
-		ech := &utls.GREASEEncryptedClientHelloExtension{CandidateCipherSuites: []utls.HPKESymmetricCipherSuite{
-			{KdfId: t.ECHGREASE.KDF, AeadId: t.ECHGREASE.AEAD}}}
-		for _, size := range t.ECHGREASE.Payloads {
-			ech.CandidatePayloadLens = append(ech.CandidatePayloadLens, uint16(size-aeadTag))
+		ech := new(utls.GREASEEncryptedClientHelloExtension) // the sizes are spec's
+		for _, aead := range t.ECHGREASE.AEADs {
+			ech.CandidateCipherSuites = append(ech.CandidateCipherSuites,
+				utls.HPKESymmetricCipherSuite{KdfId: t.ECHGREASE.KDF, AeadId: aead})
 		}
 		return ech, nil
 	case extRenegotiationInfo:

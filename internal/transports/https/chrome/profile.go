@@ -18,6 +18,8 @@ import (
 // A Profile is what one version of the browser sends first: data, so that a new version is a new file and no code. Every
 // field is needed; unknown ones are refused.
 type Profile struct {
+	// Family is what browser this is a version of: one replaces another of its own family alone.
+	Family Family `json:"family"`
 	// Browser and Measured say which program sent this, and on which day ("2006-01-02").
 	Browser  string `json:"browser"`
 	Measured string `json:"measured"`
@@ -36,19 +38,29 @@ type TLS struct {
 	CertificateCompression Codes    `json:"certificate_compression"`
 	ALPN                   []string `json:"alpn"`
 	// ApplicationSettings are the protocols of ALPS (draft-vvv-tls-alps).
-	ApplicationSettings []string  `json:"application_settings"`
+	ApplicationSettings []string  `json:"application_settings,omitempty"`
 	ECHGREASE           ECHGREASE `json:"ech_grease"`
-	// Extensions are all that are sent, in any order: the browser shuffles what is between the first, GREASE without
-	// content, and the last, GREASE with one zero byte, and neither of these is in the list.
+	// OneX25519 has one X25519 key in both shares that have one.
+	OneX25519 bool `json:"one_x25519,omitempty"`
+	// Shuffled says that the order of the extensions is drawn for each connection; otherwise it is the list's.
+	Shuffled bool `json:"shuffled,omitempty"`
+	// GREASEEnds puts one extension of GREASE before all others, without content, and one behind them, with a zero byte.
+	GREASEEnds bool `json:"grease_ends,omitempty"`
+	// Extensions are all that are sent but for those two, and for pre_shared_key, which is behind everything where a session
+	// is resumed.
 	Extensions []Extension `json:"extensions"`
+	// NotReturning are those that are not sent then.
+	NotReturning Codes `json:"not_returning,omitempty"`
 }
 
 // ECHGREASE is the encrypted_client_hello extension of a client that knows no key (RFC 9849, section 6.2).
 type ECHGREASE struct {
-	KDF  uint16 `json:"kdf"`
-	AEAD uint16 `json:"aead"`
-	// Payloads are the sizes of the payload, each as likely as another.
-	Payloads []int `json:"payloads"`
+	KDF   uint16   `json:"kdf"`
+	AEADs []uint16 `json:"aeads"` // each as likely as another
+	// Payloads are the sizes of the payload, each as likely as another; ReturnPayloads those where a session is resumed,
+	// if they are others. They are right for tickets as long as a gateway's.
+	Payloads       []int `json:"payloads"`
+	ReturnPayloads []int `json:"return_payloads,omitempty"`
 }
 
 // An Extension is one extension. Those that the fields above describe, and those without variable content, have no body;
@@ -63,7 +75,13 @@ type Extension struct {
 type HTTP2 struct {
 	Settings     []Setting `json:"settings"`
 	WindowUpdate uint32    `json:"window_update"`
-	Priority     Priority  `json:"priority"`
+	// Stream is the number of the first request's stream, StreamWindow the WINDOW_UPDATE that follows its HEADERS in the same
+	// record; zero is none.
+	Stream       uint32   `json:"stream"`
+	StreamWindow uint32   `json:"stream_window,omitempty"`
+	Priority     Priority `json:"priority"`
+	// HPACK names the encoder.
+	HPACK HPACK `json:"hpack"`
 	// Headers are the fields of a navigation's HEADERS in order, "name: value". The authority and the cookie, which has
 	// no field when it is empty, take their values from the request.
 	Headers []string `json:"headers"`
@@ -170,6 +188,9 @@ func ParseProfile(text []byte) (*Profile, error) {
 }
 
 func (p *Profile) check() error {
+	if p.Family != FamilyChrome && p.Family != FamilyFirefox {
+		return fmt.Errorf("family: wants %q or %q", FamilyChrome, FamilyFirefox)
+	}
 	if p.Browser == "" {
 		return errors.New("browser: missing")
 	}
@@ -217,7 +238,13 @@ func (t *TLS) check() error {
 			return fmt.Errorf("tls.versions: the engine does not know %04x", v)
 		}
 	}
-	for name, list := range map[string][]string{"alpn": t.ALPN, "application_settings": t.ApplicationSettings} {
+	lists := map[string][]string{"alpn": t.ALPN}
+	if slices.ContainsFunc(t.Extensions, func(e Extension) bool { return e.Type == extApplicationSettings }) {
+		lists["application_settings"] = t.ApplicationSettings
+	} else if len(t.ApplicationSettings) > 0 {
+		return errors.New("tls.application_settings: there is no extension for them")
+	}
+	for name, list := range lists {
 		if len(list) == 0 || len(list) > 10 {
 			return fmt.Errorf("tls.%s: wants 1 to 10 protocols, has %d", name, len(list))
 		}
@@ -226,6 +253,9 @@ func (t *TLS) check() error {
 				return fmt.Errorf("tls.%s: a protocol has 1 to 255 bytes", name)
 			}
 		}
+	}
+	if t.OneX25519 && !slices.Contains(t.KeyShares, uint16(utls.X25519)) {
+		return errors.New("tls.one_x25519: key_shares has no X25519 (001d)")
 	}
 	if err := t.ECHGREASE.check(); err != nil {
 		return err
@@ -250,24 +280,36 @@ func (t *TLS) check() error {
 			return fmt.Errorf("tls.extensions: %04x is missing, without which there is no TLS 1.3 or no HTTP/2",
 				uint16(needed))
 		}
+		if slices.Contains(t.NotReturning, uint16(needed)) {
+			return fmt.Errorf("tls.not_returning: %04x is needed", uint16(needed))
+		}
+	}
+	for i, v := range t.NotReturning {
+		if !slices.Contains(seen, Code(v)) || slices.Contains(t.NotReturning[:i], v) {
+			return fmt.Errorf("tls.not_returning: %04x is not among extensions, or there twice", v)
+		}
 	}
 	return nil
 }
 
 func (e *ECHGREASE) check() error {
-	if e.KDF != 1 || e.AEAD < 1 || e.AEAD > 3 {
-		return errors.New("tls.ech_grease: wants kdf 1 (HKDF-SHA256) and aead 1, 2 or 3 (RFC 9180, section 7)")
+	if e.KDF != 1 || len(e.AEADs) == 0 || len(e.AEADs) > 3 || slices.Min(e.AEADs) < 1 || slices.Max(e.AEADs) > 3 {
+		return errors.New("tls.ech_grease: wants kdf 1 (HKDF-SHA256) and aeads of 1, 2 and 3 (RFC 9180, section 7)")
 	}
-	if len(e.Payloads) == 0 || len(e.Payloads) > 100 {
+	if len(e.Payloads) == 0 || len(e.Payloads) > 100 || len(e.ReturnPayloads) > 100 {
 		return fmt.Errorf("tls.ech_grease.payloads: wants 1 to 100 sizes, has %d", len(e.Payloads))
 	}
-	for _, size := range e.Payloads {
+	for _, size := range slices.Concat(e.Payloads, e.ReturnPayloads) {
 		if size <= aeadTag || size > 1024 {
 			return fmt.Errorf("tls.ech_grease.payloads: wants %d to 1024, has %d", aeadTag+1, size)
 		}
 	}
 	return nil
 }
+
+// maxHeaders bounds the fields of a request: a gateway looks for a knock only in what is not longer than a browser's, which
+// has 900 bytes of them, and then a cookie.
+const maxHeaders = 1500
 
 // pseudoHeaders are what a request must have (RFC 9113, section 8.3.1).
 var pseudoHeaders = []string{":method", ":authority", ":scheme", ":path"}
@@ -279,8 +321,17 @@ func (h *HTTP2) check() error {
 	if h.WindowUpdate == 0 || h.WindowUpdate > 1<<31-1-65535 {
 		return fmt.Errorf("http2.window_update: %d is not possible", h.WindowUpdate)
 	}
-	if h.Priority.Weight < 1 || h.Priority.Weight > 256 || h.Priority.DependsOn > 1<<31-1 || h.Priority.DependsOn == 1 {
-		return errors.New("http2.priority: wants a weight of 1 to 256 and a dependency on another stream than 1")
+	if h.Stream != 1 && h.Stream != 3 {
+		return fmt.Errorf("http2.stream: wants 1 or 3, has %d", h.Stream) // what gateways look at
+	}
+	if h.StreamWindow > 1<<31-1 {
+		return fmt.Errorf("http2.stream_window: %d is not possible", h.StreamWindow)
+	}
+	if h.HPACK != HPACKShortest && h.HPACK != HPACKFirefox {
+		return fmt.Errorf("http2.hpack: wants %q or %q", HPACKShortest, HPACKFirefox)
+	}
+	if h.Priority.Weight < 1 || h.Priority.Weight > 256 || h.Priority.DependsOn > 1<<31-1 || h.Priority.DependsOn == h.Stream {
+		return errors.New("http2.priority: wants a weight of 1 to 256 and a dependency on another stream")
 	}
 	total, regular := 0, false
 	var seen []string
@@ -303,8 +354,8 @@ func (h *HTTP2) check() error {
 		if (name == ":authority" || name == "cookie") != (value == "") {
 			return fmt.Errorf("http2.headers: :authority and cookie have no value here, all others have one: %q", line)
 		}
-		if total += len(line); total > 1<<13 {
-			return errors.New("http2.headers: longer than 8 KiB together")
+		if total += len(line); total > maxHeaders {
+			return fmt.Errorf("http2.headers: longer than %d bytes together", maxHeaders)
 		}
 	}
 	for _, name := range append(slices.Clone(pseudoHeaders), "cookie") {
@@ -323,4 +374,10 @@ func field(line string) (name, value string, ok bool) {
 		name = ":" + name
 	}
 	return name, strings.TrimPrefix(value, " "), ok && name != "" && name != ":"
+}
+
+// measured is the day of the measurement.
+func (p *Profile) measured() time.Time {
+	t, _ := time.Parse(time.DateOnly, p.Measured) // check has done so
+	return t
 }

@@ -26,7 +26,17 @@ func TestParseProfile(t *testing.T) {
 		{`"versions": "grease 0304 0303"`, `"versions": "0304 0305"`, `tls.versions`},
 		{`"certificate_compression": "0002"`, `"certificate_compression": ""`, `tls.certificate_compression`},
 		{`"h2"`, `""`, `a protocol has`},
-		{`"aead": 1`, `"aead": 4`, `tls.ech_grease`},
+		{`"aeads": [`, `"aeads": [4,`, `tls.ech_grease`},
+		{`"family": "chrome"`, `"family": "lynx"`, `family`},
+		{`"stream": 1`, `"stream": 5`, `http2.stream`},
+		{`"stream": 1`, `"stream_window": 4294967295, "stream": 3`, `http2.stream_window`},
+		{`"hpack": "shortest"`, `"hpack": "longest"`, `http2.hpack`},
+		{`"shuffled": true`, `"not_returning": "0001"`, `tls.not_returning`},
+		{`"shuffled": true`, `"not_returning": "002b"`, `tls.not_returning`},
+		{`"shuffled": true`, `"not_returning": "0023"`, ``},
+		{`"key_shares": "grease 11ec 001d"`, `"one_x25519": true, "key_shares": "11ec"`, `tls.one_x25519`},
+		{`"type": "44cd"`, `"type": "44ce", "body": "00"`, `tls.application_settings`},
+		{`"user-agent: `, `"user-agent: ` + strings.Repeat("x", maxHeaders), `http2.headers`},
 		{`144,`, `16,`, `tls.ech_grease.payloads`},
 		{`"type": "ca34"`, `"type": "cb35"`, ``}, // an extension that we do not know has its body, and that is enough
 		{`"type": "ca34"`, `"type": "caca"`, `is GREASE`},
@@ -46,8 +56,8 @@ func TestParseProfile(t *testing.T) {
 		{`"accept-language: en-US,en;q=0.9"`, `"accept-language"`, `"name: value"`},
 	}
 	for _, tt := range tests {
-		text := strings.Replace(string(profileText), tt.old, tt.new, 1)
-		if tt.new != tt.old && text == string(profileText) {
+		text := strings.Replace(string(chromeText), tt.old, tt.new, 1)
+		if tt.new != tt.old && text == string(chromeText) {
 			t.Errorf("the profile has no %s", tt.old)
 		}
 		switch _, err := ParseProfile([]byte(text)); {
@@ -59,17 +69,18 @@ func TestParseProfile(t *testing.T) {
 			t.Errorf("with %s for %s: %v, want %q", tt.new, tt.old, err, tt.want)
 		}
 	}
-	if _, err := ParseProfile(append(profileText[:len(profileText):len(profileText)], "{}"...)); err == nil {
+	if _, err := ParseProfile(append(chromeText[:len(chromeText):len(chromeText)], "{}"...)); err == nil {
 		t.Error("a second profile after the first was not refused")
 	}
 }
 
 // FuzzParseProfile wants that whatever is not refused can be written again, and sent.
 func FuzzParseProfile(f *testing.F) {
-	f.Add(profileText)
+	f.Add(chromeText)
+	f.Add(firefoxText)
 	f.Add([]byte(`{}`))
-	f.Add([]byte(strings.ReplaceAll(string(profileText), `"type": "ca34"`, `"type": "cb35"`)))
-	f.Add([]byte(strings.ReplaceAll(string(profileText), `001d`, `0017`)))
+	f.Add([]byte(strings.ReplaceAll(string(chromeText), `"type": "ca34"`, `"type": "cb35"`)))
+	f.Add([]byte(strings.ReplaceAll(string(chromeText), `001d`, `0017`)))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := ParseProfile(text)
 		if err != nil {
@@ -82,14 +93,14 @@ func FuzzParseProfile(f *testing.F) {
 		if q, err := ParseProfile(again); err != nil || !reflect.DeepEqual(p, q) {
 			t.Fatalf("written and read again: %v\n%s", err, again)
 		}
-		u, err := p.client(nil, &utls.Config{ServerName: "site.test"})
+		b := &Browser{profile: p}
+		u, err := b.Client(nil, &utls.Config{ServerName: "site.test"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := u.BuildHandshakeState(); err != nil {
 			t.Fatal(err)
 		}
-		p.HTTP2.preface()
-		p.HTTP2.navigation("site.test", "a=b; c=d")
+		b.Opening("site.test", "a=b; c=d")
 	})
 }

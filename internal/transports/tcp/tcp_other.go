@@ -1,6 +1,6 @@
 //go:build !linux
 
-package https
+package tcp
 
 import (
 	"net"

@@ -1,4 +1,4 @@
-package https
+package tcp
 
 import (
 	"net"
@@ -7,13 +7,13 @@ import (
 	"github.com/godwit-vpn/godwit/internal/rawio"
 )
 
-// pipe stands between TLS and TCP. Once it carries a link it gathers the records of a batch into one write, takes what
+// Conn stands between TLS and TCP. Once it carries a link it gathers the records of a batch into one write, takes what
 // TCP offers in large reads without keeping a buffer while it waits, and, once told to, never waits in Write. Until then
 // it does nothing: how much a server has read when it closes is something that a prober can see.
 //
-//	tls ── Write ──> held records ── release ──> TCP
+//	tls ── Write ──> held records ── Release ──> TCP
 //	                                   └── what does not fit ──> kept ── drain ──> TCP, then drained()
-type pipe struct {
+type Conn struct {
 	net.Conn
 	linked bool        // set while nobody reads or writes
 	raw    *rawio.Conn // nil where the system has none
@@ -25,6 +25,8 @@ type pipe struct {
 	full    bool   // something was kept since wasFull asked
 	drained func() // nil: Write waits
 	err     error  // of an earlier write
+
+	startup startup // its measurer's
 
 	// unread is what was read and not yet asked for, in *readIn. Only the reader uses them.
 	unread []byte
@@ -43,8 +45,8 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// link makes the pipe work for a link from now on. Nobody may be reading or writing.
-func (p *pipe) link() {
+// Link makes the Conn work for a link from now on. Nobody may be reading or writing.
+func (p *Conn) Link() {
 	p.linked = true
 	p.raw = rawio.New(p.Conn, func() []byte {
 		p.readIn = buffers.Get().(*[]byte)
@@ -55,27 +57,43 @@ func (p *pipe) link() {
 	})
 }
 
-func (p *pipe) onDrained(f func()) {
+// NonBlocking reports whether OnDrained makes Write return at once: the system lets a descriptor be tried, and there is one
+// below.
+func (p *Conn) NonBlocking() bool {
+	l, ok := p.Conn.(Layer)
+	return p.raw != nil || ok && l.NonBlocking()
+}
+
+// OnDrained is transport.NonBlocking's. Where NonBlocking is false Write waits all the same.
+func (p *Conn) OnDrained(f func()) {
+	if l, ok := p.Conn.(Layer); ok {
+		l.OnDrained(f)
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drained = f
 }
 
-func (p *pipe) backlog() bool {
+// Backlog is transport.NonBlocking's.
+func (p *Conn) Backlog() bool {
+	if l, ok := p.Conn.(Layer); ok {
+		return l.Backlog()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.kept != nil
 }
 
-// neverWaits reports whether the next Write would return at once.
-func (p *pipe) neverWaits() bool {
+// NeverWaits reports whether the next Write would return at once.
+func (p *Conn) NeverWaits() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.drained != nil && p.raw != nil && p.err == nil && p.kept == nil
 }
 
 // wasFull reports whether TCP has not taken all since it was last asked.
-func (p *pipe) wasFull() bool {
+func (p *Conn) wasFull() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	was := p.full || p.kept != nil
@@ -83,8 +101,8 @@ func (p *pipe) wasFull() bool {
 	return was
 }
 
-// hold makes Write gather until release.
-func (p *pipe) hold() {
+// Hold makes Write gather until Release.
+func (p *Conn) Hold() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.held == nil {
@@ -92,8 +110,8 @@ func (p *pipe) hold() {
 	}
 }
 
-// release sends what was gathered.
-func (p *pipe) release() error {
+// Release sends what was gathered.
+func (p *Conn) Release() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := p.held
@@ -105,7 +123,7 @@ func (p *pipe) release() error {
 }
 
 // Write implements net.Conn for TLS. It is also called by TLS's reader, to answer a key update.
-func (p *pipe) Write(b []byte) (int, error) {
+func (p *Conn) Write(b []byte) (int, error) {
 	if !p.linked {
 		return p.Conn.Write(b)
 	}
@@ -127,7 +145,7 @@ func (p *pipe) Write(b []byte) (int, error) {
 }
 
 // sendLocked writes *b, which it owns from now on.
-func (p *pipe) sendLocked(b *[]byte) error {
+func (p *Conn) sendLocked(b *[]byte) error {
 	switch {
 	case p.err != nil:
 		putBuffer(b)
@@ -155,7 +173,7 @@ func (p *pipe) sendLocked(b *[]byte) error {
 }
 
 // waitLocked writes *b and waits. Where the system cannot try, a link's writer waits here, on a goroutine of its own.
-func (p *pipe) waitLocked(b *[]byte) error {
+func (p *Conn) waitLocked(b *[]byte) error {
 	p.mu.Unlock()
 	_, err := p.Conn.Write(*b)
 	p.mu.Lock()
@@ -167,7 +185,7 @@ func (p *pipe) waitLocked(b *[]byte) error {
 }
 
 // drain writes what is kept, and tells when it is gone.
-func (p *pipe) drain() {
+func (p *Conn) drain() {
 	p.mu.Lock()
 	for p.err == nil && len(p.kept) > 0 {
 		b := p.kept
@@ -187,7 +205,7 @@ func (p *pipe) drain() {
 }
 
 // Read implements net.Conn for TLS.
-func (p *pipe) Read(b []byte) (int, error) {
+func (p *Conn) Read(b []byte) (int, error) {
 	if len(p.unread) == 0 {
 		if p.raw == nil {
 			return p.Conn.Read(b)

@@ -1,0 +1,54 @@
+// Package transports lists the transports that there are, in one place.
+package transports
+
+import (
+	"syscall"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/http"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/internal/transports/relay"
+	"github.com/godwit-vpn/godwit/internal/transports/websocket"
+)
+
+// Default is the transport of an endpoint that names none.
+const Default = https.Name
+
+// Options are what a client's transports need to know. Zero values mean what https.Dialer says.
+type Options struct {
+	Congestion string
+	Control    func(network, address string, c syscall.RawConn) error
+	// Browser is what connections look like; empty is Chrome.
+	Browser chrome.Family
+}
+
+// Dialers makes a client's end of every transport.
+func Dialers(o Options) []transport.Dialer {
+	browser := chrome.BuiltIn(o.Browser)
+	direct := &https.Dialer{Congestion: o.Congestion, Control: o.Control}
+	direct.LookLike(browser)
+	return []transport.Dialer{
+		direct,
+		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
+		&relay.Dialer{Congestion: o.Congestion, Control: o.Control, Browser: browser},
+	}
+}
+
+// Ends is the name of the transport that a dialer's links end in at the gateway, which a device's proof holds.
+func Ends(d transport.Dialer) string {
+	if e, ok := d.(interface{ Ends() string }); ok {
+		return e.Ends()
+	}
+	return d.Transport()
+}
+
+// Names lists them.
+func Names() []string {
+	var names []string
+	for _, d := range Dialers(Options{}) {
+		names = append(names, d.Transport())
+	}
+	return names
+}
