@@ -91,11 +91,12 @@ type Controller struct {
 	packetsLost atomic.Uint64
 
 	round      int64 // how many round trips
+	busyRounds int64 // those in which the application was not what limited
 	roundEnds  int64 // when so much is delivered
 	roundLost  int64 // what lost and delivered were when the round began
 	roundBegan int64
 
-	rate    maxima // bytes per second
+	rate    maxima // bytes per second, in the last busy rounds: who sends little learns nothing of the path
 	extra   maxima // bytes that came acknowledged on top of the rate's
 	since   monotime.Time
 	counted int64 // acknowledged since then
@@ -222,6 +223,9 @@ func (c *Controller) OnCongestionEventEx(prior congestion.ByteCount, now monotim
 		if began = newest.delivered >= c.roundEnds; began {
 			c.round++
 			c.roundEnds = c.delivered
+			if !newest.limited {
+				c.busyRounds++
+			}
 		}
 		c.measure(newest, now)
 	}
@@ -243,8 +247,8 @@ func (c *Controller) measure(p packet, now monotime.Time) {
 		return
 	}
 	rate := float64(c.delivered-p.delivered) / took.Seconds()
-	if !p.limited || rate >= c.rate.max(c.round) {
-		c.rate.add(c.round, rate)
+	if !p.limited || rate >= c.rate.max(c.busyRounds) {
+		c.rate.add(c.busyRounds, rate)
 	}
 }
 
@@ -272,7 +276,7 @@ func (c *Controller) shortest(rtt time.Duration, now monotime.Time) {
 
 // aggregate measures how many more bytes come acknowledged at once than the rate has: on radio links many do.
 func (c *Controller) aggregate(bytes congestion.ByteCount, now monotime.Time) {
-	expected := int64(c.rate.max(c.round) * now.Sub(c.since).Seconds())
+	expected := int64(c.rate.max(c.busyRounds) * now.Sub(c.since).Seconds())
 	if c.since.IsZero() || c.counted <= expected {
 		c.since, c.counted, expected = now, 0, 0
 	}
@@ -295,7 +299,7 @@ func (c *Controller) endRound(unlimited bool, now monotime.Time) {
 		}
 		return
 	}
-	switch rate := c.rate.max(c.round); {
+	switch rate := c.rate.max(c.busyRounds); {
 	case rate >= c.best*growth:
 		c.best, c.flat = rate, 0
 	case lossy:
@@ -359,7 +363,7 @@ func (c *Controller) cruise(now monotime.Time) {
 
 // path is how much is on its way at a gain of what the path itself holds.
 func (c *Controller) path(gain float64) congestion.ByteCount {
-	rate := c.rate.max(c.round)
+	rate := c.rate.max(c.busyRounds)
 	if rate == 0 || c.least == 0 {
 		return initialWindow * c.size
 	}
@@ -379,7 +383,7 @@ func (c *Controller) set(acked congestion.ByteCount) {
 	case look:
 		c.gain, window = 1, lookGain
 	}
-	rate := c.rate.max(c.round) * c.gain * margin
+	rate := c.rate.max(c.busyRounds) * c.gain * margin
 	if rate > 0 && (c.full || rate > c.pacing) {
 		c.pacing = rate
 	}
@@ -387,7 +391,7 @@ func (c *Controller) set(acked congestion.ByteCount) {
 		c.window = max(c.path(window), leastWindow*c.size)
 		return
 	}
-	spare := max(c.extra.max(c.round), c.rate.max(c.round)*slack.Seconds())
+	spare := max(c.extra.max(c.round), c.rate.max(c.busyRounds)*slack.Seconds())
 	target := c.path(window) + congestion.ByteCount(spare) + c.burst()
 	if c.ceiling > target {
 		c.ceiling = 0
