@@ -54,7 +54,7 @@ var newClientConnection func(ctx context.Context, conn, runner any, dst, src qui
 
 // wrappedConnection is the library's type of that name.
 type wrappedConnection struct {
-	hooks unsafe.Pointer
+	_ unsafe.Pointer
 	*quicgo.Conn
 }
 
@@ -195,10 +195,9 @@ func (h *hello) spec(theirs *utls.ClientHelloSpec) (*utls.ClientHelloSpec, error
 	}, nil
 }
 
-const (
-	trustAnchors       chrome.Code = 0xca34
-	versionInformation             = 0x11 // RFC 9368, section 3
-)
+const trustAnchors chrome.Code = 0xca34
+
+const versionInformation = 0x11 // RFC 9368, section 3
 
 // claim has the transport parameters name the version that is spoken: the library's name version 1.
 func (h *hello) claim(parameters utls.TransportParameters) {
