@@ -16,10 +16,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	quicgo "github.com/sagernet/quic-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -31,7 +33,8 @@ import (
 
 // quicConn is how one QUIC connection began, as a firewall sees it.
 type quicConn struct {
-	sizes    []int // of the first datagrams
+	sizes    []int  // of the first datagrams
+	ecn      string // what IP's header says in them of ECN
 	initials []*look.Initial
 	hello    *clienthello.Hello
 }
@@ -179,6 +182,7 @@ func (c *quicConn) fields(t *testing.T) []clienthello.Field {
 	slices.Sort(lines)
 	add("transport parameters", "%s", strings.Join(lines, "; "))
 	first := c.initials[0]
+	add("ECN marks", "%s", slices.Compact(slices.Sorted(slices.Values([]byte(c.ecn)))))
 	add("QUIC version", "%x", first.Version)
 	add("first datagrams", "%v", c.sizes[:len(c.initials)])
 	add("connection ids", "destination %d bytes, source %d", len(first.DestID), len(first.SourceID))
@@ -200,15 +204,24 @@ func varint(b []byte) (v uint64, n int) {
 type quicRecorder struct {
 	mu    sync.Mutex
 	conns map[string][][]byte // a client's first datagrams
+	ecn   map[string]string   // what IP's header said, a digit for each
 }
 
 // recordQUIC runs a gateway's website with a door, on UDP, behind a recorder at recorderAddr.
 func recordQUIC(t *testing.T, h *host, cert tls.Certificate, leaf *x509.Certificate) *quicRecorder {
 	t.Helper()
-	var front, inner net.PacketConn
+	var inner net.PacketConn
+	var front *net.UDPConn
 	if err := h.do(func() (err error) {
-		if inner, err = net.ListenPacket("udp", "127.0.0.1:0"); err == nil {
-			front, err = net.ListenPacket("udp", recorderAddr)
+		if inner, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+		lc := net.ListenConfig{Control: func(_, _ string, rc syscall.RawConn) (err error) {
+			return errors.Join(rc.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVTOS, 1) }), err)
+		}}
+		c, err := lc.ListenPacket(t.Context(), "udp4", recorderAddr)
+		if err == nil {
+			front = c.(*net.UDPConn)
 		}
 		return err
 	}); err != nil {
@@ -225,7 +238,7 @@ func recordQUIC(t *testing.T, h *host, cert tls.Certificate, leaf *x509.Certific
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &quicRecorder{conns: map[string][][]byte{}}
+	r := &quicRecorder{conns: map[string][][]byte{}, ecn: map[string]string{}}
 	var wg sync.WaitGroup
 	backs := map[string]net.PacketConn{}
 	wg.Go(func() {
@@ -238,16 +251,19 @@ func recordQUIC(t *testing.T, h *host, cert tls.Certificate, leaf *x509.Certific
 		}
 	})
 	wg.Go(func() {
-		b := make([]byte, 2048)
+		b, oob := make([]byte, 2048), make([]byte, 128)
 		for {
-			n, from, err := front.ReadFrom(b)
+			n, m, _, from, err := front.ReadMsgUDP(b, oob)
 			if err != nil {
 				break
 			}
 			who := from.String()
 			r.mu.Lock()
-			if len(r.conns[who]) < 4 {
+			if len(r.conns[who]) < 12 {
 				r.conns[who] = append(r.conns[who], bytes.Clone(b[:n]))
+				if messages, err := unix.ParseSocketControlMessage(oob[:m]); err == nil && len(messages) == 1 {
+					r.ecn[who] += strconv.Itoa(int(messages[0].Data[0] & 3))
+				}
 			}
 			r.mu.Unlock()
 			back := backs[who]
@@ -282,8 +298,8 @@ func (r *quicRecorder) take(t *testing.T) (all []*quicConn) {
 	t.Helper()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, datagrams := range r.conns {
-		c := &quicConn{}
+	for who, datagrams := range r.conns {
+		c := &quicConn{ecn: r.ecn[who]}
 		var pieces []look.Piece
 		for _, d := range datagrams {
 			c.sizes = append(c.sizes, len(d))
@@ -304,6 +320,7 @@ func (r *quicRecorder) take(t *testing.T) (all []*quicConn) {
 		all = append(all, c)
 	}
 	clear(r.conns)
+	clear(r.ecn)
 	if len(all) == 0 {
 		t.Fatal("nobody came")
 	}

@@ -77,11 +77,15 @@ func newConn(qc *quicgo.Conn, export func(string, []byte, int) ([]byte, error), 
 	return c
 }
 
+// steer has our controller say from now on how fast the connection sends.
+func (c *conn) steer() {
+	c.control = bbr.New(c.qc.InitialPacketSize())
+	c.qc.SetCongestionControl(c.control)
+}
+
 // begin makes the stream the link's.
 func (c *conn) begin(stream *quicgo.Stream) {
 	c.stream = stream
-	c.control = bbr.New(c.qc.InitialPacketSize())
-	c.qc.SetCongestionControl(c.control)
 	context.AfterFunc(c.qc.Context(), c.died)
 	go c.feed()
 }

@@ -164,6 +164,8 @@ func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, 
 	if c.entry, err = c.marker(); err != nil {
 		return nil, err
 	}
+	c.steer()
+	c.control.Hold(true) // Chrome's request leaves in one packet with what is said on the control stream
 	toServer, err := qc.OpenUniStream()
 	if err != nil {
 		return nil, err
@@ -179,6 +181,7 @@ func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, 
 	if err != nil {
 		return nil, err
 	}
+	c.control.Hold(false)
 	if _, err := stream.Write(b); err != nil {
 		return nil, err
 	}

@@ -45,6 +45,7 @@ func (l *Listener) dispatch(kind http3.FrameType, stream *quicgo.Stream, err err
 	}
 	c.hosted = make(chan func(), 1) // one, so that Host does not wait
 	c.reply = &reply{length: l.answers.length(), filler: l.cfg.Door}
+	c.steer()
 	c.begin(stream)
 	select {
 	case l.conns <- hostedConn{c}:

@@ -25,7 +25,7 @@ import (
 //
 // The library imitates Chrome's packets, but keeps its TLS engine to itself: it can neither be given today's ClientHello
 // nor be asked for keying material. So it gets an engine of ours, between the moment a connection is made and the one it
-// starts. That is a reach into a library that offers no handle: it is done here and nowhere else, only to connections
+// starts. ECN is turned off there, too. That is a reach into a library that offers no handle: it is done here and nowhere else, only to connections
 // that ask for it, and if another version of the library is laid out otherwise, dialling fails and says so.
 type hello struct {
 	name    string
@@ -75,20 +75,12 @@ var errLayout = errors.New("the QUIC library is not laid out as this program exp
 
 // install has the connection use an engine with our hello.
 func (h *hello) install(c *quicgo.Conn) error {
-	adapter := reflect.ValueOf(c)
-	for _, field := range []string{"cryptoStreamHandler", "conn"} {
-		if adapter = inside(adapter, field); !adapter.IsValid() {
-			return errLayout
-		}
-		adapter = adapter.Elem()
-	}
+	adapter := inside(inside(reflect.ValueOf(c), "cryptoStreamHandler"), "conn")
 	engine, spec := inside(adapter, "conn"), inside(adapter, "spec")
-	if !engine.IsValid() || engine.Type() != reflect.TypeFor[*utls.UQUICConn]() ||
-		!spec.IsValid() || spec.Type() != reflect.TypeFor[*utls.ClientHelloSpec]() {
+	if !is[*utls.UQUICConn](engine) || !is[*utls.ClientHelloSpec](spec) {
 		return errLayout
 	}
-	theirs := (*utls.ClientHelloSpec)(spec.UnsafePointer())
-	ours, err := h.spec(theirs)
+	ours, err := h.spec((*utls.ClientHelloSpec)(spec.UnsafePointer()))
 	if err != nil {
 		return err
 	}
@@ -97,14 +89,34 @@ func (h *hello) install(c *quicgo.Conn) error {
 		return fmt.Errorf("making a hello: %w", err)
 	}
 	u.SetTransportParameters([]byte{}) // what is sent is what the hello has of them
-	*(**utls.UQUICConn)(engine.Addr().UnsafePointer()) = u
-	*(**utls.ClientHelloSpec)(spec.Addr().UnsafePointer()) = ours
+	set(engine, u)
+	set(spec, ours)
 	h.engine = u
+	return noECN(c)
+}
+
+// noECN has the connection send packets without the mark that they understand ECN: the library's have it, for who looks
+// at IP's header to see, Chrome's have not.
+func noECN(c *quicgo.Conn) error {
+	sent := inside(reflect.ValueOf(c), "sentPacketHandler")
+	enabled, tracker := inside(sent, "enableECN"), inside(sent, "ecnTracker")
+	if !is[bool](enabled) || !tracker.IsValid() || tracker.Kind() != reflect.Interface {
+		return errLayout
+	}
+	set(enabled, false)
+	reflect.NewAt(tracker.Type(), tracker.Addr().UnsafePointer()).Elem().SetZero()
 	return nil
 }
 
-// inside is a field of what v points to.
+func is[T any](v reflect.Value) bool { return v.IsValid() && v.Type() == reflect.TypeFor[T]() }
+
+func set[T any](field reflect.Value, v T) { *(*T)(field.Addr().UnsafePointer()) = v }
+
+// inside is a field of what v points to, perhaps as an interface; not valid if there is none.
 func inside(v reflect.Value, field string) reflect.Value {
+	if v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
 	if v.Kind() != reflect.Pointer || v.Type().Elem().Kind() != reflect.Struct {
 		return reflect.Value{}
 	}

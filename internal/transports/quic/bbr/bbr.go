@@ -10,7 +10,7 @@
 // Losses do not slow it down by themselves: on the paths that it is for, some packets of a hundred are lost whatever
 // anybody does. It follows what arrives, and holds back where too much is lost: whoever polices it gets less.
 //
-// The library's one goroutine of a connection calls it; but for PacketsLost a Controller is not safe for concurrent use.
+// The library's one goroutine of a connection calls it; but for PacketsLost and Hold a Controller is not safe for concurrent use.
 package bbr
 
 import (
@@ -122,6 +122,8 @@ type Controller struct {
 	ceilingAt monotime.Time
 	pacing    float64 // bytes per second
 	gain      float64
+
+	held atomic.Bool
 
 	// The pacer is a bucket.
 	budget congestion.ByteCount
@@ -407,7 +409,13 @@ func (c *Controller) set(acked congestion.ByteCount) {
 }
 
 // CanSend implements congestion.CongestionControl.
-func (c *Controller) CanSend(inFlight congestion.ByteCount) bool { return inFlight < c.window }
+func (c *Controller) CanSend(inFlight congestion.ByteCount) bool {
+	return inFlight < c.window && !c.held.Load()
+}
+
+// Hold holds back what is to be sent, but for acknowledgements, or lets the next that is written take it along. Anybody
+// may ask.
+func (c *Controller) Hold(hold bool) { c.held.Store(hold) }
 
 // GetCongestionWindow implements congestion.CongestionControl.
 func (c *Controller) GetCongestionWindow() congestion.ByteCount { return c.window }
