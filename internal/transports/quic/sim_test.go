@@ -164,7 +164,7 @@ func TestGoodput(t *testing.T) {
 		loss  float64
 		up    bool
 		least float64 // Mbit/s, once it is under way
-	}{{0, false, 90}, {0.01, false, 85}, {0.03, false, 80}, {0.03, true, 80}} {
+	}{{0, false, 85}, {0.01, false, 75}, {0.03, false, 70}, {0.03, true, 70}} {
 		t.Run(fmt.Sprintf("%v%% up %v", 100*tt.loss, tt.up), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server, done := simulate(t, line{delay: 100 * time.Millisecond, rate: 100e6 / 8,
@@ -174,7 +174,7 @@ func TestGoodput(t *testing.T) {
 				if tt.up {
 					from, to = client, server
 				}
-				const first, beginning, steady = 1, 40, 80 // MiB
+				const first, beginning, steady = 1, 24, 32 // MiB
 				go func() {
 					b := [][]byte{make([]byte, 64<<10)}
 					for range (first + beginning + steady) << 4 {
