@@ -48,6 +48,7 @@ const (
 	// A round that loses more than this is not the path's way: a queue is full, or somebody polices. Then less is put on its
 	// way, step by step, though never less than the path holds by what it delivers; and slowly more again.
 	tooLossy     = 0.08
+	fewLost      = 10 // packets: less may be chance
 	lessen       = 0.7
 	recover      = 1.05
 	recoverEvery = 50 * time.Millisecond // and no more often than once a round
@@ -291,7 +292,7 @@ func (c *Controller) aggregate(bytes congestion.ByteCount, now monotime.Time) {
 func (c *Controller) endRound(unlimited bool, now monotime.Time) {
 	lost, delivered := c.lost-c.roundLost, c.delivered-c.roundBegan
 	c.roundLost, c.roundBegan = c.lost, c.delivered
-	lossy := float64(lost) > tooLossy*float64(lost+delivered)
+	lossy := lost > fewLost*int64(c.size) && float64(lost) > tooLossy*float64(lost+delivered)
 	if c.full {
 		switch {
 		case lossy:

@@ -174,6 +174,19 @@ func TestLittleToSend(t *testing.T) {
 	}
 }
 
+// Who has had little to send since the beginning, as whoever downloads, has not found the path's rate by that, however few
+// of few packets were lost.
+func TestLittleAtFirst(t *testing.T) {
+	w := newWorld()
+	w.loss, w.offers = 0.03, 50_000
+	w.run(60 * time.Second)
+	w.offers = 0
+	w.run(3 * time.Second)
+	if got := w.share(2 * time.Second); got < 0.7 {
+		t.Errorf("three seconds after a minute of little %.0f %% of the path is used", 100*got)
+	}
+}
+
 // The packets that are on their way are found, however many there are and whatever became of others.
 func TestSentPackets(t *testing.T) {
 	var s sentPackets
