@@ -353,7 +353,7 @@ func (l *load) shared(st session.Status, now time.Time) bool {
 func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	began, ep := time.Now(), c.places[way]
 	c.mu.Lock()
-	transportName, patience, here := c.ways.Way(way).Transport, c.ways.Patience(way, began), c.network.Name()
+	transportName, patience := c.ways.Way(way).Transport, c.ways.Patience(way, began)
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
 	d := c.dialers[transportName]
@@ -377,10 +377,9 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Network: here,
-		Fragment: c.fragment}
+	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Fragment: c.fragment}
 	if r := ep.Relay; r != nil {
-		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Network: here, Fragment: c.fragment,
+		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Fragment: c.fragment,
 			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}
 		first := c.cfg.Key.Endpoints[0]
 		to.Addr, to.Name, to.Via = first.Addr(), first.Name, &via

@@ -27,8 +27,8 @@ var (
 
 // The length of a cookie's value is a multiple of four, as base64 has it, within what web frameworks keep in cookies.
 const (
-	minCookieLen = 476
-	maxCookieLen = 556
+	MinCookieLen = 476
+	MaxCookieLen = 556
 )
 
 // CookieFor derives the name of the session cookie of the gateway whose TLS key has this pin, and the length of its
@@ -41,5 +41,5 @@ func CookieFor(pinHash [32]byte) (name string, valueLen int) {
 		prefix := cookieHeads[draw(2, len(cookieHeads))] + cookieTails[draw(3, len(cookieTails))]
 		name = strings.Replace(cookieForms[draw(4, len(cookieForms))], "%", prefix, 1)
 	}
-	return name, minCookieLen + 4*draw(5, (maxCookieLen-minCookieLen)/4+1)
+	return name, MinCookieLen + 4*draw(5, (MaxCookieLen-MinCookieLen)/4+1)
 }

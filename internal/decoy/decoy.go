@@ -51,6 +51,8 @@ type Config struct {
 	// means no cookie.
 	CookieName string
 	CookieLen  int
+	// Random makes the bytes of a cookie; nil means crypto/rand.
+	Random func(b []byte)
 
 	// Directory is the path of the files.
 	Directory string
@@ -100,7 +102,7 @@ func newSite(c Config) (http.Handler, error) {
 	if c.CookieLen < 1 || c.CookieLen > longestCookie {
 		return nil, fmt.Errorf("a cookie of %d bytes: 1 to %d can be", c.CookieLen, longestCookie)
 	}
-	return &site{files: files, serve: http.FileServerFS(files), cookie: c.CookieName, length: c.CookieLen}, nil
+	return &site{files: files, serve: http.FileServerFS(files), cookie: c.CookieName, length: c.CookieLen, random: c.Random}, nil
 }
 
 // site gives visitors of its pages a session cookie, as web frameworks do.
@@ -109,6 +111,7 @@ type site struct {
 	serve  http.Handler
 	cookie string
 	length int
+	random func([]byte)
 }
 
 // cookieAge is a month, in seconds: a browser that was closed in between still has the cookie, as a client always does.
@@ -117,7 +120,11 @@ const cookieAge = 30 * 24 * 60 * 60
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, err := r.Cookie(s.cookie); err != nil && s.isPage(r.URL.Path) {
 		value := make([]byte, base64.RawURLEncoding.DecodedLen(s.length)+1)
-		rand.Read(value)
+		if s.random != nil {
+			s.random(value)
+		} else {
+			rand.Read(value)
+		}
 		http.SetCookie(w, &http.Cookie{
 			Name: s.cookie, Value: base64.RawURLEncoding.EncodeToString(value)[:s.length],
 			Path: "/", MaxAge: cookieAge, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,

@@ -60,10 +60,6 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 			g.Close()
 		}
 	}()
-	website, err := d.Website()
-	if err != nil {
-		return nil, err
-	}
 	if g.Certificates, err = d.Certificates(log); err != nil {
 		return nil, err
 	}
@@ -76,6 +72,10 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		door = g.Relay.Door(own)
 	}
 	if g.pipes, err = d.pipes(own); err != nil {
+		return nil, err
+	}
+	website, err := d.website(g.pipes.step.Fill)
+	if err != nil {
 		return nil, err
 	}
 	website = g.pipes.website(website)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/dns"
@@ -80,7 +81,8 @@ func (s Settings) addrs() (all []netip.Addr) {
 
 // pipes makes what the settings offer.
 func (d *Dir) pipes(door transport.Door) (p pipes, err error) {
-	p.step = doorstep.New(doorstep.Config{Door: door, Pin: d.TLS.Pin, Secret: d.TLS.derive("godwit doorstep v1")})
+	p.step = doorstep.New(doorstep.Config{Door: door, Pin: d.TLS.Pin, Secret: d.TLS.derive("godwit doorstep v1"),
+		InSite: d.Settings.ownCookie()})
 	listen := func(name string) *pipe.Listener {
 		if !d.Settings.offers(name) || err != nil {
 			return nil
@@ -92,6 +94,11 @@ func (d *Dir) pipes(door transport.Door) (p pipes, err error) {
 	}
 	p.websocket, p.http = listen(websocket.Name), listen(http.Name)
 	return p, err
+}
+
+// ownCookie reports whether the website sets a session cookie by itself: one is enough.
+func (s Settings) ownCookie() bool {
+	return s.Website.Kind == "" || decoy.Kind(s.Website.Kind) == decoy.Site
 }
 
 // listeners lists those that there are, by transport.
@@ -127,7 +134,7 @@ func (d *Dir) Face() (nethttp.Handler, error) {
 		return nil, err
 	}
 	if d.Settings.offers(websocket.Name) {
-		pages = websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin}), nil)
+		pages = websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin, InSite: d.Settings.ownCookie()}), nil)
 	}
 	return d.Settings.alternative(pages, d.Settings.websitePort()), nil
 }

@@ -158,7 +158,10 @@ func machineAddrs() (all []netip.Addr) {
 
 // Website makes what strangers see. Call it once: a directory is held open from then on. The log that the Dir was opened
 // with hears when a proxy's upstream does not answer.
-func (d *Dir) Website() (http.Handler, error) {
+func (d *Dir) Website() (http.Handler, error) { return d.website(nil) }
+
+// website is Website whose own session cookie, if it has one, is made by random.
+func (d *Dir) website(random func([]byte)) (http.Handler, error) {
 	w := d.Settings.Website
 	c := decoy.Config{Kind: decoy.Kind(w.Kind), Directory: w.Directory, ForwardedFor: w.ForwardedFor, Logger: d.log}
 	fail := func(field string, err error) (http.Handler, error) {
@@ -184,6 +187,7 @@ func (d *Dir) Website() (http.Handler, error) {
 		var err error
 		c.Seed = d.Secrets.WebsiteSeed()
 		c.CookieName, c.CookieLen = decoy.CookieFor(d.TLS.Pin)
+		c.Random = random
 		if c.Base, err = d.born(); err != nil {
 			return nil, err
 		}

@@ -3,7 +3,6 @@ package doorstep
 import (
 	"bufio"
 	"encoding/base64"
-	"encoding/hex"
 	"io"
 	"net"
 	"net/http"
@@ -52,24 +51,21 @@ func Authority(ep transport.Endpoint, port string) string {
 }
 
 // Nonce finds the nonce in an answer of the gateway, by its spelling: its name may have changed with the gateway's key.
-// nil says that there is none.
-func Nonce(h http.Header) (name string, nonce []byte) {
+// cookie is what brings it back, NAME=value; a nil nonce says that there is none.
+func Nonce(h http.Header) (cookie string, nonce []byte) {
 	for _, line := range h["Set-Cookie"] {
 		pair, _, _ := strings.Cut(line, ";")
 		name, value, _ := strings.Cut(pair, "=")
-		if len(value) != 2*NonceLen || name == "" {
-			continue
-		}
-		if b, err := hex.DecodeString(value); err == nil {
-			return name, b
+		if b, ok := spelt(value); ok && name != "" {
+			return pair, b[:]
 		}
 	}
 	return "", nil
 }
 
-// Answer is the Cookie header that answers a nonce of the name; empty if the opener cannot prove. shade is what Opens
-// returns.
-func Answer(name string, nonce []byte, ep transport.Endpoint) (cookie string, shade [32]byte) {
+// Answer is the Cookie header that answers a nonce with the cookie that brought it; empty if the opener cannot prove. shade
+// is what Opens returns.
+func Answer(brought string, nonce []byte, ep transport.Endpoint) (cookie string, shade [32]byte) {
 	p, ok := ep.Opener.(transport.Prover)
 	if !ok || len(ep.Pins) == 0 {
 		return "", shade
@@ -79,5 +75,5 @@ func Answer(name string, nonce []byte, ep transport.Endpoint) (cookie string, sh
 		return "", shade
 	}
 	_, other := names(ep.Pins[0])
-	return name + "=" + hex.EncodeToString(nonce) + "; " + other + "=" + base64.RawURLEncoding.EncodeToString(proof), p.Shade(nonce)
+	return brought + "; " + other + "=" + base64.RawURLEncoding.EncodeToString(proof), p.Shade(nonce)
 }

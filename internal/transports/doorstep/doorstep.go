@@ -4,7 +4,8 @@
 //
 //	client                                            gateway
 //	  GET /                                     ──>    the website's answer, and
-//	                                            <──    Set-Cookie: NAME=nonce (32 hexadecimal digits)
+//	                                            <──    Set-Cookie: NAME=nonce (32 hexadecimal digits), or the
+//	                                                   website's session cookie, which begins with one
 //	  the pipe's own request                    ──>    the proof is right, and the nonce is fresh and was not used
 //	  Cookie: NAME=nonce; OTHER=proof (32 characters of base64url)
 //
@@ -25,6 +26,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
@@ -62,6 +64,8 @@ type Config struct {
 	Pin [sha256.Size]byte
 	// Secret is what the nonces' key follows from, so that the process that takes over knows them; zero makes one up.
 	Secret [sha256.Size]byte
+	// InSite says that the website's own session cookie is made by Fill: then it is the greeting.
+	InSite bool
 }
 
 // Step is a gateway's doorstep. Safe for concurrent use.
@@ -69,6 +73,7 @@ type Step struct {
 	door  transport.Verifier // nil if it cannot verify
 	name  string
 	block cipher.Block
+	site  bool
 
 	mu    sync.Mutex
 	spent map[[NonceLen]byte]time.Time
@@ -85,10 +90,23 @@ func New(cfg Config) *Step {
 	if err != nil {
 		panic(err) // for other lengths than this only
 	}
-	s := &Step{block: block, spent: make(map[[NonceLen]byte]time.Time)}
+	s := &Step{block: block, site: cfg.InSite, spent: make(map[[NonceLen]byte]time.Time)}
 	s.door, _ = cfg.Door.(transport.Verifier)
 	s.name, _ = names(cfg.Pin)
 	return s
+}
+
+// Fill makes the random bytes of a website's cookie, which begin with a nonce.
+func (s *Step) Fill(b []byte) {
+	rand.Read(b)
+	copy(b, s.nonce(time.Now()))
+}
+
+// GreetSite is Greet for the pages of the website, unless their own cookie greets.
+func (s *Step) GreetSite(h http.Header) {
+	if !s.site {
+		s.Greet(h)
+	}
 }
 
 // Greet puts a nonce into the header of an answer.
@@ -151,7 +169,7 @@ func (s *Step) spend(nonce [NonceLen]byte, now time.Time) bool {
 // cookies finds the first cookie that is spelt as a nonce, and the first one behind it that is spelt as a proof. A proof
 // is always as long as one, or the time would tell.
 func cookies(h http.Header) (nonce [NonceLen]byte, proof []byte) {
-	const hexLen, proofLen = 2 * NonceLen, transport.ProofLen / 3 * 4
+	const proofLen = transport.ProofLen / 3 * 4
 	found, seen := false, 0
 	for _, line := range h["Cookie"] {
 		for len(line) > 0 && seen < mostCookies {
@@ -160,10 +178,8 @@ func cookies(h http.Header) (nonce [NonceLen]byte, proof []byte) {
 			_, value, _ := strings.Cut(pair, "=")
 			seen++
 			switch {
-			case !found && len(value) == hexLen:
-				if b, err := hex.DecodeString(value); err == nil {
-					nonce, found = [NonceLen]byte(b), true
-				}
+			case !found:
+				nonce, found = spelt(value)
 			case found && len(value) == proofLen:
 				if b, err := base64.RawURLEncoding.Strict().DecodeString(value); err == nil && len(b) == transport.ProofLen { // line breaks do not count
 					return nonce, b
@@ -172,4 +188,25 @@ func cookies(h http.Header) (nonce [NonceLen]byte, proof []byte) {
 		}
 	}
 	return nonce, make([]byte, transport.ProofLen)
+}
+
+// spelt reads a cookie's value as a nonce: one by itself is in hexadecimal digits, and a website's session cookie, which is
+// long, begins with one.
+func spelt(value string) (nonce [NonceLen]byte, ok bool) {
+	const head = (NonceLen + 2) / 3 * 4
+	switch n := len(value); {
+	case n == 2*NonceLen:
+		b, err := hex.DecodeString(value)
+		if err != nil {
+			return nonce, false
+		}
+		return [NonceLen]byte(b), true
+	case n >= decoy.MinCookieLen && n <= decoy.MaxCookieLen:
+		b, err := base64.RawURLEncoding.DecodeString(value[:head])
+		if err != nil || len(b) < NonceLen { // line breaks do not count
+			return nonce, false
+		}
+		return [NonceLen]byte(b), true
+	}
+	return nonce, false
 }

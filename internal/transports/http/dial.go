@@ -49,11 +49,11 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 		case <-ctx.Done():
 			return nil, dialError(ctx.Err())
 		}
-		name, nonce := v.name, v.nonce
+		cookie, nonce := v.cookie, v.nonce
 		if v, err = d.connect(ctx, ep); err != nil {
 			return nil, err
 		}
-		v.name, v.nonce = name, nonce
+		v.cookie, v.nonce = cookie, nonce
 	}
 	var body *upload
 	if err == nil {
@@ -87,8 +87,8 @@ type visit struct {
 	r     *bufio.Reader
 	wait  time.Duration
 
-	name  string // of the cookie with the nonce
-	nonce []byte
+	cookie string // that brought the nonce
+	nonce  []byte
 }
 
 const (
@@ -122,7 +122,7 @@ func (v *visit) page(ctx context.Context) (over bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if v.name, v.nonce = doorstep.Nonce(header); v.nonce == nil {
+	if v.cookie, v.nonce = doorstep.Nonce(header); v.nonce == nil {
 		return false, errNoGateway
 	}
 	return over, nil
@@ -130,7 +130,7 @@ func (v *visit) page(ctx context.Context) (over bool, err error) {
 
 // post begins the upload.
 func (v *visit) post() (*upload, error) {
-	cookie, shade := doorstep.Answer(v.name, v.nonce, v.ep)
+	cookie, shade := doorstep.Answer(v.cookie, v.nonce, v.ep)
 	if cookie == "" {
 		return nil, errNoProof
 	}

@@ -124,8 +124,8 @@ type visit struct {
 
 // greeting is what the front's page brought.
 type greeting struct {
-	name  string
-	nonce []byte
+	cookie string
+	nonce  []byte
 }
 
 // errAgain says that another connection is needed, with HTTP/1.1.
@@ -227,7 +227,7 @@ func (v *visit) open(ctx context.Context) (net.Conn, error) {
 	case again, v.h2 != nil && !v.h2.connects:
 		return nil, errAgain
 	}
-	cookie, _ := doorstep.Answer(v.greeting.name, v.greeting.nonce, v.ep)
+	cookie, _ := doorstep.Answer(v.greeting.cookie, v.greeting.nonce, v.ep)
 	if cookie == "" {
 		return nil, errNoProof
 	}
@@ -257,7 +257,7 @@ func (v *visit) page() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	v.greeting.name, v.greeting.nonce = doorstep.Nonce(header)
+	v.greeting.cookie, v.greeting.nonce = doorstep.Nonce(header)
 	return again, nil
 }
 

@@ -21,7 +21,7 @@ func Handler(next http.Handler, step *doorstep.Step, l *pipe.Listener) http.Hand
 		if _, ok := step.Opens(r, isUpgrade(r)); ok && upgrade(w, r, l) {
 			return
 		}
-		step.Greet(w.Header())
+		step.GreetSite(w.Header())
 		next.ServeHTTP(w, r)
 	})
 }
