@@ -16,14 +16,14 @@ type Mood int
 // The moods. Whatever is lost is lost both ways, silently, for as long as the mood lasts.
 const (
 	Calm           Mood = iota
-	ResetBulk           // every connection that carries much is reset
+	ResetBulk           // every connection that carries much is reset, or lost if it is UDP
 	LoseConnection      // the connection that carries the most is lost
 	LoseEndpoint        // what goes to its server's address and port is
 	LoseAddress         // what goes to its server's address is
 	NoUDP               // all UDP is
 	Slow                // TCP to port 443 is policed, each connection and direction by itself
-	FreezeNew           // a connection that begins now is lost after 25 packets, for good
-	NoSYN               // no TCP connection begins
+	FreezeNew           // a connection that begins now is lost after 25 packets, for good; the one that carries the most is reset
+	NoSYN               // no TCP connection begins; the one that carries the most is reset
 	Shut                // nothing passes
 )
 
@@ -44,7 +44,7 @@ type Weather struct {
 	mu     sync.Mutex
 	mood   Mood
 	turn   int  // which mood in a row
-	found  bool // whom it loses: the one that was first to carry a large packet
+	found  bool // whom it strikes: the one that was first to carry a large packet
 	client netip.AddrPort
 	server netip.AddrPort
 	met    int
@@ -94,19 +94,14 @@ func (w *underWeather) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall
 		w.turn, w.carried = r.turn, f.FromServer.Bytes
 	}
 	bulk := !p.FromClient && len(p.Payload) >= large
-	if bulk && !r.found {
+	first := bulk && !r.found
+	if first {
 		r.found, r.client, r.server = true, f.Client, f.Server
 	}
-	meets := false
+	meets, reset := false, false
 	switch r.mood {
 	case ResetBulk:
-		if f.Proto == firewall.TCP && bulk && !w.reset && f.FromServer.Bytes-w.carried >= after {
-			w.reset, meets = true, true
-			do.Drop() // before Next, which says then what is expected instead of it
-			for _, toServer := range []bool{false, true} {
-				do.Send(do.Next(toServer, firewall.RST|firewall.ACK))
-			}
-		}
+		reset = bulk && f.FromServer.Bytes-w.carried >= after
 	case LoseConnection:
 		meets = r.found && f.Client == r.client && f.Server == r.server
 	case LoseEndpoint:
@@ -121,10 +116,22 @@ func (w *underWeather) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall
 			b = &w.toServer
 		}
 		meets = f.Proto == firewall.TCP && f.Server.Port() == 443 && !b.take(p.At, p.Size, slowRate, policeBurst)
+	case FreezeNew:
+		reset = first && !w.frozen
 	case NoSYN:
+		reset = first
 		meets = f.Proto == firewall.TCP && p.FromClient && p.Is(firewall.SYN)
 	case Shut:
 		meets = true
+	}
+	if reset && !w.reset {
+		w.reset, meets = true, true
+		do.Drop() // before Next, which says then what is expected instead of it
+		for _, toServer := range []bool{false, true} {
+			if f.Proto == firewall.TCP {
+				do.Send(do.Next(toServer, firewall.RST|firewall.ACK))
+			}
+		}
 	}
 	late := w.reset || w.frozen && f.FromClient.Packets+f.FromServer.Packets > freezesAt
 	meets = meets || late && r.mood == FreezeNew
