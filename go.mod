@@ -8,10 +8,13 @@ toolchain go1.26.11
 // What the program is made of. Each is a person we trust at night.
 require (
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
+	github.com/metacubex/utls v1.8.7 // TLS inside of QUIC: the copy of utls that sagernet/quic-go is written for
 	github.com/mholt/acmez/v3 v3.1.7 // asks CAs for certificates: certmagic's client, without its listeners and its key files
 	github.com/miekg/dns v1.1.73 // DNS updates, for CAs that look there
 	github.com/pelletier/go-toml/v2 v2.4.3 // reads settings, and says in which line they are wrong
+	github.com/quic-go/qpack v0.6.0 // HTTP/3's header compression
 	github.com/refraction-networking/utls v1.8.2 // TLS whose first message is the one that we say, not Go's
+	github.com/sagernet/quic-go v0.61.0-sing-box-mod.7 // QUIC and HTTP/3: quic-go (MIT) with Chrome's packets and a congestion control of one's own
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
 	github.com/xtaci/kcp-go/v5 v5.6.72 // repeats what DNS loses; its state machine alone. Not 5.7 and later: they link an LGPL package
 	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
@@ -45,11 +48,11 @@ require (
 	github.com/mattn/go-isatty v0.0.24 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
-	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tjfoc/gmsm v1.4.1 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/exp v0.0.0-20240904232852-e7e105dedf7e // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
 	golang.org/x/xerrors v0.0.0-20200804184101-5ec99f83aff1 // indirect

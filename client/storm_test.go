@@ -41,7 +41,7 @@ func TestNoStorm(t *testing.T) {
 				c.(*tls.Conn).HandshakeContext(context.Background())
 				after(c)
 			})
-			c, _ := start(t, client.Config{Key: w.key})
+			c, _ := start(t, client.Config{Key: w.key, Transports: []string{"https"}})
 			const watch = 8 * time.Second
 			time.Sleep(watch)
 			// Twice as long after each failure: 0, 0.45, 1.35, 3.15, 6.75 seconds, and a link more for each in the beginning.
@@ -76,7 +76,7 @@ func TestFreezeIsNoStorm(t *testing.T) {
 		t.Fatal(err)
 	}
 	key.Endpoints[0].Host, key.Endpoints[0].Port = host, parsePort(t, port)
-	c, _ := start(t, client.Config{Key: key})
+	c, _ := start(t, client.Config{Key: key, Transports: []string{"https"}})
 	ready(t, c)
 	conn := dial(t, c, echo)
 	go func() { // as much as there is room for, for as long as the test lasts

@@ -25,6 +25,7 @@ func TestEachTransport(t *testing.T) {
 	own := w.key.Endpoints[0]
 	for name, ep := range map[string]accesskey.Endpoint{
 		"https":     own,
+		"quic":      {Transport: "quic", Host: own.Host, Port: own.Port},
 		"websocket": {Transport: "websocket", Host: own.Host, Port: own.Port},
 		"dns":       {Transport: "dns", Host: "t.example"},
 		"http":      {Transport: "http", Host: own.Host, Port: parsePort(t, port(t, addr(plain)))},

@@ -29,7 +29,7 @@ const (
 	exitNotRunning  = 3   // as systemctl status
 	exitBlocked     = 4   // no transport got through
 	exitRefused     = 5   // the access key was refused, has expired, or is over its quota
-	exitPartly      = 6   // test: there is a way in, and something else failed
+	exitPartly      = 6   // test, doctor: there is a way in, and something else is wrong
 	exitPermission  = 77  // EX_NOPERM of sysexits.h
 	exitConfig      = 78  // EX_CONFIG; service managers do not restart
 	exitInterrupted = 130 // as shells say of SIGINT
@@ -147,6 +147,7 @@ func explain(err error) problem {
 		key      *accesskey.ParseError
 		held     *local.HeldError
 		tested   *testError
+		ill      *diagnosisError
 	)
 	is := func(targets ...error) bool {
 		for _, t := range targets {
@@ -173,6 +174,8 @@ func explain(err error) problem {
 		}
 	case errors.As(err, &tested):
 		p.code = tested.code()
+	case errors.As(err, &ill):
+		p.code = ill.code()
 	case errors.As(err, new(*blockedError)):
 		p.code = exitBlocked
 		p.hint = "check that this machine is online; if it is, the network blocks the gateway or the gateway is down: " +

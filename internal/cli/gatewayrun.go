@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -133,10 +134,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 	inst.Serve(local.Handler{Status: a.gatewayStatus(d, g), Stop: stop, Upgrade: u.do})
 	defer u.onHangUp()()
 
-	var at []string
-	for _, addr := range g.Gateway.Addrs() {
-		at = append(at, addr.String())
-	}
+	at := listening(g)
 	if !succeeds { // what a fresh process says would tell, for ever, when the last session ended
 		fmt.Fprintf(a.stdout, "listening on %s\n", strings.Join(at, ", "))
 	}
@@ -205,12 +203,19 @@ type gatewayDoc struct {
 	gateway.Status
 }
 
+// listening lists the addresses that the gateway listens at, those of TCP and UDP once.
+func listening(g *gatewaydir.Service) (at []string) {
+	for _, addr := range g.Gateway.Addrs() {
+		if s := addr.String(); !slices.Contains(at, s) {
+			at = append(at, s)
+		}
+	}
+	return at
+}
+
 // gatewayStatus makes the function that answers for the gateway.
 func (a *app) gatewayStatus(d *gatewaydir.Dir, g *gatewaydir.Service) func() any {
-	var at []string
-	for _, addr := range g.Gateway.Addrs() {
-		at = append(at, addr.String())
-	}
+	at := listening(g)
 	return func() any {
 		v4, v6 := g.Egress.ExitAddrs()
 		var m runtime.MemStats

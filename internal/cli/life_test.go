@@ -345,7 +345,7 @@ func TestBlocked(t *testing.T) {
 	home := t.TempDir()
 	began := time.Now()
 	execute(t, home, "up", w.key, "--timeout", "1s", "--proxy", "127.0.0.1:0").want(t, exitBlocked,
-		"within 1s", "https: connect: connection refused", "online")
+		"within 1s", "connect: connection refused", "online")
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
+	"github.com/godwit-vpn/godwit/internal/transports/quic"
 )
 
 // Service is a gateway and all that its settings put around it.
@@ -36,7 +37,7 @@ type Service struct {
 	website   []*https.Listener
 	redirects []redirect
 	pipes     pipes
-	servers   []transport.Listener // for DNS
+	others    []transport.Listener // on UDP
 	drained   chan struct{}        // closed by Drain
 	drain     sync.Once
 }
@@ -78,7 +79,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		return nil, err
 	}
 	website = g.pipes.website(website)
-	var listeners []transport.Listener
+	var listeners, quics []transport.Listener
 	var ports []netip.AddrPort
 	for _, a := range s.Listen {
 		tcp, err := d.listen("tcp", a)
@@ -92,7 +93,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 			Tickets:        d.TLS.tickets(),
 			Key:            d.TLS.Pin,
 			Door:           door,
-			Website:        website,
+			Website:        s.alternative(website, ports[len(ports)-1].Port()),
 			Congestion:     s.Congestion,
 		})
 		g.website = append(g.website, l)
@@ -100,6 +101,14 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 			listeners = append(listeners, g.Relay.Listener(l))
 		} else {
 			listeners = append(listeners, l)
+		}
+		if s.offers(quic.Name) {
+			q, err := d.quic(tcp.Addr(), quic.ListenConfig{GetCertificate: g.Certificates.GetCertificate, Key: d.TLS.Pin, Door: own,
+				Website: website, Tickets: d.TLS.derive("godwit quic tickets v1")})
+			if err != nil {
+				return nil, fmt.Errorf("field listen: UDP, which transports = [\"https\"] would leave out: %w", err)
+			}
+			g.others, quics = append(g.others, q), append(quics, q)
 		}
 	}
 	for _, a := range s.redirects() {
@@ -115,13 +124,13 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if err != nil {
 		return nil, err
 	}
-	g.servers, ports = servers, append(ports, at...)
+	g.others, ports = append(g.others, servers...), append(ports, at...)
 	if g.Egress, err = egress.New(s.Egress.config(ports, log)); err != nil {
 		return nil, err
 	}
 	all := map[string][]transport.Listener{https.Name: listeners}
 	g.pipes.listeners(all)
-	all[dns.Name] = servers
+	all[dns.Name], all[quic.Name] = servers, quics
 	g.Gateway = gateway.New(gateway.Config{
 		Listeners: all,
 		Control:   d.Control,
@@ -226,7 +235,7 @@ func (g *Service) closePorts() {
 	for _, l := range g.website {
 		l.Close()
 	}
-	for _, l := range g.servers {
+	for _, l := range g.others {
 		l.Close()
 	}
 }

@@ -16,11 +16,12 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
+	"github.com/godwit-vpn/godwit/internal/transports/quic"
 	"github.com/godwit-vpn/godwit/internal/transports/websocket"
 )
 
 // OwnTransports are what a gateway can offer beside https, by itself.
-var OwnTransports = []string{websocket.Name, http.Name}
+var OwnTransports = []string{quic.Name, websocket.Name, http.Name}
 
 // pipes are the listeners of the transports that are requests to the website.
 type pipes struct {
@@ -118,14 +119,47 @@ func (p pipes) redirect(next nethttp.Handler) nethttp.Handler {
 	return http.Handler(next, p.step, p.http)
 }
 
-// Face is what strangers see of the website, without a door in it, for whoever compares the gateway with a plain web
-// server.
+// Face is what strangers see of the website by TCP, without a door in it, for whoever compares the gateway with a plain
+// web server.
 func (d *Dir) Face() (nethttp.Handler, error) {
 	pages, err := d.Website()
-	if err != nil || !d.Settings.offers(websocket.Name) {
-		return pages, err
+	if err != nil {
+		return nil, err
 	}
-	return websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin}), nil), nil
+	if d.Settings.offers(websocket.Name) {
+		pages = websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin}), nil)
+	}
+	return d.Settings.alternative(pages, d.Settings.websitePort()), nil
+}
+
+// alternative says in every answer that the website speaks HTTP/3, too, as web servers do (RFC 7838), if it does.
+func (s Settings) alternative(website nethttp.Handler, port uint16) nethttp.Handler {
+	if !s.offers(quic.Name) {
+		return website
+	}
+	value := fmt.Sprintf("h3=\":%d\"; ma=2592000", port)
+	return nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		w.Header().Set("Alt-Svc", value)
+		website.ServeHTTP(w, r)
+	})
+}
+
+// undrained is a listener that is closed as soon as another process takes over: of two that read one UDP port each would
+// miss what the other takes, and links go on by TCP.
+type undrained struct{ transport.Listener }
+
+// quic opens the website's UDP side at the address of its TCP side.
+func (d *Dir) quic(at net.Addr, cfg quic.ListenConfig) (transport.Listener, error) {
+	udp, err := listenPacket(at.String())
+	if err != nil {
+		return nil, err
+	}
+	l, err := quic.Listen(udp, cfg)
+	if err != nil {
+		udp.Close()
+		return nil, err
+	}
+	return undrained{l}, nil
 }
 
 // DNSSettings are those of transport dns, which is offered if there is a zone.
@@ -176,15 +210,15 @@ func (s Settings) accessEndpoints() ([]accesskey.Endpoint, error) {
 		own = append(own, accesskey.Endpoint{Host: t.Host, Port: t.Port})
 	}
 	all = append(all, own...)
-	if s.offers("quic") {
+	if s.offers(quic.Name) {
 		for _, e := range own {
-			e.Transport = "quic"
+			e.Transport = quic.Name
 			all = append(all, e)
 		}
 	}
-	if ports := s.redirectPorts(); s.offers("http") && len(ports) > 0 {
+	if ports := s.redirectPorts(); s.offers(http.Name) && len(ports) > 0 {
 		for _, e := range own {
-			e.Transport, e.Port = "http", ports[0]
+			e.Transport, e.Port = http.Name, ports[0]
 			all = append(all, e)
 		}
 	}

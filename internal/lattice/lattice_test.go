@@ -64,11 +64,12 @@ var rules = []rule{
 	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/relay " +
 		"internal/store internal/transport internal/transports"},
 	{"internal/survey", "internal/flow internal/link internal/session internal/transport internal/transports internal/wire"},
+	{"internal/doctor", "internal/transport internal/transports"},
 	{"internal/keyinput", ""},
 	{"internal/demo", "client internal/control internal/flow internal/gateway internal/gatewaydir internal/store " +
 		"internal/transport"},
 	{"internal/cli", "client internal/capture internal/console internal/control internal/demo internal/dialer " +
-		"internal/egress internal/flow internal/gateway internal/gatewaydir internal/hostnet internal/keyinput " +
+		"internal/doctor internal/egress internal/flow internal/gateway internal/gatewaydir internal/hostnet internal/keyinput " +
 		"internal/relay internal/store internal/survey internal/transport internal/transports"},
 	{"cmd", "internal/cli"},
 
@@ -81,7 +82,7 @@ var rules = []rule{
 }
 
 // product is what those who measure it may use: all but the verbs.
-const product = "client internal/capture internal/control internal/dialer internal/egress internal/flow " +
+const product = "client internal/capture internal/control internal/dialer internal/doctor internal/egress internal/flow " +
 	"internal/gateway internal/gatewaydir internal/link internal/session internal/store internal/transport " +
 	"internal/transports internal/udpport internal/wire"
 

@@ -14,11 +14,13 @@ import (
 	"context"
 	"crypto/x509"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/device"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
@@ -186,8 +188,11 @@ func (s *surveyor) judge() {
 // endpoint looks at one endpoint.
 func (s *surveyor) endpoint(ctx context.Context, ep accesskey.Endpoint, e *Endpoint) {
 	if e.Transport != https.Name {
-		s.check(ctx, e, Check{"transport", Skipped, "this Godwit has no transport \"" + e.Transport + "\"",
-			"a newer one may"})
+		known := Check{"transport", Skipped, "transport " + e.Transport + " is not looked at", "godwit up --transport " + e.Transport + " tries it"}
+		if !slices.Contains(transports.Names(), e.Transport) {
+			known = Check{"transport", Skipped, "this Godwit has no transport \"" + e.Transport + "\"", "a newer one may"}
+		}
+		s.check(ctx, e, known)
 		return
 	}
 	tcp, addr := s.reach(ctx, ep, e)

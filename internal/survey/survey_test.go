@@ -58,6 +58,7 @@ func newWorld(t *testing.T) *world {
 	dir.Settings.Listen = []string{addr.String()}
 	dir.Settings.Website.Redirect = &[]string{plain.String()}
 	dir.Settings.Egress.Allow = []string{"127.0.0.0/8"}
+	dir.Settings.Transports = []string{"https"} // what a survey looks at
 	g, err := dir.Service(log)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/http"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/internal/transports/quic"
 	"github.com/godwit-vpn/godwit/internal/transports/relay"
 	"github.com/godwit-vpn/godwit/internal/transports/websocket"
 )
@@ -33,6 +34,7 @@ func Dialers(o Options) []transport.Dialer {
 	direct.LookLike(browser)
 	return []transport.Dialer{
 		direct,
+		&quic.Dialer{Control: o.Control},
 		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&relay.Dialer{Congestion: o.Congestion, Control: o.Control, Browser: browser},

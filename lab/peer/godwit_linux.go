@@ -78,6 +78,9 @@ func godwitEntry(name, transport string, links int) Entry {
 
 func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
 
+// Key is the gateway's access key, once that has started.
+func (g *godwit) Key() string { return g.key }
+
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
 	endpoints, listen := []string{s.at(godwitPort)}, []string{"--listen", s.at(godwitPort)}

@@ -91,7 +91,8 @@ func Entries() []Entry {
 	return []Entry{
 		directEntry,
 		godwitEntry("godwit", "", 0),
-		godwitEntry("godwit-https", "https", 0), godwitEntry("godwit-websocket", byWebSocket, 0), godwitEntry("godwit-http", "http", 0),
+		godwitEntry("godwit-https", "https", 0), godwitEntry("godwit-quic", "quic", 0), godwitEntry("godwit-websocket", byWebSocket, 0),
+		godwitEntry("godwit-http", "http", 0),
 		godwitEntry("godwit-dns", byDNS, 0),
 		openvpnEntry("openvpn-udp", "udp"), openvpnEntry("openvpn-tcp", "tcp"),
 		wireguardEntry,

@@ -137,7 +137,7 @@ type subject struct {
 func subjects() (all []subject) {
 	for _, name := range Names() {
 		switch name {
-		case "direct", "godwit-https", "godwit-websocket", "godwit-http", "godwit-dns":
+		case "direct", "godwit-https", "godwit-quic", "godwit-websocket", "godwit-http", "godwit-dns":
 			continue
 		}
 		all = append(all, subject{name, func(t *testing.T, n *network) {

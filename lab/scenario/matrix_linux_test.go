@@ -12,10 +12,9 @@ import (
 	"github.com/godwit-vpn/godwit/lab/survival"
 )
 
-// The table in small: what the order of 2017 asks for stops what it must and nothing of Godwit's, whose download goes on
-// when the connection that carries it is struck. The full one is `make lab`.
-func TestMatrix(t *testing.T) {
-	netnstest.Need(t)
+// matrix runs cells for these peers.
+func matrix(t *testing.T, cfg Config, peers ...string) *survival.Report {
+	t.Helper()
 	dir, err := peer.DefaultToolsDir()
 	if err != nil {
 		t.Fatal(err)
@@ -24,10 +23,10 @@ func TestMatrix(t *testing.T) {
 	visits = []time.Duration{0, 6 * time.Second}
 	defer func() { visits = old }()
 	var said bytes.Buffer
-	cfg := Config{Profiles: []string{"vpn-ban-2018"}, Scenarios: []string{"reach", "hold"}, Seed: 1, HoldMB: 60, Parallel: 2, Progress: &said,
-		Tools:   &peer.Tools{Dir: dir, Offline: true, Godwit: netnstest.Godwit(t), Log: slog.New(slog.DiscardHandler)},
-		Skipped: make(map[string]string), Infos: make(map[string]peer.Info)}
-	for _, name := range []string{"direct", "godwit", "openvpn-udp", "wireguard"} {
+	cfg.Seed, cfg.Parallel, cfg.Progress = 1, 2, &said
+	cfg.Tools = &peer.Tools{Dir: dir, Offline: true, Godwit: netnstest.Godwit(t), Log: slog.New(slog.DiscardHandler)}
+	cfg.Skipped, cfg.Infos = make(map[string]string), make(map[string]peer.Info)
+	for _, name := range peers {
 		e, err := peer.Find(name)
 		if err != nil {
 			t.Fatal(err)
@@ -43,6 +42,34 @@ func TestMatrix(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return report
+}
+
+// Each of Godwit's ways across passes where it is to, by itself.
+func TestEachWay(t *testing.T) {
+	netnstest.Need(t)
+	for _, c := range []struct {
+		profile string
+		peers   []string
+	}{
+		{"vpn-ban-2018", []string{"godwit-quic", "godwit-websocket", "godwit-http"}},
+		{"shutdown", []string{"godwit-relay", "godwit-dns"}},
+	} {
+		report := matrix(t, Config{Profiles: []string{c.profile}, Scenarios: []string{"reach"}}, c.peers...)
+		for _, p := range c.peers {
+			if got := report.Find(c.profile, p, "reach"); got == nil || got.Verdict != survival.Passes {
+				t.Errorf("%s at %s: %+v", p, c.profile, got)
+			}
+		}
+	}
+}
+
+// The table in small: what the order of 2017 asks for stops what it must and nothing of Godwit's, whose download goes on
+// when the connection that carries it is struck. The full one is `make lab`.
+func TestMatrix(t *testing.T) {
+	netnstest.Need(t)
+	report := matrix(t, Config{Profiles: []string{"vpn-ban-2018"}, Scenarios: []string{"reach", "hold"}, HoldMB: 60},
+		"direct", "godwit", "openvpn-udp", "wireguard")
 	for _, lie := range report.Lies() {
 		t.Error(lie)
 	}

@@ -2,28 +2,21 @@ package https
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
-	mrand "math/rand/v2"
 	"net"
 	"slices"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 
 	tls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
-	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/internal/transports/knock"
 	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
@@ -37,8 +30,7 @@ type Dialer struct {
 	browser atomic.Pointer[chrome.Browser] // nil is the built-in Chrome
 	kept    kept
 
-	mu      sync.Mutex
-	cookies map[[sha256.Size]byte]int // how long the cookie for a gateway's key is in HEADERS, since the first one
+	cookies knock.Cookies
 }
 
 // LookLike has connections from now on look like a browser's. A device has one family of browsers and keeps it; a newer
@@ -150,24 +142,21 @@ func reason(err error) error {
 
 // open sends the request that knocks.
 func (d *Dialer) open(c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
-	knock, err := ep.Opener.Knock(c)
+	k, err := ep.Opener.Knock(c)
 	if err != nil {
 		return err
 	}
-	cookie, err := d.cookie(c.serverKey, knock)
+	cookie, sent, err := d.cookies.Hide(c.serverKey, k)
 	if err != nil {
 		return err
 	}
-	_, value, _ := strings.Cut(cookie, "=")
-	if c.knock, err = base64.RawURLEncoding.DecodeString(value); err != nil {
-		return err
-	}
+	c.knock = sent
 	marker, err := c.marker()
 	if err != nil {
 		return err
 	}
 	c.entry = &entry{marker: marker, filler: ep.Opener}
-	opening := browser.Opening(authority(ep), cookie)
+	opening := browser.Opening(doorstep.Authority(ep, "443"), cookie)
 	if n := browser.TrailerLen(); n > 0 { // behind the request it would mean nothing
 		last := &opening[len(opening)-1]
 		*last = ep.Opener.AppendFiller((*last)[:len(*last)-n], n)
@@ -178,61 +167,6 @@ func (d *Dialer) open(c *conn, browser *chrome.Browser, ep transport.Endpoint) e
 		}
 	}
 	return nil
-}
-
-// cookie hides a knock in the gateway's cookie. A browser sends the same cookie every time, so its request is always of
-// the same length; a knock is another one every time, and HPACK writes letters in five to eight bits. So what follows the
-// knock is chosen to make up for that, as far as there is room.
-func (d *Dialer) cookie(key [sha256.Size]byte, knock []byte) (string, error) {
-	name, length := decoy.CookieFor(key)
-	b := make([]byte, base64.RawURLEncoding.DecodedLen(length))
-	if len(knock) > len(b) {
-		return "", fmt.Errorf("a knock of %d bytes: there is room for %d", len(knock), len(b))
-	}
-	rand.Read(b[copy(b, knock):])
-	cookie := []byte(name + "=" + base64.RawURLEncoding.EncodeToString(b))
-	size := func() int { return int(hpack.HuffmanEncodeLength(string(cookie))) }
-	want := d.cookieLen(key, name, length)
-	const short, long = 'a', 'X' // five and eight bits
-	for i := len(name) + 1 + (len(knock)+2)/3*4; i < len(cookie) && size() != want; i++ {
-		if cookie[i] = short; size() < want {
-			cookie[i] = long
-		}
-	}
-	return string(cookie), nil
-}
-
-// cookieLen draws how long a gateway's cookie is to be in HEADERS, once: about as long as most random ones are.
-func (d *Dialer) cookieLen(key [sha256.Size]byte, name string, length int) int {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cookies[key] == 0 {
-		if d.cookies == nil {
-			d.cookies = make(map[[sha256.Size]byte]int)
-		}
-		usual := hpack.HuffmanEncodeLength(name + "=" + strings.Repeat(alphabet, 1+length/len(alphabet))[:length])
-		d.cookies[key] = int(usual) + mrand.IntN(3) - 1
-	}
-	return d.cookies[key]
-}
-
-// authority is what a browser would name the website.
-func authority(ep transport.Endpoint) string {
-	host, port, err := net.SplitHostPort(ep.Addr)
-	if err != nil {
-		return ep.Addr
-	}
-	if ep.Name != "" {
-		host = ep.Name
-	}
-	if port == "443" {
-		if ip := net.ParseIP(host); ip != nil && ip.To4() == nil {
-			return "[" + host + "]"
-		}
-		return host
-	}
-	return net.JoinHostPort(host, port)
 }
 
 // entry is a client on its way through the door: what the website's server says comes first, then the marker.

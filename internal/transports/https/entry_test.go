@@ -10,6 +10,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
@@ -130,7 +131,7 @@ func TestAuthority(t *testing.T) {
 		{"192.0.2.1:443", "site.example", "site.example"}, {"[2001:db8::1]:8443", "site.example", "site.example:8443"},
 		{"gw.example:443", "", "gw.example"}, {"gw.example:443", "site.example", "site.example"},
 	} {
-		if got := authority(transport.Endpoint{Addr: c.addr, Name: c.name}); got != c.want {
+		if got := doorstep.Authority(transport.Endpoint{Addr: c.addr, Name: c.name}, "443"); got != c.want {
 			t.Errorf("%s at %s is %q, want %q", c.name, c.addr, got, c.want)
 		}
 	}

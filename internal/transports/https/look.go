@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
@@ -69,9 +70,9 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	began = time.Now()
 	tcp.SetDeadline(began.Add(transport.HandshakeTimeout))
 	if v.Protocol == http2.NextProtoTLS {
-		v.Page, err = page2(t, authority(ep))
+		v.Page, err = page2(t, doorstep.Authority(ep, "443"))
 	} else {
-		v.Page, err = page1(t, authority(ep))
+		v.Page, err = page1(t, doorstep.Authority(ep, "443"))
 	}
 	v.Answer = time.Since(began)
 	return v, err

@@ -1,11 +1,10 @@
 package https
 
 import (
-	"encoding/base64"
-	"strings"
-
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/godwit-vpn/godwit/internal/transports/knock"
 )
 
 // watch follows what an HTTP/2 server reads until the first request is complete, and looks for a knock in its cookies.
@@ -112,7 +111,7 @@ func (w *watch) begin() {
 }
 
 // find decodes the header block and returns the first cookie that is as long as a knock and spelt as one.
-func (w *watch) find() (knock []byte) {
+func (w *watch) find() (found []byte) {
 	block := w.block
 	if parseHead(w.head).Flags.Has(http2.FlagHeadersPriority) {
 		if len(block) < 5 {
@@ -127,18 +126,8 @@ func (w *watch) find() (knock []byte) {
 			d.SetEmitEnabled(false)
 			return
 		}
-		if f.Name != "cookie" || knock != nil {
-			return
-		}
-		for pair := range strings.SplitSeq(f.Value, "; ") {
-			_, value, _ := strings.Cut(pair, "=")
-			if len(value) != w.knockLen {
-				continue
-			}
-			if b, err := base64.RawURLEncoding.Strict().DecodeString(value); err == nil {
-				knock = b
-				return
-			}
+		if f.Name == "cookie" && found == nil {
+			found = knock.Find(f.Value, w.knockLen)
 		}
 	})
 	d.SetMaxStringLength(maxBlock)
@@ -148,5 +137,5 @@ func (w *watch) find() (knock []byte) {
 	if d.Close() != nil {
 		return nil
 	}
-	return knock
+	return found
 }

@@ -1,7 +1,9 @@
-package https
+package knock
 
 import (
+	"bytes"
 	"crypto/rand"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/http2/hpack"
@@ -11,19 +13,23 @@ import (
 // knocks with. The shortest cookies leave little room for that.
 func TestCookieLength(t *testing.T) {
 	t.Parallel()
-	const dialers, knocks, knockLen = 20, 200, 340 // with a device's certificate
+	const clients, knocks, knockLen = 20, 200, 340 // with a device's certificate
 	alike := 0
-	for range dialers {
-		var d Dialer
+	for range clients {
+		var c Cookies
 		var key [32]byte
 		rand.Read(key[:])
 		lengths := map[uint64]int{}
 		for range knocks {
 			knock := make([]byte, knockLen)
 			rand.Read(knock)
-			cookie, err := d.cookie(key, knock)
+			cookie, sent, err := c.Hide(key, knock)
 			if err != nil {
 				t.Fatal(err)
+			}
+			_, value, _ := strings.Cut(cookie, "=")
+			if found := Find("a=b; "+cookie, len(value)); !bytes.Equal(found, sent) || !bytes.HasPrefix(found, knock) {
+				t.Fatal("what was hidden is not found")
 			}
 			lengths[hpack.HuffmanEncodeLength(cookie)]++
 		}
@@ -33,7 +39,7 @@ func TestCookieLength(t *testing.T) {
 		}
 		alike += most
 	}
-	if alike < dialers*knocks*85/100 {
-		t.Errorf("of %d knocks %d are as long as most", dialers*knocks, alike)
+	if alike < clients*knocks*85/100 {
+		t.Errorf("of %d knocks %d are as long as most", clients*knocks, alike)
 	}
 }
