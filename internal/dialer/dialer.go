@@ -5,6 +5,7 @@ package dialer
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -65,7 +66,6 @@ const (
 	costFailure = 2 // each in a row
 	costClass   = 2 // each
 	costSlow    = 3 // each slow dial by the same transport: what swallows one may well swallow all
-	costWorked  = -1
 )
 
 // Ways are the ways there are, and what is known of each on the present network. Not safe for concurrent use.
@@ -103,7 +103,7 @@ func (w *Ways) Known(i int) Known { return w.known[i] }
 // A way on which a dial is under way is chosen again only if there is no other.
 func (w *Ways) Next(now time.Time, links []Link, dials []Dial) (way int, at time.Time) {
 	best := -1
-	var least [6]int
+	var least [7]int
 	for i := range w.list {
 		rank := w.rank(i, now, links, dials)
 		if best < 0 || less(rank, least) {
@@ -114,7 +114,7 @@ func (w *Ways) Next(now time.Time, links []Link, dials []Dial) (way int, at time
 }
 
 // less compares ranks: the first number in which they differ decides.
-func less(a, b [6]int) bool {
+func less(a, b [7]int) bool {
 	for i := range a {
 		if a[i] != b[i] {
 			return a[i] < b[i]
@@ -124,7 +124,8 @@ func less(a, b [6]int) bool {
 }
 
 // rank is the order in which ways are chosen, least first.
-func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [6]int) {
+func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]int) {
+	standby := slices.ContainsFunc(links, func(l Link) bool { return !l.Suspected })
 	slow := 0
 	for _, d := range dials {
 		if d.Way == i {
@@ -138,7 +139,7 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [6]i
 	if left := w.known[i].Until.Sub(now); left > 0 {
 		rank[1] = 1 + int(left/time.Second)
 	}
-	rank[2] = w.cost(i, now) + slow*costSlow
+	rank[2] = w.cost(i, now, standby) + slow*costSlow
 	for _, l := range links {
 		switch {
 		case l.Way == i && l.Suspected:
@@ -153,16 +154,21 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [6]i
 			rank[5]++
 		}
 	}
+	// Only among equals: the links that there are make their own ways ones that worked, and a standby is to be elsewhere.
+	if now.Sub(w.known[i].Worked) >= worksFor {
+		rank[6] = 1
+	}
 	return rank
 }
 
-// cost says how little is expected of a way.
-func (w *Ways) cost(i int, now time.Time) int {
-	c := costFailure*w.Failures(i, now) + costClass*w.class(i)
-	if now.Sub(w.known[i].Worked) < worksFor {
-		c += costWorked
+// cost says how little is expected of a way. One failure does not count against it when a standby is sought, which had
+// better be elsewhere, and can wait for the next one.
+func (w *Ways) cost(i int, now time.Time, standby bool) int {
+	failures := w.Failures(i, now)
+	if standby {
+		failures = max(0, failures-1)
 	}
-	return c
+	return costFailure*failures + costClass*w.class(i)
 }
 
 func (w *Ways) class(i int) int { return classes[w.list[i].Transport] }

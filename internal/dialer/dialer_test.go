@@ -51,6 +51,21 @@ func TestNext(t *testing.T) {
 	next(t, "after sleep, the one that worked last", w, start, 1, nil)
 }
 
+// Whatever strikes one link is not to strike the standby: that it works, or has failed once, is no reason to have both there.
+func TestStandbyIsElsewhere(t *testing.T) {
+	w := New(four[:2])
+	w.Worked(0, start)
+	next(t, "no link", w, start, 0, nil)
+	next(t, "one that works", w, start, 1, []Link{{Way: 0}})
+	w.Worked(1, start)
+	w.Broke(0, start)
+	next(t, "no link, one broke", w, start, 1, nil)
+	next(t, "one link, the other way broke", w, start, 0, []Link{{Way: 1}})
+	next(t, "one link that is silent, the other way broke", w, start, 1, []Link{{Way: 1, Suspected: true}, {Way: 0, Suspected: true}})
+	w.Failed(0, start, Unreachable)
+	next(t, "one link, the other way does not come back", w, start, 1, []Link{{Way: 1}})
+}
+
 // A way that is struck is left alone, while others are tried, and all of them, when all are.
 func TestResiduals(t *testing.T) {
 	w := New(four[:2])

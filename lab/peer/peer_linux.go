@@ -114,7 +114,8 @@ func Names() (names []string) {
 	return names
 }
 
-// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, and godwit-N, Godwit with N links by https.
+// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-N, Godwit with N links by https, and
+// godwit-alone, Godwit with one link at a time, by whatever it likes.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
@@ -123,6 +124,9 @@ func Find(name string) (Entry, error) {
 	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
 		if links == byRelay {
 			return godwitEntry(name, byRelay, 0), nil
+		}
+		if links == "alone" {
+			return godwitEntry(name, "", 1), nil
 		}
 		n, err := strconv.Atoi(links)
 		if err != nil || n < 1 {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/lab/firewall"
 	"github.com/godwit-vpn/godwit/lab/firewall/rules"
+	"github.com/godwit-vpn/godwit/lab/linkmodel"
 )
 
 // Profile is one firewall.
@@ -53,6 +54,8 @@ type Profile struct {
 	Boxes []Box `toml:"box"`
 	// Probe, if there, has suspects probed.
 	Probe *Probe `toml:"probe"`
+	// Path, if not nil, is the way from the country's edge to the gateway and back, each direction; a scenario may set it.
+	Path *linkmodel.Direction `toml:"-"`
 }
 
 // Gateway is what one operator has outside.

@@ -150,6 +150,9 @@ func describe(p *profile.Profile, gateways []netip.Addr) (*topology.Description,
 		f := topology.Firewall{Name: b.Name}
 		if i == len(p.Boxes)-1 { // all boxes are near the client: what they forge is there first
 			f.Forward, f.Backward = path, path
+			if p.Path != nil {
+				f.Forward, f.Backward = *p.Path, *p.Path
+			}
 		}
 		d.Firewalls = append(d.Firewalls, f)
 	}

@@ -53,7 +53,7 @@ type cellKey struct {
 // Run fills in the table. When ctx ends it returns what there is, with the error.
 func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 	report := &survival.Report{Schema: survival.Schema, Date: time.Now().UTC().Format(time.DateOnly), Seed: cfg.Seed,
-		Machine: fmt.Sprintf("%d cores, %s", runtime.NumCPU(), kernel())}
+		Machine: Machine()}
 	cells := make(map[string][]cellKey) // by scenario
 	for _, s := range cfg.Scenarios {
 		if !slices.Contains(Scenarios(), s) {
@@ -377,6 +377,9 @@ func (b *board) once(ctx context.Context, k cellKey, seed uint64) (r run, err er
 	}
 	return r, nil
 }
+
+// Machine says what this one is.
+func Machine() string { return fmt.Sprintf("%d cores, %s", runtime.NumCPU(), kernel()) }
 
 // kernel is the running kernel's version.
 func kernel() string {
