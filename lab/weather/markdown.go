@@ -38,8 +38,8 @@ In no minute there are more than %d: exponential back-off from %v, doubled each 
 lets four rounds over seven ways through in a minute, and two more replace the links that there were. The median of what
 an end holds resident in the last quarter of a run is at most a quarter and 8 MiB above that of the second.
 
-| seed | minutes | echoes | longest wait | downloads | longest stall | lost | refused | dials | most in a minute | closest | client MiB | gateway MiB | holds |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| seed | minutes | echoes | longest wait | downloads | Mbit/s | longest stall | lost | refused | dials | most in a minute | closest | client MiB | gateway MiB | holds |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `, DialSpacing, spacingSlack, DialsPerMinute, DialSpacing)
 	var faults []string
 	for i := range r.Runs {
@@ -55,8 +55,8 @@ an end holds resident in the last quarter of a run is at most a quarter and 8 Mi
 			early, late := run.settled(of)
 			return fmt.Sprintf("%d → %d", early>>20, late>>20)
 		}
-		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
-			seconds(run.EchoStall), run.Downloads, seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
+		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %.1f | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
+			seconds(run.EchoStall), run.Downloads, float64(run.Bytes)*8/1e6/run.Length.Seconds(), seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
 			seconds(run.Closest()), memory(Memory.client), memory(Memory.gateway), holds)
 	}
 	b.WriteString("\n")
