@@ -12,8 +12,9 @@ import (
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Changing weather\n\nFirewalls that change their rules while traffic passes, and how long a download stands still for a blow. Measured\n"+
-		"%s, Godwit %s, %s. `lab weather` and `lab stalls` write this page; the same numbers are in [weather.json](weather.json).\n",
-		r.Date, r.Version, r.Machine)
+		"%s, Godwit %s, %s, at a load of %.1f: whatever waits for a processor is late here. `lab weather` and\n"+
+		"`lab stalls` write this page; the same numbers are in [weather.json](weather.json).\n",
+		r.Date, r.Version, r.Machine, r.Load)
 	if len(r.Runs) > 0 {
 		r.runs(&b)
 	}
