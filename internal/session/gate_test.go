@@ -1,10 +1,13 @@
 package session
 
 import (
+	"io"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
 // A member with a hundred senders gets no more than one with four, when both always have something to send.
@@ -71,5 +74,34 @@ func TestGateWaitIsShort(t *testing.T) {
 		if worst > 400*time.Microsecond {
 			t.Errorf("it waited %v for a turn that takes 100µs", worst)
 		}
+	})
+}
+
+// A link whose far side takes nothing, and whose connection has its writer wait for it, holds up nobody else.
+func TestGateIsNotHeldByOneWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 1 << 20
+		p := newPair(t, func(st *Stream, _ flow.Target) {
+			st.Answer(nil)
+			st.Write(pattern(size, 0))
+			st.CloseWrite()
+		})
+		p.gateway.cfg.Turn = NewGate(1).Join()
+		pipe := fast
+		pipe.blocking = true
+		p.attach(pipe)
+		st, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.links[0].blackHole()
+		time.Sleep(time.Second) // the writer waits now
+		p.attach(fast)
+		begin := time.Now()
+		if n, err := io.Copy(io.Discard, st); n != size || err != nil || time.Since(begin) > 5*time.Second {
+			t.Errorf("%d of %d bytes in %v, %v", n, size, time.Since(begin), err)
+		}
+		st.Close()
+		p.close()
 	})
 }

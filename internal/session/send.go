@@ -166,8 +166,13 @@ func (l *Link) flushLocked(inline bool) {
 		s.mu.Unlock()
 		b.seal()
 		s.cfg.Turn.enter()
+		if l.nonBlocking == nil { // everyone would wait for a far side that takes nothing: as many of them, and all stand still
+			s.cfg.Turn.leave(b.size)
+		}
 		err := transport.WriteBatch(l.conn, b.out)
-		s.cfg.Turn.leave(b.size)
+		if l.nonBlocking != nil {
+			s.cfg.Turn.leave(b.size)
+		}
 		s.mu.Lock()
 		l.waiting = false
 		for _, f := range b.frames {

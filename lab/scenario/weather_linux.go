@@ -81,8 +81,14 @@ func (w Weather) Run(ctx context.Context) (r weather.Run, err error) {
 			sp.Dials++
 		}
 	}
-	return u.run, context.Cause(ctx)
+	if stopped(ctx) {
+		return u.run, ctx.Err()
+	}
+	return u.run, nil
 }
+
+// stopped reports whether someone has ended the run; what is not done in time is a fault of the run.
+func stopped(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 // first opens the stream of echoes as soon as the client has found its way.
 func (s *steady) first(ctx context.Context) (net.Conn, error) {
@@ -150,6 +156,8 @@ func (u *underWeather) echoes(ctx context.Context, c net.Conn) {
 			}
 		}
 	})
+	stop := context.AfterFunc(ctx, func() { c.Close() })
+	defer stop()
 	lines := bufio.NewReader(c)
 	n := 0
 	for at := range sent {
@@ -159,7 +167,7 @@ func (u *underWeather) echoes(ctx context.Context, c net.Conn) {
 			err = fmt.Errorf("%q came for %d", line, n)
 		}
 		if err != nil {
-			if ctx.Err() == nil {
+			if !stopped(ctx) {
 				u.broke("the stream of echoes", err)
 			}
 			c.Close()
@@ -212,7 +220,7 @@ func (u *underWeather) downloads(ctx context.Context) {
 			u.mu.Lock()
 			u.run.Downloads++
 			u.mu.Unlock()
-		case ctx.Err() == nil:
+		case !stopped(ctx):
 			u.broke("a download", err)
 		}
 	}

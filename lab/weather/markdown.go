@@ -12,8 +12,9 @@ import (
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Changing weather\n\nFirewalls that change their rules while traffic passes, and how long a download stands still for a blow. Measured\n"+
-		"%s, Godwit %s, %s. `lab weather` and `lab stalls` write this page; the same numbers are in [weather.json](weather.json).\n",
-		r.Date, r.Version, r.Machine)
+		"%s, Godwit %s, %s, at a load of %.1f: whatever waits for a processor is late here. `lab weather` and\n"+
+		"`lab stalls` write this page; the same numbers are in [weather.json](weather.json).\n",
+		r.Date, r.Version, r.Machine, r.Load)
 	if len(r.Runs) > 0 {
 		r.runs(&b)
 	}
@@ -38,8 +39,8 @@ In no minute there are more than %d: exponential back-off from %v, doubled each 
 lets four rounds over seven ways through in a minute, and two more replace the links that there were. The median of what
 an end holds resident in the last quarter of a run is at most a quarter and 8 MiB above that of the second.
 
-| seed | minutes | echoes | longest wait | downloads | longest stall | lost | refused | dials | most in a minute | closest | client MiB | gateway MiB | holds |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| seed | minutes | echoes | longest wait | downloads | Mbit/s | longest stall | lost | refused | dials | most in a minute | closest | client MiB | gateway MiB | holds |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 `, DialSpacing, spacingSlack, DialsPerMinute, DialSpacing)
 	var faults []string
 	for i := range r.Runs {
@@ -55,8 +56,8 @@ an end holds resident in the last quarter of a run is at most a quarter and 8 Mi
 			early, late := run.settled(of)
 			return fmt.Sprintf("%d → %d", early>>20, late>>20)
 		}
-		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
-			seconds(run.EchoStall), run.Downloads, seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
+		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %.1f | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
+			seconds(run.EchoStall), run.Downloads, float64(run.Bytes)*8/1e6/run.Length.Seconds(), seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
 			seconds(run.Closest()), memory(Memory.client), memory(Memory.gateway), holds)
 	}
 	b.WriteString("\n")

@@ -159,9 +159,11 @@ type Stalls struct {
 
 // Report is what was found.
 type Report struct {
-	Schema  string   `json:"schema"`
-	Date    string   `json:"date"`
-	Machine string   `json:"machine"`
+	Schema  string `json:"schema"`
+	Date    string `json:"date"`
+	Machine string `json:"machine"`
+	// Load is how many programs wanted a processor at once while it was measured, in the mean.
+	Load    float64  `json:"load"`
 	Version string   `json:"version"`
 	Runs    []Run    `json:"runs"`
 	Stalls  []Stalls `json:"stalls,omitempty"`

@@ -107,6 +107,9 @@ func (f weatherFlags) write(ctx context.Context, tools *peer.Tools, put func(*we
 		return err
 	}
 	r.Date, r.Machine, r.Version = time.Now().UTC().Format(time.DateOnly), scenario.Machine(), info.Version
+	if b, err := os.ReadFile("/proc/loadavg"); err == nil {
+		fmt.Sscan(string(b), new(float64), new(float64), &r.Load)
+	}
 	put(r)
 	return r.Write(*f.out)
 }
