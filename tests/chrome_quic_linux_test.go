@@ -313,6 +313,9 @@ func (r *quicRecorder) take(t *testing.T) (all []*quicConn) {
 				c.hello = hello
 			}
 		}
+		if c.hello == nil && slices.Max(c.sizes) < 1200 { // RFC 9000, section 14.1
+			continue // the last words of a connection that was taken before
+		}
 		if c.hello == nil {
 			t.Errorf("a connection began with datagrams of %v bytes and no hello", c.sizes)
 			continue
