@@ -287,6 +287,16 @@ func (l *Link) patience() time.Duration {
 	return max(minSuspicion, l.rtt.smoothed+4*l.rtt.variation+2*l.rtt.smoothed+ackDelay)
 }
 
+// sample takes a round trip into account. One that ends a suspicion tells how long nothing came through rather than how
+// far the far side is: it counts no more than the patience that there was, or the next silence would be borne for as
+// long, on a link that stands by and has no other samples. A path that has become slow is known after a few all the same.
+func (l *Link) sample(d time.Duration, late bool) {
+	if late {
+		d = min(d, l.patience())
+	}
+	l.rtt.sample(d)
+}
+
 // onDrained is called by the transport when it can take more, on a goroutine that may write.
 func (l *Link) onDrained() {
 	l.s.mu.Lock()

@@ -127,9 +127,10 @@ func (l *Link) ackLocked(a wire.Ack, now time.Time) error {
 	}
 	if a.Echo > 0 && a.Echo != l.lastEcho {
 		l.lastEcho = a.Echo
+		late := l.suspected
 		l.progressLocked(now)
 		if f := s.ring.get(a.Echo - 1); f != nil && f.link == l && f.sends == 1 {
-			l.rtt.sample(now.Sub(f.sentAt) - time.Duration(a.Delay)*time.Microsecond)
+			l.sample(now.Sub(f.sentAt)-time.Duration(a.Delay)*time.Microsecond, late)
 		}
 	}
 	s.acknowledgeLocked(0, a.Next, now)
