@@ -113,8 +113,9 @@ type Client struct {
 	lost      uint64 // links lost so far
 	families  flow.Families
 	addrs     tunnelAddrs
-	attempts  int // failed dials since the last good one
-	young     int // links in a row that were welcomed and soon silent or broken
+	attempts  int       // failed dials since the last good one
+	young     int       // links in a row that were welcomed and soon silent or broken
+	youngAt   time.Time // when the last of them was
 	lastErr   error
 	nextDial  time.Time
 	ways      *dialer.Ways

@@ -47,7 +47,9 @@ func (c *Client) notice(s *session.Session) {
 			r.failed = true
 			c.unansweredLocked(r, now)
 		case r.answered && !l.Suspected && now.Sub(l.Since) > proven:
-			c.young = 0
+			if l.Since.After(c.youngAt) { // an older one says nothing of those that begin now
+				c.young = 0
+			}
 			if !r.lived {
 				r.lived, r.failed = true, false
 				c.ways.Lived(r.way, now)

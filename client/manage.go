@@ -528,6 +528,7 @@ const (
 // storm, which is the very thing that such firewalls look for.
 func (c *Client) diedYoungLocked() {
 	c.young++
+	c.youngAt = time.Now()
 	c.spaceLocked()
 }
 

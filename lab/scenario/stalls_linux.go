@@ -59,6 +59,7 @@ func (w Stalls) Run(ctx context.Context) (r weather.Stalls, err error) {
 	defer c.Close()
 	var g gaps
 	done := make(chan error, 1)
+	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -80,7 +81,7 @@ func (w Stalls) Run(ctx context.Context) (r weather.Stalls, err error) {
 		}
 	}
 	c.Close()
-	if err := <-done; len(r.Each)+r.Missed < w.Blows {
+	if err := <-done; len(r.Each)+r.Missed < w.Blows && asked.Err() == nil {
 		r.Broken = fmt.Sprintf("after %d blows: %v", len(r.Each)+r.Missed, err)
 	}
 	return r, nil
