@@ -192,7 +192,8 @@ func TestLeavingLimit(t *testing.T) {
 func TestLeavingUnasked(t *testing.T) {
 	w := newWorld(t)
 	g := newGenerations(t, w)
-	c, _ := start(t, client.Config{Key: w.key, StateDir: filepath.Join(t.TempDir(), "state"), Links: 2})
+	c, _ := start(t, client.Config{Key: w.key, StateDir: filepath.Join(t.TempDir(), "state"), Links: 2,
+		Transports: []string{"https"}})
 	ready(t, c)
 	g.listener.Close() // the old process takes no more links, and does not tell
 	g.present = nil

@@ -115,6 +115,28 @@ func (c *Client) manage(ctx context.Context) error {
 	}
 }
 
+// pace waits until another connection may be begun, and takes its turn: a dial that needs a second one must not begin it
+// beside somebody else's.
+func (c *Client) pace(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		now := time.Now()
+		wait := c.nextDial.Sub(now)
+		if wait <= 0 {
+			c.nextDial = now.Add(transport.DialSpacing + mrand.N(transport.DialSpacing/4))
+		}
+		c.mu.Unlock()
+		if wait <= 0 {
+			return nil
+		}
+		select {
+		case <-time.After(min(wait, transport.DialSpacing)): // others may have been let in, or all be begun anew
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // dialling is a dial that is under way.
 type dialling struct {
 	way    int
@@ -377,7 +399,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Fragment: c.fragment}
+	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Fragment: c.fragment, Pace: c.pace}
 	if r := ep.Relay; r != nil {
 		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Fragment: c.fragment,
 			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}

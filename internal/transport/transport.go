@@ -136,9 +136,24 @@ type Endpoint struct {
 	// Network is the network that this device is in, by whatever name the caller knows it again. A transport may keep what a
 	// browser would keep from one visit to the next, and uses it on the same network only; empty keeps and uses nothing.
 	Network string
+	// Pace, if not nil, waits until another connection may be begun, for a dial that needs a second one.
+	Pace func(ctx context.Context) error
 	// Via is the relay to go through, with a name, pins and a door of its own; nil for all transports but relay, whose
 	// Addr is the relay's already.
 	Via *Endpoint
+}
+
+// Another waits until a dial that began then may begin another connection.
+func (e Endpoint) Another(ctx context.Context, began time.Time) error {
+	if e.Pace != nil {
+		return e.Pace(ctx)
+	}
+	select {
+	case <-time.After(time.Until(began.Add(DialSpacing))):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Dialer opens connections of one transport. Safe for concurrent use.

@@ -44,10 +44,8 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	over, err := v.page(ctx)
 	if err == nil && over {
 		v.sock.Close()
-		select {
-		case <-time.After(time.Until(began.Add(transport.DialSpacing))):
-		case <-ctx.Done():
-			return nil, dialError(ctx.Err())
+		if err := ep.Another(ctx, began); err != nil {
+			return nil, dialError(err)
 		}
 		cookie, nonce := v.cookie, v.nonce
 		if v, err = d.connect(ctx, ep); err != nil {

@@ -64,10 +64,8 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 			d.remember(ep.Addr)
 		}
 		v.Close()
-		select {
-		case <-time.After(time.Until(began.Add(transport.DialSpacing))):
-		case <-ctx.Done():
-			return nil, dialError(transport.StageDoor, ctx.Err())
+		if err := ep.Another(ctx, began); err != nil {
+			return nil, dialError(transport.StageDoor, err)
 		}
 		greeting := v.greeting
 		if v, err = d.visit(ctx, ep, true); err != nil {
