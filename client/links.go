@@ -16,7 +16,8 @@ type tracked struct {
 	since     time.Time
 	answered  bool // the gateway has answered on it
 	failed    bool // it is suspected, and that was counted as a failure of its way
-	lived     bool // it has been answered on for longer than proven
+	lived     bool // it has proven that it is let be
+	carried   uint64
 	suspected bool
 }
 
@@ -42,6 +43,7 @@ func (c *Client) notice(s *session.Session) {
 			c.wayErr[r.way] = nil
 			events = append(events, Event{Time: now, Kind: LinkUp, Link: l.ID, Transport: l.Transport})
 		}
+		r.carried = l.Sent + l.Received
 		switch {
 		case !r.answered && l.Suspected && !r.failed:
 			r.failed = true
@@ -50,14 +52,14 @@ func (c *Client) notice(s *session.Session) {
 			if l.Since.After(c.youngAt) { // an older one says nothing of those that begin now
 				c.young = 0
 			}
-			if !r.lived {
+			if !r.lived && r.carried > provenBytes {
 				r.lived, r.failed = true, false
 				c.ways.Lived(r.way, now)
 			}
 		}
 		if l.Suspected && !r.suspected {
 			if r.answered {
-				c.ways.Broke(r.way, now)
+				c.ways.Broke(r.way, now, r.carried <= provenBytes)
 				r.failed, r.lived = true, false // if it recovers, it has to prove itself again
 				if now.Sub(l.Since) < proven {
 					c.diedYoungLocked()
@@ -86,7 +88,7 @@ func (c *Client) notice(s *session.Session) {
 				c.diedYoungLocked()
 			}
 			if !r.failed {
-				c.ways.Broke(r.way, now)
+				c.ways.Broke(r.way, now, r.carried <= provenBytes)
 			}
 		}
 		c.lost++

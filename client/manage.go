@@ -539,6 +539,10 @@ func (c *Client) failedLocked(err error) {
 // begin, and freeze it after some 25 packets.
 const proven = 3 * time.Second
 
+// provenBytes is how much a link has to have carried, too, until its way is known to be good: an idle one meets no such
+// firewall.
+const provenBytes = 64 << 10
+
 // spared is how many links may die young in a row before dials are spaced out for it: those that one firewall's rule hits at
 // once are replaced at once. Spacing ends at seven seconds: each link carries something before it dies.
 const (

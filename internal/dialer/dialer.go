@@ -66,6 +66,8 @@ const (
 	costFailure = 2 // each in a row
 	costClass   = 2 // each
 	costSlow    = 3 // each slow dial by the same transport: what swallows one may well swallow all
+	// costLived is for a way that has carried much on this network, when there is no link: it is known to be let be.
+	costLived = -3
 )
 
 // Ways are the ways there are, and what is known of each on the present network. Not safe for concurrent use.
@@ -85,6 +87,7 @@ type Known struct {
 	Strikes  int       `json:"strikes,omitempty"` // dials in a row that were struck
 	Until    time.Time `json:"until,omitzero"`    // when whoever struck has forgotten
 	Worked   time.Time `json:"worked,omitzero"`
+	Lived    time.Time `json:"lived,omitzero"` // a link carried much, and was let be
 }
 
 // New makes Ways of a list in order of preference.
@@ -165,10 +168,14 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]i
 // better be elsewhere, and can wait for the next one.
 func (w *Ways) cost(i int, now time.Time, standby bool) int {
 	failures := w.Failures(i, now)
-	if standby {
+	c := costClass * w.class(i)
+	switch {
+	case standby:
 		failures = max(0, failures-1)
+	case now.Sub(w.known[i].Lived) < worksFor:
+		c += costLived
 	}
-	return costFailure*failures + costClass*w.class(i)
+	return c + costFailure*failures
 }
 
 func (w *Ways) class(i int) int { return classes[w.list[i].Transport] }
@@ -201,8 +208,14 @@ func (w *Ways) Failed(i int, now time.Time, how Failure) {
 	}
 }
 
-// Broke tells that the network ended a link on which the gateway had answered.
-func (w *Ways) Broke(i int, now time.Time) { w.count(i, now) }
+// Broke tells that the network ended a link on which the gateway had answered. One that had carried little counts twice:
+// it was not struck by chance, but for how such links begin.
+func (w *Ways) Broke(i int, now time.Time, early bool) {
+	w.count(i, now)
+	if early {
+		w.count(i, now)
+	}
+}
 
 func (w *Ways) count(i int, now time.Time) {
 	w.changed = true
@@ -220,7 +233,7 @@ func (w *Ways) Worked(i int, now time.Time) {
 // Lived tells that a link has lived so long that no firewall can have taken it at first sight for what it forbids.
 func (w *Ways) Lived(i int, now time.Time) {
 	w.changed = true
-	w.known[i] = Known{Worked: now}
+	w.known[i] = Known{Worked: now, Lived: now}
 }
 
 // Changed reports whether more is known than Memory has kept.
@@ -263,7 +276,7 @@ func (w *Ways) Better(a, b int) bool { return w.class(a) < w.class(b) }
 // Forget is for when the machine has slept: what was blocked need not be any more.
 func (w *Ways) Forget() {
 	for i := range w.known {
-		w.known[i] = Known{Worked: w.known[i].Worked}
+		w.known[i] = Known{Worked: w.known[i].Worked, Lived: w.known[i].Lived}
 	}
 	w.explored, w.tries = time.Time{}, 0
 }

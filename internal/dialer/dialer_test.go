@@ -51,6 +51,30 @@ func TestNext(t *testing.T) {
 	next(t, "after sleep, the one that worked last", w, start, 1, nil)
 }
 
+// Where links freeze soon after they begin, another kind of way is left to carry, and is not given up when it is struck once.
+func TestFreezes(t *testing.T) {
+	w := New([]Way{{"https", "a:443"}, {"https", "b:443"}, {"relay", "r:443"}})
+	for range 2 {
+		w.Worked(0, start)
+		w.Broke(0, start, true)
+		w.Worked(1, start)
+		w.Broke(1, start, true)
+	}
+	next(t, "the others freeze", w, start, 2, nil)
+	w.Lived(2, start)
+	w.Broke(2, start, false)
+	next(t, "the relay was struck", w, start, 2, nil)
+	fresh := New([]Way{{"https", "a:443"}, {"quic", "a:443"}, {"relay", "r:443"}})
+	fresh.Broke(0, start, true)
+	fresh.Failed(1, start, Unreachable)
+	fresh.Lived(2, start)
+	fresh.Broke(2, start, false)
+	next(t, "the relay that carried was struck, and nothing else ever carried", fresh, start, 2, nil)
+	fresh.Failed(2, start, Unreachable)
+	fresh.Failed(2, start, Unreachable)
+	next(t, "it does not come back", fresh, start, 1, nil)
+}
+
 // Whatever strikes one link is not to strike the standby: that it works, or has failed once, is no reason to have both there.
 func TestStandbyIsElsewhere(t *testing.T) {
 	w := New(four[:2])
@@ -58,7 +82,7 @@ func TestStandbyIsElsewhere(t *testing.T) {
 	next(t, "no link", w, start, 0, nil)
 	next(t, "one that works", w, start, 1, []Link{{Way: 0}})
 	w.Worked(1, start)
-	w.Broke(0, start)
+	w.Broke(0, start, false)
 	next(t, "no link, one broke", w, start, 1, nil)
 	next(t, "one link, the other way broke", w, start, 0, []Link{{Way: 1}})
 	next(t, "one link that is silent, the other way broke", w, start, 1, []Link{{Way: 1, Suspected: true}, {Way: 0, Suspected: true}})
@@ -92,7 +116,7 @@ func TestResiduals(t *testing.T) {
 	// Links that are frozen again and again were let through each time: there is nothing to wait for.
 	for range 10 {
 		w.Worked(1, now)
-		w.Broke(1, now)
+		w.Broke(1, now, true)
 	}
 	if until := w.Known(1).Until; until.After(now) {
 		t.Errorf("a way that is answered on is left alone for %v", until.Sub(now))
