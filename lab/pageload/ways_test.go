@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -196,9 +197,9 @@ func godwit(level shape.Level) func(v *visit, s *seen) (dialer, func()) {
 			time.Sleep(time.Duration(r.IntN(5000)) * time.Millisecond)
 		}
 		dial := func(h *host) (net.Conn, error) {
-			name := string(append([]byte("www-"), make([]byte, r.IntN(20))...)) + ".example"
 			b.mu.Lock()
-			name += string(rune('a' + len(hosts)))
+			n := len(hosts) // of several lengths, and drawn by nobody: hosts are dialled at once
+			name := "www-" + strings.Repeat("x", n*7%20) + ".example" + string(rune('a'+n))
 			hosts[name] = h
 			b.mu.Unlock()
 			st, err := client.Open(context.Background(), flow.Target{Host: name, Port: 443}, true)
