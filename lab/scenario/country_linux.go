@@ -203,6 +203,16 @@ func (c *country) open(ctx context.Context) error {
 			return fmt.Errorf("site %s: %w", name, err)
 		}
 	}
+	// The gateway's zone is asked for as any other: inside one asks the resolver, that one abroad, and that the gateway.
+	for _, r := range []struct {
+		r  *traffic.Resolver
+		on string
+		at netip.Addr
+	}{{c.domestic, "dns", resolverAddr}, {c.resolver, "resolver", c.gateways[0]}} {
+		r.r.Zone, r.r.Ask = peer.Zone, func(q *dns.Msg) (*dns.Msg, error) {
+			return c.ask(c.host(r.on), netip.AddrPortFrom(r.at, 53), q)
+		}
+	}
 	for host, r := range map[string]struct {
 		r    *traffic.Resolver
 		addr netip.Addr
@@ -216,16 +226,6 @@ func (c *country) open(ctx context.Context) error {
 			return errors.Join(err, udp.Close())
 		}
 		c.run("resolver "+host, func() error { return r.r.Serve(ctx, udp, tcp) })
-	}
-	// The gateway's zone is asked for as any other: inside one asks the resolver, that one abroad, and that the gateway.
-	for _, r := range []struct {
-		r  *traffic.Resolver
-		on string
-		at netip.Addr
-	}{{c.domestic, "dns", resolverAddr}, {c.resolver, "resolver", c.gateways[0]}} {
-		r.r.Zone, r.r.Ask = peer.Zone, func(q *dns.Msg) (*dns.Msg, error) {
-			return c.ask(c.host(r.on), netip.AddrPortFrom(r.at, 53), q)
-		}
 	}
 	if c.profile.Client.NoTimestamps {
 		if err := c.host("client").Sysctl("net.ipv4.tcp_timestamps", "0"); err != nil {
