@@ -88,9 +88,12 @@ type country struct {
 	packets  *topology.Capture // the last ones
 	dir      string            // in memory, empty
 
+	ctx    context.Context // of all that runs in it
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	asking sync.WaitGroup // resolvers, each other
 	mu     sync.Mutex
+	closed bool
 	errs   []error
 }
 
@@ -123,6 +126,7 @@ func newCountry(ctx context.Context, p *profile.Profile, seed uint64, dir string
 		return nil, err
 	}
 	ctx, c.cancel = context.WithCancel(ctx)
+	c.ctx = ctx
 	c.run("the network", func() error { return c.net.Run(ctx) })
 	if c.packets, err = c.net.CaptureLast(p.Boxes[0].Name, topology.Inside, kept); err != nil {
 		return nil, errors.Join(err, c.close())
@@ -274,9 +278,13 @@ func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, 
 
 // close tears all of it down and tells what went wrong meanwhile.
 func (c *country) close() error {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
 	if c.cancel != nil {
 		c.cancel()
 	}
+	c.asking.Wait()
 	err := c.net.Close()
 	c.done.Wait()
 	return errors.Join(append(c.errs, err)...)
@@ -287,12 +295,21 @@ const askTime = 4 * time.Second
 
 // ask asks a name server from a host, once.
 func (c *country) ask(from *netns.Host, at netip.AddrPort, q *dns.Msg) (*dns.Msg, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askTime)
+	c.mu.Lock()
+	if c.closed {
+		c.mu.Unlock()
+		return nil, net.ErrClosed
+	}
+	c.asking.Add(1)
+	c.mu.Unlock()
+	defer c.asking.Done()
+	ctx, cancel := context.WithTimeout(c.ctx, askTime)
 	defer cancel()
 	conn, err := from.DialContext(ctx, "udp", at.String())
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	co := &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize}
 	defer co.Close()
 	if err := errors.Join(co.SetDeadline(time.Now().Add(askTime)), co.WriteMsg(q)); err != nil {
