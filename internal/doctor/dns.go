@@ -139,6 +139,9 @@ func (p *probes) question(ctx context.Context, q *Question, to netip.AddrPort) {
 	}
 	q.Answers = []Answer{}
 	for _, a := range all {
+		if q.Resolver < 0 && a.code == dnsmessage.RCodeRefused {
+			continue // the gateway is a name server itself, of another zone
+		}
 		var say []string
 		seen := Answer{MS: ms(a.after), Code: int(a.code)}
 		for _, addr := range a.addrs {

@@ -3,6 +3,7 @@ package weather_test
 import (
 	"flag"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -23,6 +24,9 @@ func TestWeather(t *testing.T) {
 	netnstest.Need(t)
 	if testing.Short() {
 		t.Skip("takes ten minutes")
+	}
+	if os.Getenv("GODWIT_WEATHER") == "beside" {
+		t.Skip("it runs beside these tests")
 	}
 	const seeds = 3
 	// Each country's firewall is two threads that sleep in the kernel most of the time, which Go counts as running.
