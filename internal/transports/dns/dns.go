@@ -49,7 +49,8 @@
 //	arq.go       the ARQ: KCP, and what it must not know of DNS
 //	conn.go      a net.Conn on an ARQ
 //	zone.go      the name server that strangers meet
-//	server.go    the gateway's end
+//	server.go    the gateway's end: the name server
+//	session.go   and one client's pipe there
 //	resolver.go  how a query gets to a resolver: UDP, TCP, TLS
 //	doh.go       and HTTPS
 //	client.go    the client's end: when to ask
