@@ -26,7 +26,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/quic"
 	"github.com/godwit-vpn/godwit/lab/firewall/look"
 )
@@ -62,7 +61,7 @@ func TestChromeQUIC(t *testing.T) {
 		var c transport.Conn
 		if err := h.do(func() (err error) {
 			c, err = (&quic.Dialer{}).Dial(t.Context(), transport.Endpoint{Addr: recorderAddr, Name: recorderName,
-				Pins: [][32]byte{https.KeyHash(leaf)}, Opener: transporttest.Key{}})
+				Pins: [][32]byte{transport.KeyHash(leaf)}, Opener: transporttest.Key{}})
 			return err
 		}); err != nil {
 			t.Fatal(err)
@@ -229,7 +228,7 @@ func recordQUIC(t *testing.T, h *host, cert tls.Certificate, leaf *x509.Certific
 	}
 	l, err := quic.Listen(inner, quic.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf), Door: transporttest.Lock{},
+		Key:            transport.KeyHash(leaf), Door: transporttest.Lock{},
 		Website: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			fmt.Fprint(w, "<!doctype html><title>recorded</title>recorded")

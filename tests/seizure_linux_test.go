@@ -34,6 +34,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/packet"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	frames "github.com/godwit-vpn/godwit/internal/wire"
@@ -584,7 +585,7 @@ func (c *crowd) knock(source netip.Addr, k link.Knock) (*keyedLink, error) {
 		return nil, err
 	}
 	state := conn.ConnectionState()
-	l := &keyedLink{Conn: conn, state: state, key: https.KeyHash(state.PeerCertificates[0])}
+	l := &keyedLink{Conn: conn, state: state, key: transport.KeyHash(state.PeerCertificates[0])}
 	if l.knock, err = k.Knock(l); err != nil {
 		return nil, err
 	}

@@ -48,12 +48,12 @@ func website(t *testing.T, key *ecdsa.PrivateKey, door transport.Door) (l transp
 	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 	l = https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf),
+		Key:            transport.KeyHash(leaf),
 		Door:           door,
 		Website:        http.NotFoundHandler(),
 	})
 	t.Cleanup(func() { l.Close() })
-	return l, https.KeyHash(leaf)
+	return l, transport.KeyHash(leaf)
 }
 
 // startWith runs a gateway and a relay of it.

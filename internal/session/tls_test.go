@@ -70,9 +70,9 @@ func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsW
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 		},
-		Key: https.KeyHash(leaf), Door: door, Website: http.NotFoundHandler()})
+		Key: transport.KeyHash(leaf), Door: door, Website: http.NotFoundHandler()})
 	w := &tlsWorld{tb: tb, listener: l, pool: session.NewPool(1 << 30),
-		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{https.KeyHash(leaf)},
+		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{transport.KeyHash(leaf)},
 			Opener: knock}}
 	id := [16]byte{7}
 	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool, Shape: shape.Level(*shaped)})

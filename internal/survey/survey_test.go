@@ -24,6 +24,7 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -363,7 +364,7 @@ func TestPlainWebServer(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
 	key := s.key(t)
-	key.Pin = https.KeyHash(s.Certificate())
+	key.Pin = transport.KeyHash(s.Certificate())
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
 	e := run(t, Config{Key: key, Roots: roots}).want(t, Blocked, "IPv4 ok", "TLS ok", "pin ok", "certificate warning", "website ok",

@@ -122,7 +122,7 @@ func (s *surveyor) certificate(ctx context.Context, chain []*x509.Certificate, e
 		d.Names = append(d.Names, ip.String())
 	}
 	pins := s.Key.Pins()
-	switch slices.Index(pins, https.KeyHash(leaf)) {
+	switch slices.Index(pins, transport.KeyHash(leaf)) {
 	case 0:
 		d.Pin = pinCurrent
 		s.check(ctx, e, Check{"pin", Good, "the gateway's own key, as the access key says", ""})

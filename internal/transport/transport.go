@@ -7,8 +7,11 @@ package transport
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -195,6 +198,23 @@ const (
 
 // ErrPin is matched when whoever answered holds another key than the gateway's. Nothing of ours was sent to it.
 var ErrPin = errors.New("the server's key is not the gateway's")
+
+// KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
+func KeyHash(cert *x509.Certificate) [sha256.Size]byte {
+	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+}
+
+// CheckPin returns the hash of the key that a server has shown in its chain of certificates. It takes the place of the CAs:
+// whatever they say, the error is ErrPin unless the key is one of those pinned.
+func CheckPin(pins [][sha256.Size]byte, chain []*x509.Certificate) (key [sha256.Size]byte, err error) {
+	if len(chain) == 0 {
+		return key, ErrPin
+	}
+	if key = KeyHash(chain[0]); !slices.Contains(pins, key) {
+		return key, ErrPin
+	}
+	return key, nil
+}
 
 // ErrDoor is matched when the gateway took the client for a stranger.
 var ErrDoor = errors.New("the door did not open")

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"sync/atomic"
 	"syscall"
 
@@ -92,18 +91,11 @@ func (d *Dialer) over(ctx context.Context, sock *pipe, ep transport.Endpoint) (t
 // handshake does TLS's, as the client.
 func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser, ep transport.Endpoint) error {
 	config := &tls.Config{
-		ServerName: ep.Name,
-		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
-		InsecureSkipVerify: true,
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) == 0 {
-				return transport.ErrPin
-			}
-			c.serverKey = KeyHash(s.PeerCertificates[0])
-			if !slices.Contains(ep.Pins, c.serverKey) {
-				return transport.ErrPin
-			}
-			return nil
+		ServerName:         ep.Name,
+		InsecureSkipVerify: true, // the pin takes the place of the CAs
+		VerifyConnection: func(s tls.ConnectionState) (err error) {
+			c.serverKey, err = transport.CheckPin(ep.Pins, s.PeerCertificates)
+			return err
 		},
 	}
 	if ep.Network != "" {
@@ -115,7 +107,7 @@ func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser
 	}
 	switch err := t.HandshakeContext(ctx); {
 	case err != nil:
-		return reason(err)
+		return chrome.Reason(err)
 	case chrome.Group(t) != tls.X25519MLKEM768:
 		return transport.Reason("whoever answered knows no post-quantum key exchange")
 	}
@@ -125,19 +117,6 @@ func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser
 	}
 	c.Conn, c.export = t, state.ExportKeyingMaterial
 	return nil
-}
-
-// reason says what a handshake failed of, where that can be said without an address.
-func reason(err error) error {
-	var notTLS tls.RecordHeaderError
-	var alert tls.AlertError
-	switch {
-	case errors.As(err, &notTLS):
-		return transport.Reason("whoever answered does not speak TLS")
-	case errors.As(err, &alert):
-		return transport.Reason(alert.Error())
-	}
-	return err
 }
 
 // open sends the request that knocks.

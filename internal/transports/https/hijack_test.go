@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
@@ -25,7 +26,7 @@ func TestTakenOverIsNoVisitor(t *testing.T) {
 	}
 	l := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf), Door: transporttest.Lock{},
+		Key:            transport.KeyHash(leaf), Door: transporttest.Lock{},
 		Website: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, _, err := http.NewResponseController(w).Hijack()
 			if err != nil {

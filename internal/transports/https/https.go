@@ -27,8 +27,6 @@
 package https
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
 	"net"
 
 	"github.com/godwit-vpn/godwit/internal/transports/tcp"
@@ -45,8 +43,3 @@ type pipe = tcp.Conn
 
 // Tune asks the system for a congestion control, as Dialer.Congestion says it.
 func Tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }
-
-// KeyHash is what pins compare: the SHA-256 of a certificate's SubjectPublicKeyInfo.
-func KeyHash(cert *x509.Certificate) [sha256.Size]byte {
-	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
-}

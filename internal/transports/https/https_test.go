@@ -61,7 +61,7 @@ func startWith(t *testing.T, cert tls.Certificate) transporttest.World {
 	leaf := cert.Leaf
 	l := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf),
+		Key:            transport.KeyHash(leaf),
 		Door:           transporttest.Lock{},
 		Website:        website,
 	})
@@ -69,7 +69,7 @@ func startWith(t *testing.T, cert tls.Certificate) transporttest.World {
 	return transporttest.World{
 		Dialer:   &https.Dialer{},
 		Listener: l,
-		Endpoint: transport.Endpoint{Addr: l.Addr().String(), Name: "site.example", Pins: [][32]byte{https.KeyHash(leaf)},
+		Endpoint: transport.Endpoint{Addr: l.Addr().String(), Name: "site.example", Pins: [][32]byte{transport.KeyHash(leaf)},
 			Opener: transporttest.Key{}},
 	}
 }

@@ -35,7 +35,7 @@ type ListenConfig struct {
 	// Tickets is what the keys of session tickets follow from, so that they stay good when another process takes over;
 	// zero leaves them to crypto/tls, which makes some up.
 	Tickets [sha256.Size]byte
-	// Key is that key's KeyHash.
+	// Key is that key's hash (transport.KeyHash).
 	Key  [sha256.Size]byte
 	Door transport.Door
 	// Website answers strangers.

@@ -61,7 +61,7 @@ func Look(ctx context.Context, tcp net.Conn, ep transport.Endpoint) (*Visit, err
 	}
 	began := time.Now()
 	if err := t.HandshakeContext(ctx); err != nil {
-		return nil, &transport.DialError{Transport: Name, Stage: transport.StageHandshake, Err: reason(err)}
+		return nil, &transport.DialError{Transport: Name, Stage: transport.StageHandshake, Err: chrome.Reason(err)}
 	}
 	defer t.Close()
 	state, group := t.ConnectionState(), chrome.Group(t)

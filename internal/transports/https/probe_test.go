@@ -23,8 +23,8 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // These tests probe the gateway's website as a censor would (B2, B3 and B11 of what has been measured of them), beside two
@@ -276,7 +276,7 @@ func plain(t *testing.T, cert tls.Certificate) transporttest.World {
 	t.Cleanup(func() { server.Close() })
 	w := transporttest.World{}
 	w.Endpoint.Addr, w.Endpoint.Name = tcp.Addr().String(), "site.example"
-	w.Endpoint.Pins = [][32]byte{https.KeyHash(cert.Leaf)}
+	w.Endpoint.Pins = [][32]byte{transport.KeyHash(cert.Leaf)}
 	return w
 }
 

@@ -93,7 +93,7 @@ func TestReturn(t *testing.T) {
 
 func testReturn(t *testing.T, browser *chrome.Browser) {
 	cert, leaf := certificate(t)
-	pin := https.KeyHash(leaf)
+	pin := transport.KeyHash(leaf)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

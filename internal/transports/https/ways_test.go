@@ -28,7 +28,7 @@ func TestWays(t *testing.T) {
 			hellos <- visit{h.ServerName, slices.Contains(h.Extensions, 0)}
 			return &cert, nil
 		},
-		Key:  https.KeyHash(leaf),
+		Key:  transport.KeyHash(leaf),
 		Door: transporttest.Lock{},
 		Website: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.Host != "localhost" { // without a port: the gateway itself, which looks at its website
@@ -66,7 +66,7 @@ func TestWays(t *testing.T) {
 			continue
 		}
 		_, port, _ := net.SplitHostPort(l.Addr().String())
-		ep := transport.Endpoint{Addr: net.JoinHostPort(c.host, port), Name: c.name, Pins: [][32]byte{https.KeyHash(leaf)},
+		ep := transport.Endpoint{Addr: net.JoinHostPort(c.host, port), Name: c.name, Pins: [][32]byte{transport.KeyHash(leaf)},
 			Opener: transporttest.Key{}}
 		want := visit{c.name, c.name != ""}
 		accepted := make(chan transport.Conn, 1) // it is read below

@@ -44,12 +44,7 @@ func certificate(key crypto.Signer) (tls.Certificate, [sha256.Size]byte, error) 
 	if err != nil {
 		return tls.Certificate{}, [sha256.Size]byte{}, err
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, keyHash(leaf), nil
-}
-
-// keyHash is what pins compare.
-func keyHash(cert *x509.Certificate) [sha256.Size]byte {
-	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}, transport.KeyHash(leaf), nil
 }
 
 // appendKnock draws the knock on the wire.

@@ -128,7 +128,7 @@ func startHTTPS(t testing.TB) transporttest.World {
 		t.Fatal(err)
 	}
 	cert := certificate(t)
-	key := https.KeyHash(cert.Leaf)
+	key := transport.KeyHash(cert.Leaf)
 	l := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
 		Key:            key, Door: transporttest.Lock{}, Website: website,

@@ -25,7 +25,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/quic"
 )
 
@@ -299,7 +298,7 @@ func TestSuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	cert := certificate(t)
-	key := https.KeyHash(cert.Leaf)
+	key := transport.KeyHash(cert.Leaf)
 	begin := make(chan struct{})
 	config := quic.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },

@@ -17,7 +17,6 @@ import (
 	quicgo "github.com/sagernet/quic-go"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
@@ -132,17 +131,10 @@ func (h *hello) config() *utls.Config {
 		MaxVersion: utls.VersionTLS13,
 		// What a browser sends on a first visit has no trace of another one.
 		SessionTicketsDisabled: true,
-		// The pin takes the place of the CAs: whatever they say, only the gateway's own key will do.
-		InsecureSkipVerify: true,
+		InsecureSkipVerify:     true, // the pin takes the place of the CAs
 		VerifyConnection: func(s utls.ConnectionState) error {
-			if h.heard = true; len(s.PeerCertificates) == 0 {
-				h.err = transport.ErrPin
-				return h.err
-			}
-			h.serverKey = https.KeyHash(s.PeerCertificates[0])
-			if !slices.Contains(h.pins, h.serverKey) {
-				h.err = transport.ErrPin
-			}
+			h.heard = true
+			h.serverKey, h.err = transport.CheckPin(h.pins, s.PeerCertificates)
 			return h.err
 		},
 	}

@@ -25,7 +25,7 @@ import (
 type ListenConfig struct {
 	// GetCertificate is as in tls.Config. All certificates have the one key that access keys pin.
 	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-	// Key is that key's hash (https.KeyHash).
+	// Key is that key's hash (transport.KeyHash).
 	Key  [sha256.Size]byte
 	Door transport.Door
 	// Website answers strangers.

@@ -18,7 +18,6 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/quic"
 )
 
@@ -61,7 +60,7 @@ func startOn(t testing.TB, addr string) transporttest.World {
 	cert := certificate(t)
 	l, err := quic.Listen(udp, quic.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(cert.Leaf),
+		Key:            transport.KeyHash(cert.Leaf),
 		Door:           transporttest.Lock{},
 		Website:        website,
 	})
@@ -72,7 +71,7 @@ func startOn(t testing.TB, addr string) transporttest.World {
 	return transporttest.World{
 		Dialer:   &quic.Dialer{},
 		Listener: l,
-		Endpoint: transport.Endpoint{Addr: l.Addr().String(), Name: name, Pins: [][32]byte{https.KeyHash(cert.Leaf)},
+		Endpoint: transport.Endpoint{Addr: l.Addr().String(), Name: name, Pins: [][32]byte{transport.KeyHash(cert.Leaf)},
 			Opener: transporttest.Key{}},
 	}
 }

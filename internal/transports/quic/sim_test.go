@@ -20,7 +20,6 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // line is one direction of a path in memory, in the time of a synctest bubble: how fast a connection is on it does not
@@ -132,13 +131,13 @@ func simulate(t *testing.T, l line, seed uint64) (client, server transport.Conn,
 	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 	gateway, err := Listen(ends[1], ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf), Door: transporttest.Lock{}, Website: http.NotFoundHandler(),
+		Key:            transport.KeyHash(leaf), Door: transporttest.Lock{}, Website: http.NotFoundHandler(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &Dialer{packets: ends[0]}
-	client, err = d.Dial(t.Context(), transport.Endpoint{Addr: ends[1].addr.String(), Pins: [][32]byte{https.KeyHash(leaf)},
+	client, err = d.Dial(t.Context(), transport.Endpoint{Addr: ends[1].addr.String(), Pins: [][32]byte{transport.KeyHash(leaf)},
 		Opener: transporttest.Key{}})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -170,10 +168,10 @@ func (d *Dialer) handshake(ctx context.Context, sock net.Conn, ep transport.Endp
 			if len(s.PeerCertificates) == 0 {
 				return errFront
 			}
-			leaf := s.PeerCertificates[0]
-			if slices.Contains(ep.Pins, sha256.Sum256(leaf.RawSubjectPublicKeyInfo)) {
+			if _, err := transport.CheckPin(ep.Pins, s.PeerCertificates); err == nil {
 				return nil
 			}
+			leaf := s.PeerCertificates[0]
 			rest := x509.NewCertPool()
 			for _, c := range s.PeerCertificates[1:] {
 				rest.AddCert(c)
@@ -187,23 +185,10 @@ func (d *Dialer) handshake(ctx context.Context, sock net.Conn, ep transport.Endp
 	if err != nil {
 		return nil, err
 	}
-	return secure, reason(secure.HandshakeContext(ctx))
+	return secure, chrome.Reason(secure.HandshakeContext(ctx))
 }
 
 const errFront = transport.Reason("the front's certificate is not one that CAs vouch for, nor the gateway's")
-
-// reason says what a handshake failed of, where that can be said without an address.
-func reason(err error) error {
-	var notTLS utls.RecordHeaderError
-	var alert utls.AlertError
-	switch {
-	case errors.As(err, &notTLS):
-		return transport.Reason("whoever answered does not speak TLS")
-	case errors.As(err, &alert):
-		return transport.Reason(alert.Error())
-	}
-	return err
-}
 
 const (
 	maxPage       = doorstep.MaxPage

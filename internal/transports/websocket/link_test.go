@@ -36,8 +36,8 @@ func TestRealDoor(t *testing.T) {
 	}
 	site := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf), Door: door,
-		Website: Handler(website, doorstep.New(doorstep.Config{Door: door, Pin: https.KeyHash(leaf)}), l),
+		Key:            transport.KeyHash(leaf), Door: door,
+		Website: Handler(website, doorstep.New(doorstep.Config{Door: door, Pin: transport.KeyHash(leaf)}), l),
 	})
 	defer site.Close()
 	k := link.Knock{Transport: Name, KeyID: [8]byte{7}, Secret: [16]byte{7}, Directory: directory,
@@ -53,7 +53,7 @@ func TestRealDoor(t *testing.T) {
 		c.Close()
 	}()
 	d := &Dialer{}
-	ep := transport.Endpoint{Addr: tcp.Addr().String(), Name: "site.example", Pins: [][32]byte{https.KeyHash(leaf)}, Opener: k}
+	ep := transport.Endpoint{Addr: tcp.Addr().String(), Name: "site.example", Pins: [][32]byte{transport.KeyHash(leaf)}, Opener: k}
 	c, err := d.Dial(t.Context(), ep)
 	if err != nil {
 		t.Fatal(err)

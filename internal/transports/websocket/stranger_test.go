@@ -70,7 +70,7 @@ func TestStrangers(t *testing.T) {
 	key, _, leaf := identity(t)
 	l := inner(t, key, nil)
 	defer l.Close()
-	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)})
+	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: transport.KeyHash(leaf)})
 	ours, plain := serve(t, Handler(website, step, l)), serve(t, website)
 	for _, request := range requests {
 		for _, cookie := range cookies {
@@ -87,7 +87,7 @@ func TestReplay(t *testing.T) {
 	key, _, leaf := identity(t)
 	l := inner(t, key, nil)
 	defer l.Close()
-	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)})
+	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: transport.KeyHash(leaf)})
 	addr := serve(t, Handler(website, step, l))
 	w := httptest.NewRecorder()
 	step.Greet(w.Header())

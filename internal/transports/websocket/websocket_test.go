@@ -103,10 +103,10 @@ func ownPort(t testing.TB) transporttest.World {
 		t.Fatal(err)
 	}
 	l := inner(t, key, tcp.Addr())
-	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)})
+	step := doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: transport.KeyHash(leaf)})
 	site := https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            https.KeyHash(leaf), Door: transporttest.Lock{}, Website: Handler(website, step, l),
+		Key:            transport.KeyHash(leaf), Door: transporttest.Lock{}, Website: Handler(website, step, l),
 	})
 	return world(t, tcp.Addr().String(), leaf, leaf, &gateway{l, func() { site.Close() }})
 }
@@ -121,17 +121,17 @@ func behind(t testing.TB, secure bool, start func(t testing.TB, pem, upstream st
 		t.Fatal(err)
 	}
 	l := inner(t, key, tcp.Addr())
-	handler := Handler(website, doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: https.KeyHash(leaf)}), l)
+	handler := Handler(website, doorstep.New(doorstep.Config{Door: transporttest.Lock{}, Pin: transport.KeyHash(leaf)}), l)
 	var stop func()
 	if secure {
 		site := https.Listen(tcp, https.ListenConfig{
 			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-			Key:            https.KeyHash(leaf), Door: transporttest.Lock{}, Website: handler,
+			Key:            transport.KeyHash(leaf), Door: transporttest.Lock{}, Website: handler,
 		})
 		stop = func() { site.Close() }
 	} else {
 		server := https.NewServer(handler)
-		bounded := https.Bounded(tcp, https.KeyHash(leaf))
+		bounded := https.Bounded(tcp, transport.KeyHash(leaf))
 		var served sync.WaitGroup
 		served.Go(func() { server.Serve(bounded) })
 		t.Cleanup(served.Wait)

@@ -19,6 +19,7 @@ package chrome
 import (
 	"bytes"
 	_ "embed"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -28,6 +29,8 @@ import (
 	utls "github.com/refraction-networking/utls"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
 // A Browser is one version of one browser, and what connections look like that are made with it.
@@ -133,6 +136,19 @@ type oneSession struct {
 
 // Get implements utls.ClientSessionCache.
 func (o oneSession) Get(string) (*utls.ClientSessionState, bool) { return o.session, o.session != nil }
+
+// Reason says what a handshake of Client's failed of, where that can be said without an address.
+func Reason(err error) error {
+	var notTLS utls.RecordHeaderError
+	var alert utls.AlertError
+	switch {
+	case errors.As(err, &notTLS):
+		return transport.Reason("whoever answered does not speak TLS")
+	case errors.As(err, &alert):
+		return transport.Reason(alert.Error())
+	}
+	return err
+}
 
 // Group is the group whose keys were exchanged, after the handshake.
 func Group(u *utls.UConn) utls.CurveID { return u.HandshakeState.ServerHello.ServerShare.Group }
