@@ -164,7 +164,7 @@ func (l *Listener) Drain(ctx context.Context) {
 	l.tcp.Close()
 	<-l.served // from here on nobody joins
 	select {
-	case <-l.tcp.gone():
+	case <-l.tcp.crowd.Gone():
 	case <-ctx.Done():
 	case <-l.closed:
 	}

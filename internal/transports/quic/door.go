@@ -40,7 +40,7 @@ func (l *Listener) dispatch(kind http3.FrameType, stream *quicgo.Stream, err err
 	if opened := l.cfg.Door.Opens(c, tried); c.knock == nil || !opened {
 		return false, nil
 	}
-	if _, err := io.CopyN(io.Discard, stream, int64(used)); err != nil || !l.guests.leave(g) {
+	if _, err := io.CopyN(io.Discard, stream, int64(used)); err != nil || !l.guests.Leave(g.place) {
 		return false, err
 	}
 	c.hosted = make(chan func(), 1) // one, so that Host does not wait

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/crowd"
 	"github.com/godwit-vpn/godwit/internal/transports/tickets"
 )
 
@@ -44,7 +44,7 @@ type Listener struct {
 	udp     net.PacketConn
 	tr      *quicgo.Transport
 	server  *http3.Server
-	guests  *guests
+	guests  *crowd.Crowd
 	answers *answers
 	cookie  int // how long the value of the cookie is that hides a knock
 
@@ -66,7 +66,7 @@ const (
 
 // Listen makes a Listener of udp, which it owns from then on.
 func Listen(udp net.PacketConn, cfg ListenConfig) (*Listener, error) {
-	l := &Listener{cfg: cfg, udp: udp, guests: newGuests(cfg.Key), conns: make(chan transport.Conn), closed: make(chan struct{})}
+	l := &Listener{cfg: cfg, udp: udp, guests: crowd.New("guests", cfg.Key), conns: make(chan transport.Conn), closed: make(chan struct{})}
 	name, length := decoy.CookieFor(cfg.Key)
 	l.cookie = length
 	l.answers = &answers{website: cfg.Website, cookie: name + "=" + strings.Repeat("x", length)}
@@ -78,15 +78,15 @@ func Listen(udp net.PacketConn, cfg ListenConfig) (*Listener, error) {
 	l.tr = &quicgo.Transport{
 		Conn: udp,
 		ConnContext: func(ctx context.Context, info *quicgo.ClientInfo) (context.Context, error) {
-			g, err := l.guests.enter(info.RemoteAddr)
-			if err != nil {
-				return nil, err
+			place := l.guests.Enter(info.RemoteAddr, nil)
+			if place == nil {
+				return nil, errFull
 			}
-			context.AfterFunc(ctx, func() { l.guests.leave(g) })
-			return mark(ctx, g), nil
+			context.AfterFunc(ctx, func() { l.guests.Leave(place) })
+			return mark(ctx, &guest{place: place}), nil
 		},
 		// When many come, they first have to show that they are where they say they are.
-		VerifySourceAddress: func(net.Addr) bool { return l.guests.many() },
+		VerifySourceAddress: func(net.Addr) bool { return l.guests.Many() },
 	}
 	if cfg.Begin != nil {
 		l.wg.Go(func() {
@@ -143,7 +143,7 @@ func (l *Listener) serve(quic *quicgo.EarlyListener) {
 			return
 		}
 		g, ok := qc.Context().Value(guestKey{}).(*guest)
-		if !ok || !l.guests.is(g, qc) {
+		if !ok || !l.is(g, qc) {
 			qc.CloseWithError(noError, "")
 			continue
 		}
@@ -170,7 +170,7 @@ func (l *Listener) Addr() net.Addr { return l.udp.LocalAddr() }
 func (l *Listener) Drain(ctx context.Context) {
 	l.end()
 	select {
-	case <-l.guests.gone():
+	case <-l.guests.Gone():
 	case <-ctx.Done():
 	case <-l.closed:
 	}
@@ -199,157 +199,18 @@ func (l *Listener) end() {
 	}
 }
 
-// guests are the website's connections from the first packet on until they end or turn out to be links. There is room
-// for so many in all and for so many of one prefix; when it is full the oldest one goes of the prefix that has most, so
-// that a flood from somewhere does not keep out those from elsewhere.
-type guests struct {
-	most, mostAlike int
-
-	mu    sync.Mutex
-	n     int
-	from  map[netip.Prefix]map[*guest]struct{}
-	last  uint64
-	empty chan struct{} // closed when the last one leaves, if somebody waits for that
-}
-
+// A guest is one of the website's connections, from the first packet on until it ends or turns out to be a link. There is
+// room for a crowd of them; whoever has not shown an address yet cannot be made to go. One takes some 70 KiB, all of them
+// the library's own.
 type guest struct {
-	prefix netip.Prefix
-	number uint64       // in order of coming
-	conn   *quicgo.Conn // nil until the server has it
-}
-
-// How much room there is. A visitor takes some 70 KiB, all of them the library's own.
-const (
-	mostGuests   = 320
-	mostAlike    = 48
-	guestsSpread = 32
-	prefix4      = 24
-	prefix6      = 48
-)
-
-// newGuests makes the numbers a little different at every gateway: where exactly a server begins to close connections
-// would be something that only gateways share.
-func newGuests(key [sha256.Size]byte) *guests {
-	h := sha256.Sum256(append([]byte("godwit guests v1"), key[:]...))
-	return &guests{most: mostGuests + int(h[0])%guestsSpread, mostAlike: mostAlike + int(h[1])%guestsSpread,
-		from: make(map[netip.Prefix]map[*guest]struct{})}
+	place *crowd.Member
+	conn  *quicgo.Conn // nil until the server has it
 }
 
 var errFull = errors.New("there is no more room")
 
-// enter lets one in, for whom another may have to go. Whoever has not shown an address yet cannot be made to go.
-func (v *guests) enter(from net.Addr) (*guest, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	g := &guest{prefix: prefixOf(from)}
-	alike := v.from[g.prefix]
-	if len(alike) >= v.mostAlike {
-		if !v.dropLocked(alike) {
-			return nil, errFull
-		}
-	} else if v.n >= v.most {
-		if !v.dropLocked(v.crowdLocked()) {
-			return nil, errFull
-		}
-	}
-	v.last++
-	g.number = v.last
-	if v.from[g.prefix] == nil {
-		v.from[g.prefix] = make(map[*guest]struct{})
-	}
-	v.from[g.prefix][g] = struct{}{}
-	v.n++
-	return g, nil
-}
-
-// is says which connection is whose, and reports whether it is still wanted.
-func (v *guests) is(g *guest, qc *quicgo.Conn) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+// is says which connection is a guest's, and reports whether it is still wanted.
+func (l *Listener) is(g *guest, qc *quicgo.Conn) bool {
 	g.conn = qc
-	_, there := v.from[g.prefix][g]
-	return there
-}
-
-// many reports whether half of the room is taken.
-func (v *guests) many() bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.n >= v.most/2
-}
-
-// crowdLocked finds those of the prefix that has most.
-func (v *guests) crowdLocked() (most map[*guest]struct{}) {
-	for _, alike := range v.from {
-		if len(alike) > len(most) {
-			most = alike
-		}
-	}
-	return most
-}
-
-// dropLocked has the oldest one go.
-func (v *guests) dropLocked(alike map[*guest]struct{}) bool {
-	var oldest *guest
-	for g := range alike {
-		if g.conn != nil && (oldest == nil || g.number < oldest.number) {
-			oldest = g
-		}
-	}
-	if oldest == nil {
-		return false
-	}
-	v.leaveLocked(oldest)
-	go oldest.conn.CloseWithError(noError, "")
-	return true
-}
-
-// leave takes one out, and reports whether it was there.
-func (v *guests) leave(g *guest) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.leaveLocked(g)
-}
-
-func (v *guests) leaveLocked(g *guest) bool {
-	alike := v.from[g.prefix]
-	if _, there := alike[g]; !there {
-		return false
-	}
-	if delete(alike, g); len(alike) == 0 {
-		delete(v.from, g.prefix)
-	}
-	v.n--
-	if v.n == 0 && v.empty != nil {
-		close(v.empty)
-		v.empty = nil
-	}
-	return true
-}
-
-// gone is closed when nobody is there. It is for one caller, when nobody comes any more.
-func (v *guests) gone() <-chan struct{} {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	empty := make(chan struct{})
-	if v.n == 0 {
-		close(empty)
-	} else {
-		v.empty = empty
-	}
-	return empty
-}
-
-func prefixOf(a net.Addr) netip.Prefix {
-	udp, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	addr := udp.AddrPort().Addr().Unmap()
-	bits := prefix4
-	if addr.Is6() {
-		bits = prefix6
-	}
-	p, _ := addr.WithZone("").Prefix(bits)
-	return p
+	return l.guests.Droppable(g.place, func() { go qc.CloseWithError(noError, "") })
 }
