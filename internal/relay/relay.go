@@ -16,8 +16,8 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/transport"
-	"github.com/godwit-vpn/godwit/internal/transports/https"
 	"github.com/godwit-vpn/godwit/internal/transports/relay"
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // Config is what a Relay needs.
@@ -201,7 +201,7 @@ func (r *Relay) dialHome() (net.Conn, error) {
 		c, err = (&net.Dialer{}).DialContext(ctx, "tcp", h)
 		cancel()
 		if err == nil {
-			https.Tune(c, r.cfg.Congestion)
+			tcp.Tune(c, r.cfg.Congestion)
 			return c, nil
 		}
 	}

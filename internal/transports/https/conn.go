@@ -7,12 +7,13 @@ import (
 	"sync"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // conn is one TLS connection of ours. It implements transport.Conn, BatchWriter, NonBlocking and Tuned.
 type conn struct {
 	net.Conn  // TLS
-	pipe      *pipe
+	sock      *tcp.Conn
 	export    func(label string, context []byte, n int) ([]byte, error)
 	serverKey [sha256.Size]byte
 	knock     []byte
@@ -71,14 +72,14 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 	if c.reply != nil {
 		return c.begin(bufs)
 	}
-	c.pipe.Hold()
+	c.sock.Hold()
 	var err error
 	for _, b := range bufs {
 		if _, err = c.Conn.Write(b); err != nil {
 			break
 		}
 	}
-	if ferr := c.pipe.Release(); err == nil {
+	if ferr := c.sock.Release(); err == nil {
 		err = ferr
 	}
 	return err
@@ -125,19 +126,19 @@ type hostedConn struct{ *conn }
 func (c hostedConn) Host(f func()) { c.hosted <- f }
 
 // OnDrained implements transport.NonBlocking.
-func (c *conn) OnDrained(f func()) { c.pipe.OnDrained(f) }
+func (c *conn) OnDrained(f func()) { c.sock.OnDrained(f) }
 
 // Backlog implements transport.NonBlocking.
-func (c *conn) Backlog() bool { return c.pipe.Backlog() }
+func (c *conn) Backlog() bool { return c.sock.Backlog() }
 
 // Measure implements transport.Tuned.
-func (c *conn) Measure() transport.Path { return c.pipe.Measure() }
+func (c *conn) Measure() transport.Path { return c.sock.Measure() }
 
 // SetUnsentLimit implements transport.Tuned.
-func (c *conn) SetUnsentLimit(bytes int) { c.pipe.SetUnsentLimit(bytes) }
+func (c *conn) SetUnsentLimit(bytes int) { c.sock.SetUnsentLimit(bytes) }
 
 // Congestion implements transport.Tuned.
-func (c *conn) Congestion() string { return c.pipe.Congestion() }
+func (c *conn) Congestion() string { return c.sock.Congestion() }
 
 // Close closes the connection. A gateway says TLS's farewell first, as the website's server does, if that need not wait
 // for a network that may be gone; a client, like the browser, does not. What it would tell, that all bytes came, the
@@ -145,10 +146,10 @@ func (c *conn) Congestion() string { return c.pipe.Congestion() }
 func (c *conn) Close() error {
 	var err error
 	c.once.Do(func() {
-		if t, ok := c.Conn.(*tls.Conn); ok && c.pipe.NeverWaits() {
+		if t, ok := c.Conn.(*tls.Conn); ok && c.sock.NeverWaits() {
 			t.CloseWrite()
 		}
-		err = c.pipe.Close()
+		err = c.sock.Close()
 		close(c.closed)
 	})
 	return err

@@ -21,7 +21,7 @@ import (
 
 // Dialer dials gateways. It implements transport.Dialer. The zero value looks like Chrome.
 type Dialer struct {
-	// Congestion names the congestion control to ask for; empty prefers BBR, SystemCongestion asks for none.
+	// Congestion names the congestion control to ask for; empty prefers BBR, "system" asks for none.
 	Congestion string
 	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
 	Control func(network, address string, c syscall.RawConn) error
@@ -59,14 +59,14 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 
 // Over opens a link over a connection that there is, and owns it from then on. Its errors are *transport.DialError.
 func (d *Dialer) Over(ctx context.Context, under net.Conn, ep transport.Endpoint) (transport.Conn, error) {
-	sock := &pipe{Conn: under}
+	sock := &tcp.Conn{Conn: under}
 	sock.Link()
 	return d.over(ctx, sock, ep)
 }
 
-func (d *Dialer) over(ctx context.Context, sock *pipe, ep transport.Endpoint) (transport.Conn, error) {
+func (d *Dialer) over(ctx context.Context, sock *tcp.Conn, ep transport.Endpoint) (transport.Conn, error) {
 	browser := d.looksLike()
-	c := &conn{pipe: sock, closed: make(chan struct{})}
+	c := &conn{sock: sock, closed: make(chan struct{})}
 	if err := d.handshake(ctx, c, browser, ep); err != nil {
 		sock.Close()
 		stage := transport.StageHandshake
@@ -79,7 +79,7 @@ func (d *Dialer) over(ctx context.Context, sock *pipe, ep transport.Endpoint) (t
 		sock.Close()
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageDoor, Err: err}
 	}
-	if !c.pipe.NonBlocking() { // nobody can tell whether a write would wait
+	if !c.sock.NonBlocking() { // nobody can tell whether a write would wait
 		return struct {
 			transport.Conn
 			transport.BatchWriter
@@ -101,7 +101,7 @@ func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser
 	if ep.Network != "" {
 		config.ClientSessionCache = cache{&d.kept, place{browser.Family(), ep.Network, ep.Addr, ep.Name}}
 	}
-	t, err := browser.Client(chrome.Fragmented(c.pipe, ep.Fragment), config)
+	t, err := browser.Client(chrome.Fragmented(c.sock, ep.Fragment), config)
 	if err != nil {
 		return err
 	}

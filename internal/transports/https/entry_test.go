@@ -12,6 +12,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/doorstep"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // server is a connection to a server that says b, whatever it hears.
@@ -32,7 +33,7 @@ func (zeros) AppendFiller(b []byte, n int) []byte { return append(b, make([]byte
 // enter is a client in front of the door of a server that says b.
 func enter(b, marker []byte) (*conn, *server) {
 	s := &server{says: bytes.NewReader(b)}
-	return &conn{Conn: s, pipe: &pipe{Conn: s}, entry: &entry{marker: marker, filler: zeros{}}}, s
+	return &conn{Conn: s, sock: &tcp.Conn{Conn: s}, entry: &entry{marker: marker, filler: zeros{}}}, s
 }
 
 var testMarker = []byte("sixteen bytes ok")

@@ -26,20 +26,5 @@
 //	look.go      a visit to the website and no more
 package https
 
-import (
-	"net"
-
-	"github.com/godwit-vpn/godwit/internal/transports/tcp"
-)
-
 // Name is the transport's name.
 const Name = "https"
-
-// SystemCongestion leaves the congestion control to the system.
-const SystemCongestion = tcp.SystemCongestion
-
-// pipe is what stands between TLS and TCP.
-type pipe = tcp.Conn
-
-// Tune asks the system for a congestion control, as Dialer.Congestion says it.
-func Tune(c net.Conn, congestion string) { tcp.Tune(c, congestion) }

@@ -127,16 +127,16 @@ func (l *Listener) serveHTTP2(s *http.Server, c *tls.Conn, h http.Handler) {
 		return
 	}
 	sock := c.NetConn().(*visitor)
-	link.pipe, link.knock, link.unread = sock.pipe, t.knock, t.rest
+	link.sock, link.knock, link.unread = sock.Conn, t.knock, t.rest
 	link.closed, link.hosted = make(chan struct{}), make(chan func(), 1) // one, so that Host does not wait
 	if !l.tcp.leave(sock) {
 		return
 	}
 	c.SetDeadline(time.Time{})
-	if tcp, ok := sock.pipe.Conn.(*net.TCPConn); ok {
+	if tcp, ok := sock.Conn.Conn.(*net.TCPConn); ok {
 		tcp.SetKeepAlive(false) // the session probes its links itself, and not by the clock
 	}
-	sock.pipe.Link()
+	sock.Link()
 	link.reply = &reply{shape: l.shapes.pick(), filler: l.cfg.Door}
 	select {
 	case l.conns <- hostedConn{link}:

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/godwit-vpn/godwit/internal/transports/crowd"
+	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
 // visitors are the website's connections, as the HTTP server sees them, from the moment TCP's handshake is done until
@@ -19,14 +20,14 @@ type visitors struct {
 
 // visitor is one of them. It is TLS's connection.
 type visitor struct {
-	*pipe
+	*tcp.Conn
 	all   *visitors
 	place *crowd.Member
 }
 
 // Bounded bounds a listener's connections as the website's are.
 func Bounded(l net.Listener, key [sha256.Size]byte) net.Listener {
-	return newVisitors(l, SystemCongestion, key)
+	return newVisitors(l, tcp.SystemCongestion, key)
 }
 
 func newVisitors(l net.Listener, congestion string, key [sha256.Size]byte) *visitors {
@@ -39,9 +40,9 @@ func (v *visitors) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	Tune(c, v.congestion)
-	one := &visitor{pipe: &pipe{Conn: c}, all: v}
-	if one.place = v.crowd.Enter(c.RemoteAddr(), func() { one.pipe.Close() }); one.place == nil {
+	tcp.Tune(c, v.congestion)
+	one := &visitor{Conn: &tcp.Conn{Conn: c}, all: v}
+	if one.place = v.crowd.Enter(c.RemoteAddr(), func() { one.Conn.Close() }); one.place == nil {
 		c.Close()
 		return nil, net.ErrClosed
 	}
@@ -61,7 +62,7 @@ func leave(c net.Conn) {
 		return
 	}
 	one.all.leave(one)
-	if tcp, ok := one.pipe.Conn.(*net.TCPConn); ok {
+	if tcp, ok := one.Conn.Conn.(*net.TCPConn); ok {
 		tcp.SetKeepAlive(false) // the session probes its links itself, and not by the clock
 	}
 }
@@ -77,5 +78,5 @@ func (v *visitors) end() error {
 // Close implements net.Conn.
 func (one *visitor) Close() error {
 	one.all.leave(one)
-	return one.pipe.Close()
+	return one.Conn.Close()
 }
