@@ -34,15 +34,14 @@ Each seed draws the moods of a firewall in front of a gateway with two addresses
 order is verified; beside it files of 3 MiB are downloaded one after another at 3.2 Mbit/s, every byte compared. The path has
 60 ms and 100 Mbit/s. The client and the gateway are the program as built, as its user would start it.
 
-What must hold: no stream is lost. Two dials are %v apart; up to %v of that may be this machine's own doing, and %d
-in a run may be nearer, as an http dial whose first connection is closed makes a second one without regard to others.
+What must hold: no stream is lost. Two dials are %v apart; up to %v of that may be this machine's own doing.
 In no minute there are more than %d: exponential back-off from %v, doubled each time that all ways have failed,
 lets four rounds over seven ways through in a minute, and two more replace the links that there were. The median of what
 an end holds resident in the last quarter of a run is at most a quarter and 8 MiB above that of the second.
 
 | seed | minutes | echoes | longest wait | downloads | Mbit/s | longest stall | lost | refused | dials | most in a minute | closest | client MiB | gateway MiB | holds |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
-`, DialSpacing, spacingSlack, closeMost, DialsPerMinute, DialSpacing)
+`, DialSpacing, spacingSlack, DialsPerMinute, DialSpacing)
 	var faults []string
 	for i := range r.Runs {
 		run := &r.Runs[i]

@@ -23,9 +23,6 @@ const (
 	DialSpacing = 450 * time.Millisecond
 	// spacingSlack is how much less the firewall may see where one of two packets had to wait for a processor.
 	spacingSlack = 100 * time.Millisecond
-	// closeMost is how many dials of a run may be nearer all the same: an http dial whose first connection is closed makes a
-	// second one without regard to others.
-	closeMost = 3
 	// DialsPerMinute is how many dials there may be in any minute. Exponential back-off from DialSpacing doubles the wait
 	// each time that all ways have failed: of seven ways each is tried once at 0.45 s from the last, at 0.9, at 1.8, and at
 	// 3.6, which with the jitter of an eighth takes 53 s; two more take the links that were there before.
@@ -97,16 +94,6 @@ func (r *Run) Closest() (least time.Duration) {
 	return least
 }
 
-// close is how many dials were nearer to the last than they may be.
-func (r *Run) close() (n int) {
-	for i := 1; i < len(r.Dials); i++ {
-		if r.Dials[i]-r.Dials[i-1] < DialSpacing-spacingSlack {
-			n++
-		}
-	}
-	return n
-}
-
 // settled are the medians of an end's memory in the second and the last quarter of the run.
 func (r *Run) settled(of func(Memory) int64) (early, late int64) {
 	quarter := func(n time.Duration) int64 {
@@ -137,8 +124,8 @@ func (r *Run) Faults() (faults []string) {
 	if n := r.MostDials(); n > DialsPerMinute {
 		faults = append(faults, fmt.Sprintf("%d dials in one minute, of %d that there may be", n, DialsPerMinute))
 	}
-	if n := r.close(); n > closeMost {
-		faults = append(faults, fmt.Sprintf("%d dials nearer than %v to the last, two within %v", n, DialSpacing-spacingSlack, r.Closest()))
+	if gap := r.Closest(); len(r.Dials) > 1 && gap < DialSpacing-spacingSlack {
+		faults = append(faults, fmt.Sprintf("two dials within %v, of %v that lie between them", gap, DialSpacing))
 	}
 	if r.Length < memoryAfter {
 		return faults
