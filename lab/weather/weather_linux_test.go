@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,7 +13,6 @@ import (
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 	"github.com/godwit-vpn/godwit/lab/peer"
 	"github.com/godwit-vpn/godwit/lab/scenario"
-	"github.com/godwit-vpn/godwit/lab/weather"
 )
 
 func TestMain(m *testing.M) { netnstest.Main(m) }
@@ -40,15 +40,12 @@ func TestWeather(t *testing.T) {
 			if err != nil {
 				t.Errorf("seed %d: %v", seed, err)
 			}
-			for _, f := range r.Broken {
-				t.Errorf("seed %d: %s", seed, f)
-			}
-			// How near to each other dials are is a matter of the machine's load, too: a storm is far beyond.
-			if n := r.MostDials(); n > 2*weather.DialsPerMinute {
-				t.Errorf("seed %d: a storm of %d dials in one minute", seed, n)
-			}
 			for _, f := range r.Faults() {
-				t.Logf("seed %d: %s", seed, f)
+				if strings.HasPrefix(f, "two dials within ") { // a packet that waits for a processor looks like it
+					t.Logf("seed %d: %s", seed, f)
+					continue
+				}
+				t.Errorf("seed %d: %s", seed, f)
 			}
 			t.Logf("seed %d: %d echoes, the longest wait %v; %d downloads, the longest %v; %d refused; %d dials, %d in a minute, two within %v",
 				seed, r.Echoes, r.EchoStall, r.Downloads, r.DownloadStall, r.Refused, len(r.Dials), r.MostDials(), r.Closest())
