@@ -49,8 +49,9 @@ const (
 	// firstPatience is how long a dial may take while there are other ways to try: enough for a SYN that is lost twice,
 	// and for four round trips of a second. It doubles with each failure in a row.
 	firstPatience = 4 * time.Second
-	// exploreFirst is how soon a better kind of way is tried again, and exploreLast how rarely in the end.
-	exploreFirst, exploreLast = 2 * time.Minute, time.Hour
+	// exploreFirst is how soon a better kind of way is tried again, and exploreLast how rarely in the end. What blocked it
+	// may have been over in seconds, and a makeshift carries a hundredth of what it does.
+	exploreFirst, exploreLast = 30 * time.Second, time.Hour
 )
 
 // residuals are for how long firewalls were measured to go on blocking whom they have struck: the GFW 90 s and 120 s by
