@@ -197,6 +197,12 @@ func FuzzName(f *testing.F) {
 func FuzzPacket(f *testing.F) {
 	p := packet{acked: true, window: 3, una: 9, acks: []uint16{7}, tell: true, pushes: []push{{5, []byte("ab")}, {6, []byte("c")}}}
 	f.Add(p.append(nil))
+	for _, long := range []int{maxSegment, maxSegment + 1, 2000} { // KCP's buffers have 1,500 bytes
+		p := packet{window: 3, pushes: []push{{0, make([]byte, long)}}}
+		f.Add(p.append(nil))
+		p.pushes = append(p.pushes, push{1, []byte("c")})
+		f.Add(p.append(nil))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, ok := parsePacket(b)
 		if !ok {

@@ -24,6 +24,8 @@ const (
 	ackLen     = 3
 	probeLen   = 1
 	maxWindow  = 127
+	// maxSegment is what the longest message could hold; KCP copies what it is given into buffers of 1,500 bytes.
+	maxSegment = maxMessage
 )
 
 // The kinds of segments.
@@ -61,14 +63,14 @@ func parsePacket(b []byte) (p packet, ok bool) {
 			p.acks = append(p.acks, binary.BigEndian.Uint16(b[1:]))
 			b = b[ackLen:]
 		case segmentRest:
-			if low != 0 || len(b) == pushHead {
+			if low != 0 || len(b) == pushHead || len(b) > pushHead+maxSegment {
 				return p, false
 			}
 			p.pushes = append(p.pushes, push{binary.BigEndian.Uint16(b[1:]), b[pushHead:]})
 			b = nil
 		case segmentPush:
 			n := int(low)<<8 | int(b[1])
-			if len(b) < pushHead+1+n || n == 0 {
+			if len(b) < pushHead+1+n || n == 0 || n > maxSegment {
 				return p, false
 			}
 			p.pushes = append(p.pushes, push{binary.BigEndian.Uint16(b[2:]), b[pushHead+1 : pushHead+1+n]})
