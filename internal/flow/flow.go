@@ -10,6 +10,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -27,15 +28,15 @@ const MaxHost = 253
 // NewTarget normalises host (brackets, case, one trailing dot, IPv4-mapped IPv6) and refuses what no stream can be
 // opened to.
 func NewTarget(host string, port uint16) (Target, error) {
-	h := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	h := strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), ".")
 	if a, err := netip.ParseAddr(h); err == nil {
 		if a.Zone() != "" {
 			return Target{}, Errorf(CodeBadTarget, "address %q has a zone: a stream cannot leave this machine's link", host)
 		}
 		return Target{Host: a.Unmap().String(), Port: port}, checkPort(port)
 	}
-	h = strings.ToLower(strings.TrimSuffix(h, "."))
-	if h == "" || len(h) > MaxHost || strings.ContainsAny(h, " \t\r\n\x00/@:[]") {
+	h = strings.ToLower(h)
+	if len(h) > MaxHost || slices.Contains(strings.Split(h, "."), "") || strings.ContainsAny(h, " \t\r\n\x00/@:[]") {
 		return Target{}, Errorf(CodeBadTarget, "host %q is neither a name nor an address", host)
 	}
 	return Target{Host: h, Port: port}, checkPort(port)
