@@ -7,31 +7,47 @@ import (
 
 // A link that was swallowed for long is suspected as soon as before; one whose path has become slow is not for ever.
 func TestPatienceAfterSilence(t *testing.T) {
+	now := time.Now()
+	pass := func(l *Link, trip time.Duration) {
+		sent := now
+		now = now.Add(trip)
+		l.sample(sent, now, 0)
+	}
+	silence := func(l *Link, long time.Duration) { // and what was sent into it is answered, one after the other
+		sent := now
+		now = now.Add(long)
+		l.recovered, l.silences = now, l.silences+1
+		l.sample(sent, now, 0)
+		l.sample(sent.Add(long/2), now.Add(time.Millisecond), 0)
+	}
 	steady := func() *Link {
 		l := &Link{}
 		l.rtt.seed(100 * time.Millisecond)
 		for range 50 {
-			l.sample(100*time.Millisecond, false)
+			pass(l, 100*time.Millisecond)
 		}
 		return l
 	}
 	l := steady()
-	l.sample(20*time.Second, true)
-	if p := l.patience(); p > time.Second {
-		t.Errorf("after a silence of 20 s the next is borne for %v", p)
+	for range 5 {
+		silence(l, 20*time.Second)
+		pass(l, 100*time.Millisecond)
+		if p := l.patience(); p > minSuspicion {
+			t.Errorf("after a silence of 20 s the next is borne for %v", p)
+		}
 	}
 	l = steady()
 	n := 0
 	for ; l.patience() < time.Second; n++ {
-		l.sample(time.Second, true)
+		silence(l, time.Second)
 	}
-	if n > 3 {
-		t.Errorf("that the path takes a second now is known after %d samples", n)
+	if n > 4 {
+		t.Errorf("that the path takes a second now is known after %d silences", n)
 	}
 	l = &Link{} // nothing was measured before
 	l.rtt.seed(100 * time.Millisecond)
-	l.sample(20*time.Second, true)
-	if p := l.patience(); p > 3*time.Second {
+	silence(l, 20*time.Second)
+	if p := l.patience(); p > time.Second {
 		t.Errorf("the first sample came late, and silence is borne for %v", p)
 	}
 }

@@ -49,18 +49,20 @@ type Link struct {
 	dead      bool
 	cause     error // why it died
 
-	rtt      rttEstimate
-	rate     rateEstimate
-	path     pathEstimate
-	inFlight int       // bytes of unacknowledged frames whose link this is
-	frames   int       // how many those are
-	lastAck  time.Time // when acknowledgements last progressed, or the link began to wait for one
-	lastRecv time.Time
-	lastEcho uint64
-	pinging  bool
-	pingID   uint64
-	pingAt   time.Time
-	unsent   int // the limit last given to the transport
+	rtt       rttEstimate
+	rate      rateEstimate
+	path      pathEstimate
+	inFlight  int       // bytes of unacknowledged frames whose link this is
+	frames    int       // how many those are
+	lastAck   time.Time // when acknowledgements last progressed, or the link began to wait for one
+	lastRecv  time.Time
+	lastEcho  uint64
+	recovered time.Time // when the last suspicion ended
+	silences  int       // suspicions that ended since a round trip without one
+	pinging   bool
+	pingID    uint64
+	pingAt    time.Time
+	unsent    int // the limit last given to the transport
 
 	echo     uint64    // number plus one of the last numbered frame that came in
 	echoAt   time.Time // when it did
@@ -122,11 +124,7 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.links = append(s.links, l)
 	s.detached, s.trimmed = time.Time{}, false
 	s.probeAt = time.Time{}
-	for _, other := range s.links {
-		if other.suspected {
-			s.moveLocked(other)
-		}
-	}
+	s.moveSuspectedLocked()
 	l.tuneLocked(now)
 	s.kickLocked()
 	s.armLocked(now.Add(minSuspicion))
@@ -232,6 +230,15 @@ func (s *Session) moveLocked(l *Link) {
 	l.inFlight, l.frames = 0, 0
 }
 
+// moveSuspectedLocked puts in line what suspected links carry: while all are suspected they are given it all the same.
+func (s *Session) moveSuspectedLocked() {
+	for _, l := range s.links {
+		if l.suspected {
+			s.moveLocked(l)
+		}
+	}
+}
+
 // othersLocked reports whether another link could carry what l carries.
 func (s *Session) othersLocked(l *Link) bool {
 	for _, o := range s.links {
@@ -261,8 +268,10 @@ func (l *Link) suspectLocked(now time.Time) {
 func (l *Link) progressLocked(now time.Time) {
 	l.lastAck = now
 	if l.suspected {
-		l.suspected = false
+		l.suspected, l.recovered = false, now
+		l.silences++
 		l.s.log.Debug("link recovered", "link", l.id, "transport", l.opt.Transport)
+		l.s.moveSuspectedLocked()
 		l.s.kickLocked()
 		l.s.changedLocked()
 	}
@@ -287,12 +296,19 @@ func (l *Link) patience() time.Duration {
 	return max(minSuspicion, l.rtt.smoothed+4*l.rtt.variation+2*l.rtt.smoothed+ackDelay)
 }
 
-// sample takes a round trip into account. One that ends a suspicion tells how long nothing came through rather than how
-// far the far side is: it counts no more than the patience that there was, or the next silence would be borne for as
-// long, on a link that stands by and has no other samples. A path that has become slow is known after a few all the same.
-func (l *Link) sample(d time.Duration, late bool) {
-	if late {
+// sample takes into account how long something that was sent at a time took to be answered. What was sent into a silence
+// tells how long that lasted rather than how far the far side is: such times would have the next silence borne for as long,
+// above all on a link that stands by and has no others. But a path that has become slow looks like one silence after
+// another, so from the second in a row on, the first time of each counts, as no more than the patience that there was.
+func (l *Link) sample(sent, now time.Time, held time.Duration) {
+	d := now.Sub(sent) - held
+	if sent.Before(l.recovered) {
+		if l.silences < 2 || !now.Equal(l.recovered) {
+			return
+		}
 		d = min(d, l.patience())
+	} else {
+		l.silences = 0
 	}
 	l.rtt.sample(d)
 }

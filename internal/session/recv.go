@@ -71,8 +71,8 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		}
 		if l.pinging && id == l.pingID {
 			l.pinging = false
-			l.rtt.sample(now.Sub(l.pingAt))
 			l.progressLocked(now)
+			l.sample(l.pingAt, now, 0)
 			s.probedLocked()
 		}
 	case wire.TypeAck:
@@ -127,10 +127,9 @@ func (l *Link) ackLocked(a wire.Ack, now time.Time) error {
 	}
 	if a.Echo > 0 && a.Echo != l.lastEcho {
 		l.lastEcho = a.Echo
-		late := l.suspected
 		l.progressLocked(now)
 		if f := s.ring.get(a.Echo - 1); f != nil && f.link == l && f.sends == 1 {
-			l.sample(now.Sub(f.sentAt)-time.Duration(a.Delay)*time.Microsecond, late)
+			l.sample(f.sentAt, now, time.Duration(a.Delay)*time.Microsecond)
 		}
 	}
 	s.acknowledgeLocked(0, a.Next, now)

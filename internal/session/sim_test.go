@@ -103,6 +103,14 @@ func (d *simDir) gone() bool {
 	return d.closed || d.left == 0
 }
 
+// hold delays what is written from now on.
+func (d *simDir) hold(long time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	d.out = now.Add(d.unsentLocked(now) + long)
+}
+
 func (d *simDir) setRate(rate float64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
