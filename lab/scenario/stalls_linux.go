@@ -42,7 +42,7 @@ func (w Stalls) Run(ctx context.Context) (r weather.Stalls, err error) {
 		name, r.Links = "godwit-alone", 1
 	}
 	r.Blow, r.RoundTrip = w.Mood.String(), slowPath.Delay*2
-	s, err := newSteady(ctx, name, w.Tools, w.Seed, slowPath, w.Logs)
+	s, err := newSteady(ctx, name, w.Tools, w.Seed, slowPath, nil, w.Logs)
 	if err != nil {
 		return r, err
 	}

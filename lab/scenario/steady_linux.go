@@ -56,9 +56,10 @@ var (
 	downloadAddr = netip.AddrPortFrom(bannedAddr, 9)
 )
 
-// newSteady builds it and starts Godwit, which is by that name a peer's. What both ends say is kept in logs, if that is
-// not empty.
-func newSteady(ctx context.Context, godwit string, tools *peer.Tools, seed uint64, way linkmodel.Direction, logs string) (s *steady, err error) {
+// newSteady builds it and starts Godwit, which is by that name a peer's, in whatever weather begin sets. What both ends say
+// is kept in logs, if that is not empty.
+func newSteady(ctx context.Context, godwit string, tools *peer.Tools, seed uint64, way linkmodel.Direction, begin func(*rules.Weather),
+	logs string) (s *steady, err error) {
 	entry, err := peer.Find(godwit)
 	if err != nil {
 		return nil, err
@@ -68,6 +69,9 @@ func newSteady(ctx context.Context, godwit string, tools *peer.Tools, seed uint6
 		return nil, err
 	}
 	s = &steady{logs: logs}
+	if begin != nil {
+		begin(&s.weather)
+	}
 	p.Path = &way
 	p.Add(firewall.Named{Name: "weather", Rule: &s.weather})
 	p.Add(firewall.Named{Name: "dials", Rule: &s.dials})

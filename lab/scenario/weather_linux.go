@@ -39,7 +39,7 @@ const (
 
 // Run does it, once.
 func (w Weather) Run(ctx context.Context) (r weather.Run, err error) {
-	s, err := newSteady(ctx, "godwit", w.Tools, w.Seed, path, w.Logs)
+	s, err := newSteady(ctx, "godwit", w.Tools, w.Seed, path, nil, w.Logs)
 	if err != nil {
 		return r, err
 	}

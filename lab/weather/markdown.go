@@ -12,14 +12,17 @@ import (
 func (r *Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Changing weather\n\nFirewalls that change their rules while traffic passes, and how long a download stands still for a blow. Measured\n"+
-		"%s, Godwit %s, %s, at a load of %.1f: whatever waits for a processor is late here. `lab weather` and\n"+
-		"`lab stalls` write this page; the same numbers are in [weather.json](weather.json).\n",
+		"%s, Godwit %s, %s, at a load of %.1f: whatever waits for a processor is late here. `lab weather`,\n"+
+		"`lab stalls` and `lab limits` write this page; the same numbers are in [weather.json](weather.json).\n",
 		r.Date, r.Version, r.Machine, r.Load)
 	if len(r.Runs) > 0 {
 		r.runs(&b)
 	}
 	if len(r.Stalls) > 0 {
 		r.stalls(&b)
+	}
+	if len(r.Limits) > 0 {
+		r.limits(&b)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -127,6 +130,33 @@ three round trips more.
 		}
 		fmt.Fprintf(b, "| %s | %s | %d | %d | %s | %s | %s | %s |\n", s.Blow, links, len(s.Each), s.Missed, seconds(median(s.Each)), seconds(nine),
 			seconds(worst), broken)
+	}
+}
+
+func (r *Report) limits(b *strings.Builder) {
+	fmt.Fprintf(b, `
+## Where no connection carries much
+
+A download takes all it can get while every connection to the gateway, TCP or UDP, is policed from its first packet on, or
+frozen after 25. Wanted: 70 %% of the policed rate of one connection, and one replacement a minute; under the freeze, where
+each connection brings some ten kilobytes, no more dials than back-off allows. Dials are counted by the firewall; those
+after the first %v replace links.
+
+| connections are | minutes | kbit/s | of one connection's | dials | most in a minute | replacements, most in a minute | lost |
+|---|---|---|---|---|---|---|---|
+`, settling)
+	for _, l := range r.Limits {
+		rate := float64(l.Bytes) * 8 / l.Length.Seconds()
+		share, broken := "–", "none"
+		if l.Rate > 0 {
+			share = fmt.Sprintf("%.0f %%", 100*rate/float64(l.Rate))
+		}
+		if l.Broken != "" {
+			broken = l.Broken
+		}
+		run := Run{Dials: l.Dials}
+		fmt.Fprintf(b, "| %s | %.0f | %.0f | %s | %d | %d | %d | %s |\n", l.Name(), l.Length.Minutes(), rate/1000, share, len(l.Dials), run.MostDials(),
+			l.Replacements(), broken)
 	}
 }
 

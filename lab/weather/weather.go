@@ -157,6 +157,42 @@ type Stalls struct {
 	Broken string          `json:"broken,omitempty"`
 }
 
+// Limit is a download on a network that lets every connection begin and none carry much.
+type Limit struct {
+	// Rate is what each connection is policed to in each direction, in bits a second, or all Together; zero is a freeze after
+	// 25 packets.
+	Rate     int             `json:"rate"`
+	Together bool            `json:"together,omitempty"`
+	Length   time.Duration   `json:"length"`
+	Bytes    int64           `json:"bytes"`
+	Dials    []time.Duration `json:"dials"`
+	Broken   string          `json:"broken,omitempty"`
+}
+
+// Name says it in words.
+func (l Limit) Name() string {
+	switch {
+	case l.Rate == 0:
+		return "each frozen after 25 packets"
+	case l.Together:
+		return fmt.Sprintf("all together policed to %d kbit/s", l.Rate/1000)
+	}
+	return fmt.Sprintf("each policed to %d kbit/s", l.Rate/1000)
+}
+
+// settling is how long a client may take until it has the links that it wants.
+const settling = 30 * time.Second
+
+// Replacements is how many dials there were in the minute that had the most, once the client had settled.
+func (l *Limit) Replacements() int {
+	first := 0
+	for first < len(l.Dials) && l.Dials[first] < settling {
+		first++
+	}
+	r := Run{Dials: l.Dials[first:]}
+	return r.MostDials()
+}
+
 // Report is what was found.
 type Report struct {
 	Schema  string `json:"schema"`
@@ -167,6 +203,7 @@ type Report struct {
 	Version string   `json:"version"`
 	Runs    []Run    `json:"runs"`
 	Stalls  []Stalls `json:"stalls,omitempty"`
+	Limits  []Limit  `json:"limits,omitempty"`
 }
 
 // Read reads a report; it is empty if there is no file.

@@ -72,6 +72,8 @@ func TestReport(t *testing.T) {
 	broken.Seed, broken.Broken = 3, []string{"the stream of echoes"}
 	r.Runs = []weather.Run{calm(), broken}
 	r.Stalls = []weather.Stalls{{Blow: "address lost", Links: 1, Each: []time.Duration{3e9, 1e9, 2e9}}, {Blow: "bulk reset"}}
+	r.Limits = []weather.Limit{{Length: time.Minute, Bytes: 30000}, {Rate: 1e6, Together: true, Length: time.Minute, Bytes: 6e6,
+		Dials: []time.Duration{0, time.Second, 31 * time.Second, 80 * time.Second, 100 * time.Second}}}
 	if err := r.Write(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"| 3 | 10 |", "**no**", "- seed 3: the stream of echoes", "| border shut | 2 | 0 | 6.00 s |",
-		"| address lost | 1 | 3 | 0 | 2.00 s | 3.00 s | 3.00 s | none |"} {
+		"| address lost | 1 | 3 | 0 | 2.00 s | 3.00 s | 3.00 s | none |", "| each frozen after 25 packets | 1 | 4 | – | 0 |",
+		"| all together policed to 1000 kbit/s | 1 | 800 | 80 % | 5 | 3 | 2 | none |"} {
 		if !strings.Contains(md.String(), want) {
 			t.Errorf("no %q in\n%s", want, md.String())
 		}

@@ -16,6 +16,7 @@ const usage = `usage: lab COMMAND [flags]
   run        put ways across before firewalls and write the table of who survives
   weather    have Godwit carry traffic while firewalls change their rules, each by a seed
   stalls     measure how long a download stands still when what carries it is struck
+  limits     measure a download where every connection is policed, or frozen after a few packets
   doctor     ask whether "godwit doctor" names what firewalls do, rule by rule
   report     make the table again from the JSON of one or more runs
   profiles   list the firewalls; with a name, or a file, tell its story and check it
@@ -36,7 +37,7 @@ func init() {
 func main() {
 	verbs.Main(usage, map[string]verbs.Verb{
 		"run": runCommand, "report": reportCommand, "profiles": profilesCommand, "peers": peersCommand,
-		"weather": weatherCommand, "stalls": stallsCommand,
+		"weather": weatherCommand, "stalls": stallsCommand, "limits": limitsCommand,
 		"doctor": doctorCommand,
 	})
 }

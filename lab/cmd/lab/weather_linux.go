@@ -193,3 +193,37 @@ func stallsCommand(ctx context.Context, args []string, inside bool) (int, error)
 	}
 	return 0, nil
 }
+
+func limitsCommand(ctx context.Context, args []string, inside bool) (int, error) {
+	f := newWeatherFlags("limits", 8)
+	minutes := f.fs.Float64("minutes", 5, "how long each")
+	tools, done, code, err := f.parse(ctx, args, inside)
+	if done {
+		return code, err
+	}
+	all := []scenario.Limits{{}, {Rate: 130e3}, {Rate: 1e6}, {Rate: 1e6, Together: true}}
+	for i := range all {
+		all[i].Length, all[i].Seed, all[i].Tools = time.Duration(*minutes*float64(time.Minute)), *f.first, tools
+	}
+	found := make([]*weather.Limit, len(all))
+	failed := f.each(len(all), func(i int) string { return all[i].Name() }, func(i int, logs string) error {
+		all[i].Logs = logs
+		r, err := all[i].Run(ctx)
+		if err == nil {
+			found[i] = &r
+			fmt.Fprintf(os.Stderr, "%s: %d KiB, %d dials, %q\n", r.Name(), r.Bytes>>10, len(r.Dials), r.Broken)
+		}
+		return err
+	})
+	err = f.write(ctx, tools, func(report *weather.Report) {
+		for _, r := range found {
+			if r != nil {
+				report.Limits = append(slices.DeleteFunc(report.Limits, func(old weather.Limit) bool { return old.Name() == r.Name() }), *r)
+			}
+		}
+	})
+	if err := errors.Join(failed, err); err != nil {
+		return verbs.ExitError, err
+	}
+	return 0, nil
+}

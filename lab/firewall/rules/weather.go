@@ -25,11 +25,12 @@ const (
 	FreezeNew           // a connection that begins now is lost after 25 packets, for good; the one that carries the most is reset
 	NoSYN               // no TCP connection begins; the one that carries the most is reset
 	Shut                // nothing passes
+	Policed             // see Police; no forecast has it
 )
 
 func (m Mood) String() string {
 	return [...]string{"calm", "bulk reset", "connection lost", "endpoint lost", "address lost", "no UDP", "port 443 slow", "new ones frozen",
-		"no SYN", "border shut"}[m]
+		"no SYN", "border shut", "policed"}[m]
 }
 
 // What moods do it with. Freezes and rates are Freeze's and Throttle's, the rate twice the latter's.
@@ -49,6 +50,19 @@ type Weather struct {
 	server netip.AddrPort
 	met    int
 	first  time.Time
+
+	rate               int // of Policed, in bits a second
+	together           bool
+	toServer, toClient bucket
+}
+
+// Police holds each connection to a rate in bits a second, in each direction by itself, or all of them together: what is
+// above it is lost.
+func (r *Weather) Police(rate int, together bool) {
+	r.Set(Policed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rate, r.together = rate, together
 }
 
 // Set changes the mood.
@@ -111,11 +125,9 @@ func (w *underWeather) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall
 	case NoUDP:
 		meets = f.Proto == firewall.UDP
 	case Slow:
-		b := &w.toClient
-		if p.FromClient {
-			b = &w.toServer
-		}
-		meets = f.Proto == firewall.TCP && f.Server.Port() == 443 && !b.take(p.At, p.Size, slowRate, policeBurst)
+		meets = f.Proto == firewall.TCP && f.Server.Port() == 443 && !w.bucket(p).take(p.At, p.Size, slowRate, policeBurst)
+	case Policed:
+		meets = !w.bucket(p).take(p.At, p.Size, r.rate, policeBurst)
 	case FreezeNew:
 		reset = first && !w.frozen
 	case NoSYN:
@@ -144,6 +156,18 @@ func (w *underWeather) Packet(f *firewall.Flow, p *firewall.Packet, do *firewall
 			do.Fired("%v", r.mood)
 		}
 	}
+}
+
+// bucket is the one that a packet takes from.
+func (w *underWeather) bucket(p *firewall.Packet) *bucket {
+	toServer, toClient := &w.toServer, &w.toClient
+	if w.rule.mood == Policed && w.rule.together {
+		toServer, toClient = &w.rule.toServer, &w.rule.toClient
+	}
+	if p.FromClient {
+		return toServer
+	}
+	return toClient
 }
 
 // Spell is a mood and its time.

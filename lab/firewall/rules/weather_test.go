@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"cmp"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +71,36 @@ func TestWeather(t *testing.T) {
 				t.Errorf("in the calm after it %d lost", n)
 			}
 		})
+	}
+}
+
+// A policer holds a connection, or all of them, to its rate.
+func TestPolice(t *testing.T) {
+	t.Parallel()
+	lost := func(together bool, flows ...string) int {
+		r := &Weather{}
+		r.Police(500_000, together)
+		box, err := firewall.New(firewall.Config{Rules: []firewall.Named{{Name: "weather", Rule: r}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var frames []firewalltest.Frame // each at half a megabit a second, and a little
+		for _, server := range flows {
+			frames = append(frames, spaced(firewalltest.Conn(t, firewall.UDP, "192.0.2.10:40000", server, 0,
+				slices.Repeat([]string{">x", "<" + strings.Repeat("d", 1200)}, 400)...), 10*time.Millisecond)...)
+		}
+		slices.SortStableFunc(frames, func(a, b firewalltest.Frame) int { return cmp.Compare(a.At, b.At) })
+		return len(firewalltest.Pass(box, frames).Dropped)
+	}
+	one, two := "203.0.113.20:443", "203.0.113.21:443"
+	if n := lost(false, one); n > 10 {
+		t.Errorf("%d of 400 lost at the rate", n)
+	}
+	if n := lost(false, one, two); n > 20 {
+		t.Errorf("%d of two connections' lost, each at the rate", n)
+	}
+	if n := lost(true, one, two); n < 300 || n > 450 {
+		t.Errorf("%d of 800 lost of two connections that share the rate", n)
 	}
 }
 
