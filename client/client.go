@@ -29,6 +29,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/udpport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
@@ -57,7 +58,8 @@ type Config struct {
 	Links int
 	// Transports are the only transports to use; empty means all that the access key has endpoints of.
 	Transports []string
-	// Browser is whose visits the client's look like, "chrome" or "firefox"; empty is "chrome". A device should keep to one.
+	// Browser is whose visits the client's look like, "chrome" or "firefox"; empty is what this device always looks like, which
+	// is drawn from its key. A device should keep to one.
 	Browser string
 	// Fragment cuts the first message of each connection in two, inside of the name it asks for: "tcp", "record" or "both".
 	// Some firewalls miss the name then; no browser does it. Empty is "none".
@@ -97,6 +99,8 @@ type Client struct {
 	changed chan struct{}
 	// poke makes Run dial without waiting for its back-off.
 	poke chan struct{}
+	// used is told that an application has opened a stream; one token, since it matters whether, not how many.
+	used chan struct{}
 
 	mu        sync.Mutex
 	running   bool
@@ -123,7 +127,9 @@ type Client struct {
 	network   network.State
 	looked    time.Time // at it
 	memory    *dialer.Memory
-	kept      time.Time // when it was last written
+	kept      time.Time       // when it was last written
+	browser   *chrome.Browser // the newest there is
+	worn      *chrome.Browser // what dials look like
 
 	load load // only Run uses it
 }
@@ -166,13 +172,18 @@ func New(cfg Config) (*Client, error) {
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
+		used:    make(chan struct{}, 1),
 		ready:   make(chan struct{}),
 		usable:  make(chan struct{}),
 		links:   make(map[uint64]*tracked),
 	}
+	if err := c.findBrowser(); err != nil {
+		return nil, err
+	}
 	if err := c.findWays(); err != nil {
 		return nil, err
 	}
+	c.wearLocked()
 	c.udp = udpport.New(udpport.Config{Send: c.sendPacket})
 	c.proxy = proxy.New(proxy.Config{Outside: c, Logger: cfg.Logger})
 	return c, nil
@@ -191,7 +202,12 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 	c.running = true
 	c.mu.Unlock()
+	asking, stop := context.WithCancel(ctx)
+	var asks sync.WaitGroup
+	asks.Go(func() { c.followBrowser(asking) })
 	err := c.manage(ctx)
+	stop()
+	asks.Wait()
 	c.keepNetwork()
 	var closing sync.WaitGroup
 	for _, s := range c.sessions() {

@@ -92,7 +92,9 @@ func (w *world) run(t *testing.T) (stop func()) {
 // start runs a client until the test ends.
 func start(t *testing.T, cfg client.Config) (*client.Client, chan error) {
 	t.Helper()
-	cfg.Logger = logger(t)
+	if cfg.Logger == nil {
+		cfg.Logger = logger(t)
+	}
 	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -124,6 +124,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	began, ep := time.Now(), c.places[way]
 	c.mu.Lock()
 	transportName, patience := c.ways.Way(way).Transport, c.ways.Patience(way, began)
+	c.wearLocked()
 	c.mu.Unlock()
 	cert, renew := c.identity.present(time.Now())
 	d := c.dialers[transportName]

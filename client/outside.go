@@ -14,6 +14,14 @@ var _ flow.Outside = (*Client)(nil)
 
 // Open implements flow.Opener, for captures; embedders use Dial.
 func (c *Client) Open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
+	st, err := c.open(ctx, t, early)
+	if err == nil {
+		c.tell(c.used)
+	}
+	return st, err
+}
+
+func (c *Client) open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
 	for {
 		s, err := c.current(ctx)
 		if err != nil {

@@ -80,6 +80,7 @@ type Status struct {
 	Error        string        `json:"error,omitempty"`      // of the last dial, while it matters
 	Device       string        `json:"device"`
 	CertUntil    time.Time     `json:"certificate_until"`
+	Browser      Browser       `json:"browser"` // whose visits the links look like that are dialled now
 }
 
 // LeavingSession is a session in which nothing new is opened.
@@ -136,6 +137,7 @@ func (c *Client) Status() Status {
 		st.Error = redact(c.lastErr)
 	}
 	st.Ways = c.waysLocked()
+	st.Browser = c.wornLocked()
 	welcomed, leaving := c.welcomed, slices.Clone(c.leaving)
 	c.mu.Unlock()
 	for _, old := range leaving {

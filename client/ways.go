@@ -16,7 +16,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports"
 	"github.com/godwit-vpn/godwit/internal/transports/dns"
-	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // networksFile is where it is kept which ways work on which network.
@@ -27,14 +26,6 @@ const keepEvery = time.Minute
 
 // findWays makes the ways out of the access key's endpoints and the transports that this program knows.
 func (c *Client) findWays() error {
-	browser := chrome.FamilyChrome
-	switch chrome.Family(c.cfg.Browser) {
-	case "", chrome.FamilyChrome:
-	case chrome.FamilyFirefox:
-		browser = chrome.FamilyFirefox
-	default:
-		return fmt.Errorf("field Browser: %.20q is neither chrome nor firefox", c.cfg.Browser)
-	}
 	var resolvers []dns.Resolver
 	for _, s := range c.cfg.Resolvers {
 		r, err := dns.ParseResolver(s)
@@ -43,7 +34,7 @@ func (c *Client) findWays() error {
 		}
 		resolvers = append(resolvers, r)
 	}
-	known := transports.Dialers(transports.Options{Resolvers: resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect, Browser: browser})
+	known := transports.Dialers(transports.Options{Resolvers: resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect})
 	for _, d := range known {
 		c.dialers[d.Transport()] = d
 	}

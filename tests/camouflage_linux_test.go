@@ -230,7 +230,7 @@ func (w *world) useLinksAtOnce(x *wire, c *capture) {
 	w.t.Helper()
 	for range max(2, *camouflage/4) {
 		p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
-			"--links", "1", "--proxy", proxyAddr, w.key))
+			"--links", "1", "--browser", "chrome", "--proxy", proxyAddr, w.key))
 		w.eventually("proxy listens", p, 30*time.Second, func() error {
 			conn, err := w.client.dial(proxyAddr)
 			if err == nil {

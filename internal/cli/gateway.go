@@ -16,7 +16,7 @@ import (
 
 func (a *app) gatewayCmd() *cobra.Command {
 	return group("gateway", "make, run and watch a gateway", a.gatewayInitCmd(), a.gatewayRunCmd(), a.gatewayStatusCmd(),
-		a.gatewayUpgradeCmd(), a.gatewayRelayCmd(),
+		a.gatewayUpgradeCmd(), a.gatewayRelayCmd(), a.gatewayBrowserCmd(),
 		a.gatewayCSRCmd(), a.gatewayRotateKeyCmd())
 }
 

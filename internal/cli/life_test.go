@@ -77,7 +77,7 @@ func TestLife(t *testing.T) {
 	if got := throughProxy(t, st.Proxy, site.URL); got != "a page" {
 		t.Errorf("the page is %q", got)
 	}
-	execute(t, home, "status").want(t, 0, "connected", st.Proxy, "https")
+	execute(t, home, "status").want(t, 0, "connected", st.Proxy, "https", "looks like", st.Browser.Family+" of ", "built in")
 	execute(t, home, "list").want(t, 0, "default", "up, proxy "+st.Proxy)
 
 	// Again changes nothing, unless something else is asked for.

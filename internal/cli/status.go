@@ -180,7 +180,13 @@ func printStatus(out *screen, doc statusDoc) {
 		device += ", certificate until " + doc.CertUntil.Local().Format("2006-01-02 15:04")
 	}
 	out.field("device", "%s", device)
+	if b := doc.Browser; b.Family != "" { // an older process says nothing of it
+		out.field("looks like", "%s of %s, %s", b.Family, b.Date.UTC().Format(time.DateOnly), browserSources[b.Source])
+	}
 }
+
+// browserSources says where a browser's profile is from.
+var browserSources = map[string]string{"built-in": "built in", "network": "signed by the network"}
 
 // wayText says what is known of a way across.
 func wayText(w client.Way, now time.Time) string {

@@ -68,7 +68,7 @@ is saved, and not needed again.`,
 	flags.IntVar(&f.links, "links", 0, fmt.Sprintf("how many connections to keep, 1 to %d (default %d, and one more\n"+
 		"where the network loses much)", client.MaxLinks, client.DefaultLinks))
 	flags.StringSliceVar(&f.transports, "transport", nil, "use only these, of "+strings.Join(transports.Names(), ", ")+" (default all)")
-	flags.StringVar(&f.browser, "browser", "chrome", "whose visits this device's look like, chrome or firefox")
+	flags.StringVar(&f.browser, "browser", "", "whose visits this device's look like, chrome or firefox (default drawn for the\ndevice, once for all)")
 	flags.StringVar(&f.fragment, "fragment", "none", "cut the first message inside of the name it asks for: tcp, record or both;\n"+
 		"some firewalls miss the name then, and no browser does it")
 	flags.StringVar(&f.shape, "shape", "low", "how much to hide what is inside of the links: off, low or high")
@@ -101,7 +101,7 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	switch {
 	case f.links < 0 || f.links > client.MaxLinks:
 		return usagef("flag --links: %d is not from 1 to %d", f.links, client.MaxLinks)
-	case f.browser != "chrome" && f.browser != "firefox":
+	case !slices.Contains([]string{"", "chrome", "firefox"}, f.browser):
 		return usagef("flag --browser: %.20q is neither chrome nor firefox", f.browser)
 	case !slices.Contains([]string{"none", "tcp", "record", "both"}, f.fragment):
 		return usagef("flag --fragment: %.20q is none of none, tcp, record, both", f.fragment)

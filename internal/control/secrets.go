@@ -22,7 +22,7 @@ import (
 //	keys/network        8 bytes: the network's id, no secret, but written last: its presence says the others were
 //	keys/door.key       32 bytes: every access key's door secret follows from it, and the website
 //	keys/control.key    Ed25519: signs device certificates
-//	keys/directory.key  Ed25519: signs the directory of gateways
+//	keys/directory.key  Ed25519: signs the directory of gateways, and browsers' profiles
 //
 // It never prints and cannot be compared. Safe for concurrent use.
 type Secrets struct {
@@ -161,10 +161,11 @@ func (s *Secrets) RelayKey(name string) [32]byte {
 // ControlKey is the public half of the key that signs device certificates.
 func (s *Secrets) ControlKey() ed25519.PublicKey { return publicCopy(s.control) }
 
-// DirectoryKey is the public half of the key that signs the directory.
+// DirectoryKey is the public half of the key that signs what the directory carries.
 func (s *Secrets) DirectoryKey() ed25519.PublicKey { return publicCopy(s.directory) }
 
-// DirectorySigner signs the directory, and nothing else.
+// DirectorySigner signs what the directory carries, and nothing else: browsers' profiles, and the list of gateways when there
+// is one. Each text says in its first line what it is, so that none can be taken for another.
 func (s *Secrets) DirectorySigner() crypto.Signer { return signer{key: s.directory} }
 
 func (s *Secrets) signCertificate(c *device.Certificate) ([]byte, error) { return c.Sign(s.control) }

@@ -47,6 +47,10 @@ type Config struct {
 	Egress    flow.Egress
 	Logger    *slog.Logger
 
+	// Browser returns the signed profile of a browser of this family that is newer than after, or nil; nil means that there
+	// are none. It is called for whatever family a client names, by many at once, and what it returns is not changed.
+	Browser func(family string, after time.Time) []byte
+
 	Memory int64         // of all sessions, bytes; 0 means DefaultMemory
 	Grace  time.Duration // as in session.Config
 	Sleep  time.Duration

@@ -173,6 +173,10 @@ const dialTimeout = 30 * time.Second
 
 // serve carries one stream from its OPEN to its end.
 func (g *Gateway) serve(v *guest, st *session.Stream, asked flow.Target) {
+	if ask, ok := wire.ParseBrowserAsk(asked.Host); ok {
+		g.answer(v, st, ask)
+		return
+	}
 	target, err := flow.NewTarget(asked.Host, asked.Port)
 	if err != nil {
 		st.Answer(err)
@@ -197,4 +201,31 @@ func (g *Gateway) serve(v *guest, st *session.Stream, asked flow.Target) {
 		return
 	}
 	st.Join(conn) // how it ended is the two applications' affair
+}
+
+// answer sends a newer profile of a browser, if there is one. It takes the place of one of the device's dials.
+func (g *Gateway) answer(v *guest, st *session.Stream, ask wire.BrowserAsk) {
+	select {
+	case v.dials <- struct{}{}:
+		defer func() { <-v.dials }()
+	default:
+		st.Answer(&flow.Error{Code: flow.CodeBusy})
+		return
+	}
+	var signed []byte
+	if g.cfg.Browser != nil {
+		signed = g.cfg.Browser(ask.Family, time.Unix(ask.Date, 0))
+	}
+	if signed == nil {
+		st.Answer(&flow.Error{Code: flow.CodeNameNotFound})
+		return
+	}
+	st.Answer(nil)
+	st.SetWriteDeadline(time.Now().Add(dialTimeout))
+	defer st.SetWriteDeadline(time.Time{})
+	if _, err := st.Write(signed); err != nil {
+		st.Reset(flow.CodeTimeout)
+		return
+	}
+	st.Close() // what the client says beyond its question resets the stream
 }

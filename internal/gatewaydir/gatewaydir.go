@@ -8,6 +8,7 @@
 //	  tls-next.key    the one that will take its place, pinned ahead
 //	  acme.key        the account at the CA, if one is asked
 //	acme/, self-signed/   0700; certificates for tls.key (package certificate)
+//	browsers/         signed profiles of browsers that clients are to look like, one a family; no secrets
 //
 // Losing keys/ means new access keys for everyone; the rest can be made again.
 package gatewaydir

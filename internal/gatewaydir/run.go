@@ -137,6 +137,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		Network:   d.Secrets.Network(),
 		Egress:    g.Egress,
 		Logger:    log,
+		Browser:   (&offer{dir: d}).newer,
 		Memory:    s.MemoryMiB << 20,
 	})
 	return g, nil

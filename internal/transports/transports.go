@@ -2,6 +2,7 @@
 package transports
 
 import (
+	"iter"
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -21,24 +22,29 @@ const Default = https.Name
 type Options struct {
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
-	// Browser is what connections look like; empty is Chrome.
-	Browser chrome.Family
 	// Resolvers are those that dns asks; empty means the system's.
 	Resolvers []dns.Resolver
 }
 
 // Dialers makes a client's end of every transport.
 func Dialers(o Options) []transport.Dialer {
-	browser := chrome.BuiltIn(o.Browser)
-	direct := &https.Dialer{Congestion: o.Congestion, Control: o.Control}
-	direct.LookLike(browser)
 	return []transport.Dialer{
-		direct,
+		&https.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&quic.Dialer{Control: o.Control},
 		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
-		&relay.Dialer{Congestion: o.Congestion, Control: o.Control, Browser: browser},
+		&relay.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&dns.Dialer{Resolvers: o.Resolvers, Control: o.Control},
+	}
+}
+
+// LookLike has connections from now on look like a browser's, of all dialers that can look like one or another: until then they
+// look like Chrome.
+func LookLike(dialers iter.Seq[transport.Dialer], b *chrome.Browser) {
+	for d := range dialers {
+		if d, ok := d.(interface{ LookLike(*chrome.Browser) }); ok {
+			d.LookLike(b)
+		}
 	}
 }
 

@@ -186,7 +186,8 @@ func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string
 }
 
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
-	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy()}
+	// Like most devices, so that two runs meet the same rules: one device in sixteen looks like Firefox.
+	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--browser", "chrome"}
 	if g.links > 0 {
 		args = append(args, "--links", strconv.Itoa(g.links))
 	}

@@ -34,11 +34,15 @@ type Dialer struct {
 	// Congestion and Control are as in https.Dialer.
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
-	// Browser is what both connections look like; nil is Chrome.
-	Browser *chrome.Browser
 
 	once         sync.Once
-	outer, inner *https.Dialer
+	outer, inner https.Dialer
+}
+
+// LookLike has both connections look like a browser's, from now on, as https.Dialer's does.
+func (d *Dialer) LookLike(b *chrome.Browser) {
+	d.outer.LookLike(b)
+	d.inner.LookLike(b)
 }
 
 // Transport implements transport.Dialer.
@@ -49,12 +53,7 @@ func (d *Dialer) Ends() string { return https.Name }
 
 // Dial implements transport.Dialer. ep.Via is the relay.
 func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
-	d.once.Do(func() {
-		d.outer = &https.Dialer{Congestion: d.Congestion, Control: d.Control}
-		d.inner = new(https.Dialer)
-		d.outer.LookLike(d.Browser)
-		d.inner.LookLike(d.Browser)
-	})
+	d.once.Do(func() { d.outer.Congestion, d.outer.Control = d.Congestion, d.Control })
 	if ep.Via == nil {
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageConnect, Err: errors.New("no relay to go through")}
 	}

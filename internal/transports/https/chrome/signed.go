@@ -2,13 +2,16 @@ package chrome
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -23,18 +26,24 @@ import (
 // one, and that is all.
 const signedStart = "godwit browser 1 "
 
-// maxSigned bounds a signed profile.
-const maxSigned = maxProfile + 256
+// MaxSigned bounds a signed profile, in bytes.
+const MaxSigned = maxProfile + 256
 
-// Sign signs a profile, which must be one that ParseProfile takes.
-func Sign(profile []byte, key ed25519.PrivateKey, at time.Time) ([]byte, error) {
+// Sign signs a profile, which must be one that ParseProfile takes, with an Ed25519 key.
+func Sign(profile []byte, key crypto.Signer, at time.Time) ([]byte, error) {
 	if _, err := ParseProfile(profile); err != nil {
 		return nil, err
 	}
 	first := signedStart + at.UTC().Format(time.RFC3339) + "\n"
-	signature := base64.RawURLEncoding.EncodeToString(ed25519.Sign(key, append([]byte(first), profile...)))
-	return append([]byte(first+signature+"\n"), profile...), nil
+	signature, err := key.Sign(nil, append([]byte(first), profile...), crypto.Hash(0))
+	if err != nil {
+		return nil, fmt.Errorf("signing a profile: %w", err)
+	}
+	return append([]byte(first+base64.RawURLEncoding.EncodeToString(signature)+"\n"), profile...), nil
 }
+
+// IsSigned reports whether a text means to be a signed profile.
+func IsSigned(text []byte) bool { return bytes.HasPrefix(text, []byte(signedStart)) }
 
 // Verify reads a signed profile. Nothing of it is looked at, but for the form of its first two lines, before the signature has
 // been found to be the key's.
@@ -42,12 +51,12 @@ func Verify(signed []byte, key ed25519.PublicKey) (*Browser, error) {
 	if len(key) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("signed profile: a key of %d bytes, wants %d", len(key), ed25519.PublicKeySize)
 	}
-	if len(signed) > maxSigned {
-		return nil, fmt.Errorf("signed profile: longer than %d bytes", maxSigned)
+	if len(signed) > MaxSigned {
+		return nil, fmt.Errorf("signed profile: longer than %d bytes", MaxSigned)
 	}
 	first, rest, ok := bytes.Cut(signed, []byte("\n"))
 	second, profile, ok2 := bytes.Cut(rest, []byte("\n"))
-	if !ok || !ok2 || !bytes.HasPrefix(first, []byte(signedStart)) {
+	if !ok || !ok2 || !IsSigned(first) {
 		return nil, fmt.Errorf("signed profile: does not begin with %q and two lines", strings.TrimSpace(signedStart))
 	}
 	signature, err := base64.RawURLEncoding.Strict().DecodeString(string(second))
@@ -83,7 +92,7 @@ func Load(f Family, key ed25519.PublicKey, files ...string) (*Browser, error) {
 	var read []*Browser
 	var errs []error
 	for _, file := range files {
-		b, err := load(file, key)
+		b, _, err := Read(file, key)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, fmt.Errorf("%q: %w", file, err))
 		}
@@ -92,17 +101,45 @@ func Load(f Family, key ed25519.PublicKey, files ...string) (*Browser, error) {
 	return Newest(f, read...), errors.Join(errs...)
 }
 
-func load(file string, key ed25519.PublicKey) (*Browser, error) {
+// Read is Verify of a file. signed is what is in it.
+func Read(file string, key ed25519.PublicKey) (b *Browser, signed []byte, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
-	signed, err := io.ReadAll(io.LimitReader(f, maxSigned+1))
-	if err != nil {
-		return nil, err
+	if signed, err = io.ReadAll(io.LimitReader(f, MaxSigned+1)); err != nil {
+		return nil, nil, err
 	}
-	return Verify(signed, key)
+	if b, err = Verify(signed, key); err != nil {
+		return nil, nil, err
+	}
+	return b, signed, nil
+}
+
+// Save writes a signed profile where Load finds it, whole or not at all. It is no secret: the mode is the caller's choice.
+func Save(file string, signed []byte, mode fs.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(file), "."+filepath.Base(file)+".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(signed)
+	if err == nil {
+		err = f.Chmod(mode)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), file)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+	}
+	return err
 }
 
 // firefoxes of 256 devices look like Firefox: about as many people have it, on computers.

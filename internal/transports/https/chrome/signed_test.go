@@ -51,7 +51,7 @@ func TestVerify(t *testing.T) {
 		"something else, signed":   {signAny("godwit directory 1 x", string(chromeText), key(1)), "begin"},
 		"no date, signed":          {signAny(signedStart+"yesterday", string(chromeText), key(1)), "date"},
 		"no profile, signed":       {signAny(first, "{}", key(1)), "family"},
-		"too long":                 {append(bytes.Clone(signed), make([]byte, maxSigned)...), "longer"},
+		"too long":                 {append(bytes.Clone(signed), make([]byte, MaxSigned)...), "longer"},
 		"nothing":                  {nil, "begin"},
 		"a profile without a head": {chromeText, "begin"},
 	} {

@@ -1,0 +1,5 @@
+package client
+
+import "time"
+
+func init() { askWithin = time.Millisecond }
