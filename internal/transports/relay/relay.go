@@ -47,14 +47,25 @@ func (d *Dialer) Transport() string { return Name }
 // Ends is the transport that a link through a relay ends in, at the gateway: what the device's proof has to name.
 func (d *Dialer) Ends() string { return https.Name }
 
-// Dial implements transport.Dialer. ep.Via is the relay.
-func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
+func (d *Dialer) init() {
 	d.once.Do(func() {
 		d.outer = &https.Dialer{Congestion: d.Congestion, Control: d.Control}
 		d.inner = new(https.Dialer)
 		d.outer.LookLike(d.Browser)
 		d.inner.LookLike(d.Browser)
 	})
+}
+
+// Forget forgets the relays' and the gateways' tickets: the network is another.
+func (d *Dialer) Forget() {
+	d.init()
+	d.outer.Forget()
+	d.inner.Forget()
+}
+
+// Dial implements transport.Dialer. ep.Via is the relay.
+func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
+	d.init()
 	if ep.Via == nil {
 		return nil, &transport.DialError{Transport: Name, Stage: transport.StageConnect, Err: errors.New("no relay to go through")}
 	}
@@ -63,6 +74,9 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	outer, err := d.outer.Dial(ctx, *ep.Via)
 	if err != nil {
 		return nil, renamed(err)
+	}
+	if ep.Network != "" {
+		ep.Network += " by " + ep.Via.Addr // a relay sees no ticket that another one has carried
 	}
 	conn, err := d.inner.Over(ctx, Framed(outer), ep)
 	if err != nil {
