@@ -313,11 +313,11 @@ func (w *world) startGatewayAs(cmd *exec.Cmd) *process {
 	return p
 }
 
-// startClient runs the client with that key until its proxy is ready.
-func (w *world) startClient(key string) *process {
+// startClient runs the client with that key, and those flags, until its proxy is ready.
+func (w *world) startClient(key string, flags ...string) *process {
 	w.t.Helper()
-	p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
-		"--proxy", proxyAddr, key))
+	args := append([]string{"up", "--foreground", "--state-dir", w.clientDir(), "--proxy", proxyAddr}, flags...)
+	p := w.start("client", w.client.command(godwit(w.t), append(args, key)...))
 	w.eventually("client is up", p, 30*time.Second, func() error {
 		if code, out := w.clientCommand("status", "--json"); code != 0 {
 			return fmt.Errorf("status ended with %d: %s", code, out)
