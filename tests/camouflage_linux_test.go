@@ -270,7 +270,10 @@ func (w *world) openLinks(x *wire, b *browser, c *capture) {
 		p.stop(syscall.SIGTERM, 10*time.Second)
 		frames := x.settle()
 		c.frames = append(c.frames, frames...)
-		for n, conn := range watchedIn(frames) {
+		conns := slices.DeleteFunc(watchedIn(frames), func(conn *watched) bool {
+			return len(conn.segments) == 0 // a dial that the client's end cut short
+		})
+		for n, conn := range conns {
 			c.until[conn] = until
 			kind := links
 			if conn.comesBack() {
@@ -292,7 +295,7 @@ func (w *world) useLinksAtOnce(x *wire, c *capture) {
 	w.t.Helper()
 	for range max(2, *camouflage/4) {
 		p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
-			"--links", "1", "--proxy", proxyAddr, w.key))
+			"--transport", "https", "--links", "1", "--proxy", proxyAddr, w.key))
 		w.eventually("proxy listens", p, 30*time.Second, func() error {
 			conn, err := w.client.dial(proxyAddr)
 			if err == nil {
