@@ -148,9 +148,10 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 		dialCtx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Fragment: c.fragment, Pace: c.pace}
+	to := transport.Endpoint{Addr: c.ways.Way(way).Addr, Name: ep.Name, Pins: c.cfg.Key.Pins(), Opener: k, Fragment: c.fragment, Pace: c.pace,
+		Network: c.networkNow()}
 	if r := ep.Relay; r != nil {
-		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Fragment: c.fragment,
+		via := transport.Endpoint{Addr: to.Addr, Name: to.Name, Pins: [][32]byte{r.Pin}, Fragment: c.fragment, Network: to.Network,
 			Opener: link.Pass{KeyID: c.cfg.Key.ID, Secret: r.Secret.Reveal()}}
 		first := c.cfg.Key.Endpoints[0]
 		to.Addr, to.Name, to.Via = first.Addr(), first.Name, &via

@@ -185,6 +185,18 @@ func (c *Client) lookAtNetwork(must bool) bool {
 	return !first
 }
 
+// networkNow names the network that the machine is in at this moment, for what must not be used on another one; empty if
+// that cannot be told for sure, or it is not the one that was last looked at.
+func (c *Client) networkNow() string {
+	state := network.Now(c.cfg.Protect)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if state != c.network {
+		return ""
+	}
+	return state.Sure()
+}
+
 // keepNetwork keeps what is known of the present network.
 func (c *Client) keepNetwork() {
 	c.mu.Lock()

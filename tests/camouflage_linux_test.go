@@ -26,16 +26,19 @@ var (
 const (
 	gatewayName = "gateway.example"
 	oneWay      = 20 * time.Millisecond
-	mostRecords = 14 // each way, of which the server's handshake takes seven
+	mostRecords = 14 // each way, of which the server's handshake takes seven, or five where it resumes
+	mostAgain   = 5  // visits of a browser until one resumes
 	usedRecords = 10 // a client sends fewer on a link that nobody uses
 )
 
-// The kinds of connections that are told apart, or not.
+// The kinds of connections that are told apart, or not. Who comes back resumes a TLS session.
 const (
 	newVisitors = "Chromium, a first visit"
 	returning   = "Chromium, with the site's cookie"
+	revisits    = "Chromium, coming back"
 	otherSite   = "Chromium, another site"
 	links       = "a link"
+	backLinks   = "a link, coming back"
 	early       = "a link, used at once"
 	curlOver    = "a link, curl over it"
 	browserOver = "a link, Chromium over it"
@@ -44,7 +47,22 @@ const (
 )
 
 // kinds are in the order in which people read of them.
-var kinds = []string{newVisitors, returning, otherSite, links, early, curlOver, browserOver, curlNaive, naiveOver}
+var kinds = []string{newVisitors, returning, revisits, otherSite, links, backLinks, early, curlOver, browserOver, curlNaive, naiveOver}
+
+// likeness says for each kind of link which visits of Chromium's it must look like: of those, the first one also in the
+// sizes of all that the client sends.
+var likeness = []struct {
+	links  string
+	visits []string
+}{{links, []string{returning, newVisitors}}, {backLinks, []string{revisits}}}
+
+// visitsLike are the kinds of Chromium's visits that a link must look like: as new as it is, or not.
+func visitsLike(link *watched) []string {
+	if link.comesBack() {
+		return []string{revisits}
+	}
+	return []string{newVisitors, returning}
+}
 
 // A capture is what the watcher has, sorted by what it really was.
 type capture struct {
@@ -117,8 +135,9 @@ func (x *wire) settle() []frame {
 	return x.take()
 }
 
-// visitGateway has Chromium visit the gateway's website: someone new, and the same one again with the site's cookie. It
-// says of itself what the profile says, which is what ours says, so that the lengths can be compared.
+// visitGateway has Chromium visit the gateway's website: someone new, and the same one again with the site's cookie, first
+// in a browser that was just started, and then in the same one, when its connections are gone. It says of itself what the
+// profile says, which is what ours says, so that the lengths can be compared.
 func (w *world) visitGateway(x *wire, b *browser, c *capture) {
 	w.t.Helper()
 	var cookies []cookie
@@ -140,6 +159,17 @@ func (w *world) visitGateway(x *wire, b *browser, c *capture) {
 		}
 		if err == nil {
 			time.Sleep(500 * time.Millisecond) // for what it fetches besides
+			w.addVisit(c, kind, x.settle())
+		}
+		for n, before := 0, len(c.conns[revisits]); kind == returning && err == nil && len(c.conns[revisits]) == before; n++ {
+			if n == mostAgain {
+				w.t.Fatalf("Chromium came back %d times without resuming a session", n)
+			}
+			if err = w.visitAgain(x, win); err == nil {
+				w.addVisit(c, kind, x.settle())
+			}
+		}
+		if err == nil {
 			err = win.close()
 		}
 		if err != nil {
@@ -148,19 +178,44 @@ func (w *world) visitGateway(x *wire, b *browser, c *capture) {
 		if i == 0 && len(cookies) != 1 {
 			w.t.Errorf("the website set %d cookies: one is expected, as long as a knock", len(cookies))
 		}
-		w.addVisit(c, kind, x.settle())
+		c.frames = append(c.frames, x.settle()...)
 	}
 }
 
-// addVisit adds the connections of one visit that carried a request: Chromium opens some that it does not use.
+// visitAgain has a window load the gateway's page on new connections. What it keeps of the page is forgotten, or it would
+// ask whether that has changed.
+func (w *world) visitAgain(x *wire, win *window) error {
+	w.t.Helper()
+	const passing = "198.51.100.77/32"
+	// When this machine gets an address, Chromium closes what it has open.
+	w.ip(w.client, "addr add "+passing+" dev wan")
+	time.Sleep(500 * time.Millisecond)
+	w.ip(w.client, "addr del "+passing+" dev wan")
+	time.Sleep(500 * time.Millisecond)
+	if err := win.forgetPages(); err != nil {
+		return err
+	}
+	if err := win.open("https://" + gatewayName + "/"); err != nil {
+		return err
+	}
+	time.Sleep(500 * time.Millisecond)
+	return nil
+}
+
+// addVisit adds the connections of one visit that carried a request: Chromium opens some that it does not use. When it
+// opens two of them and has one ticket, the one that it uses may be the one without.
 func (w *world) addVisit(c *capture, kind string, frames []frame) {
 	w.t.Helper()
 	c.frames = append(c.frames, frames...)
 	used := 0
 	for _, conn := range watchedIn(frames) {
 		if up, _ := conn.firsts(time.Time{}); len(up) > 3 {
-			c.add(kind, nil, conn)
 			used++
+			if kind == returning && conn.comesBack() {
+				c.add(revisits, nil, conn)
+			} else {
+				c.add(kind, nil, conn)
+			}
 		}
 	}
 	if used == 0 {
@@ -192,13 +247,13 @@ func (b *browser) load(proxy, url string) error {
 	return win.close()
 }
 
-// openLinks starts a client again and again, which opens two links each time and leaves them idle, and then loads a page
-// over them, by curl and by Chromium in turn.
+// openLinks starts a client again and again, which opens two links each time, a first one and one that comes back, and
+// leaves them idle, and then loads a page over them, by curl and by Chromium in turn.
 func (w *world) openLinks(x *wire, b *browser, c *capture) {
 	w.t.Helper()
 	x.take()
-	for i := range (*camouflage + 1) / 2 {
-		p := w.startClient(w.key)
+	for i := range *camouflage {
+		p := w.startClient(w.key, "--transport", "https")
 		time.Sleep(3 * time.Second) // the second link is dialled half a second after the first
 		until := time.Now()
 		time.Sleep(*idle) // what it says now and then, people can read
@@ -215,9 +270,19 @@ func (w *world) openLinks(x *wire, b *browser, c *capture) {
 		p.stop(syscall.SIGTERM, 10*time.Second)
 		frames := x.settle()
 		c.frames = append(c.frames, frames...)
-		for _, conn := range watchedIn(frames) {
+		conns := slices.DeleteFunc(watchedIn(frames), func(conn *watched) bool {
+			return len(conn.segments) == 0 // a dial that the client's end cut short
+		})
+		for n, conn := range conns {
 			c.until[conn] = until
-			c.add(links, nil, conn)
+			kind := links
+			if conn.comesBack() {
+				kind = backLinks
+			}
+			if conn.comesBack() != (n > 0) {
+				w.t.Errorf("link %d comes back %v", n+1, conn.comesBack())
+			}
+			c.add(kind, nil, conn)
 			if up, _ := conn.firsts(time.Time{}); len(up) >= usedRecords { // this one carried the page
 				c.add(over, nil, conn)
 			}
@@ -230,7 +295,7 @@ func (w *world) useLinksAtOnce(x *wire, c *capture) {
 	w.t.Helper()
 	for range max(2, *camouflage/4) {
 		p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
-			"--links", "1", "--browser", "chrome", "--proxy", proxyAddr, w.key))
+			"--transport", "https", "--browser", "chrome", "--links", "1", "--proxy", proxyAddr, w.key))
 		w.eventually("proxy listens", p, 30*time.Second, func() error {
 			conn, err := w.client.dial(proxyAddr)
 			if err == nil {
@@ -350,11 +415,19 @@ func spread(up bool, i int) int {
 
 // compareHellos compares the hellos field by field.
 func (c *capture) compareHellos(t *testing.T) {
-	browser, ours := c.visitor(t, "Chromium", newVisitors, returning), c.visitor(t, "ours", links, early)
-	t.Logf("Chromium: %d hellos, JA4 %s; ours: %d hellos, JA4 %s", len(browser.hellos), browser.hellos[0].JA4(),
-		len(ours.hellos), ours.hellos[0].JA4())
-	if d := compareHellos(browser, ours, profileOf(t, profileFile)); d != nil {
-		t.Errorf("the hellos differ:\n%s\n%s", strings.Join(d, "\n"), howToUpdate)
+	for _, pair := range [][2]*visitor{
+		{c.visitor(t, "Chromium", newVisitors, returning), c.visitor(t, "ours", links, early)},
+		{c.visitor(t, "Chromium, coming back", revisits), c.visitor(t, "ours, coming back", backLinks)},
+	} {
+		browser, ours := pair[0], pair[1]
+		if len(browser.hellos) < *camouflage || len(ours.hellos) < *camouflage {
+			t.Fatalf("%s: %d hellos; %s: %d", browser.name, len(browser.hellos), ours.name, len(ours.hellos))
+		}
+		t.Logf("%s: %d hellos, JA4 %s; %s: %d hellos, JA4 %s", browser.name, len(browser.hellos), browser.hellos[0].JA4(),
+			ours.name, len(ours.hellos), ours.hellos[0].JA4())
+		if d := compareHellos(browser, ours, profileOf(t, profileFile)); d != nil {
+			t.Errorf("the hellos differ:\n%s\n%s", strings.Join(d, "\n"), howToUpdate)
+		}
 	}
 }
 
@@ -373,53 +446,68 @@ func (c *capture) visitor(t *testing.T, name string, kinds ...string) *visitor {
 	return v
 }
 
-// compareRecords asks of each link whether some visit of Chromium's has the same first records from the client, and has
-// had each of those from the server; and of each record whether it is about as often alone in its segment.
+// compareRecords asks of each link whether some visit of Chromium's that is as new has the same first records from the
+// client, and has had each of those from the server; and of each record whether it is about as often alone in its segment.
 func (c *capture) compareRecords(t *testing.T) {
-	odd := map[*watched]string{}
-	for _, up := range []bool{true, false} {
-		way := map[bool]string{true: "from the client", false: "from the server"}[up]
-		var table strings.Builder
-		fmt.Fprintf(&table, "records %s, sizes (how many, if not all; s: shares a segment)\n%4s  %-40s %-40s %s\n", way, "",
-			newVisitors, returning, links)
-		for i := range mostRecords {
-			want, got := c.place(returning, up, i), c.place(links, up, i)
-			if len(want.at)+len(got.at) == 0 {
-				break
-			}
-			fmt.Fprintf(&table, "%4d  %-40s %-40s %s\n", i+1, c.place(newVisitors, up, i), want, got)
-			if len(want.at) > 0 && len(got.at) > 0 && math.Abs(want.alone()-got.alone()) > 0.9 {
-				t.Errorf("record %d %s is alone in its segment in %.0f %% of Chromium's visits, in %.0f %% of links", i+1, way,
-					100*want.alone(), 100*got.alone())
-			}
-		}
-		t.Log(table.String())
-		for _, link := range c.conns[links] {
-			ours := c.marks(link, up)
-			if !up { // a server's goroutines race, at both: what it writes in one record or in two is a matter of moments
-				for i, m := range ours {
-					if !c.seen(m, i) {
-						odd[link] += fmt.Sprintf(" record %d from the server: %v", i+1, m)
-					}
-				}
-				continue
-			}
-			if !slices.ContainsFunc(c.conns[returning], func(visit *watched) bool {
-				return begins(c.marks(visit, up), ours, up)
-			}) {
-				odd[link] += fmt.Sprintf(" %s: %v", way, ours)
-			}
+	odd, all := map[*watched]string{}, 0
+	for _, like := range likeness {
+		all += len(c.conns[like.links])
+		for _, up := range []bool{true, false} {
+			c.compareWay(t, like.links, like.visits, up, odd)
 		}
 	}
 	// On a busy machine some that are tired come late.
-	if n := len(c.conns[links]); len(odd) > max(1, n/10) {
-		t.Errorf("%d of %d links have first records that no visit of Chromium's has: %v", len(odd), n,
+	if len(odd) > max(1, all/10) {
+		t.Errorf("%d of %d links have first records that no visit of Chromium's has: %v", len(odd), all,
 			slices.Collect(maps.Values(odd)))
 	} else if len(odd) > 0 {
-		t.Logf("%d of %d links are odd: %v", len(odd), n, slices.Collect(maps.Values(odd)))
+		t.Logf("%d of %d links are odd: %v", len(odd), all, slices.Collect(maps.Values(odd)))
 	}
 	c.tellOrder(t)
 	c.tellRest(t)
+}
+
+// compareWay compares links' records in one direction with those of visits, and notes which links are odd.
+func (c *capture) compareWay(t *testing.T, kind string, visits []string, up bool, odd map[*watched]string) {
+	t.Helper()
+	way := map[bool]string{true: "from the client", false: "from the server"}[up]
+	var table strings.Builder
+	fmt.Fprintf(&table, "records %s, sizes (how many, if not all; s: shares a segment)\n%4s", way, "")
+	shown := append(slices.Clone(visits), kind)
+	for _, name := range shown {
+		fmt.Fprintf(&table, "  %-40s", name)
+	}
+	for i := range mostRecords {
+		want, got := c.place(visits[0], up, i), c.place(kind, up, i)
+		if len(want.at)+len(got.at) == 0 {
+			break
+		}
+		fmt.Fprintf(&table, "\n%4d", i+1)
+		for _, name := range shown {
+			fmt.Fprintf(&table, "  %-40s", c.place(name, up, i))
+		}
+		if len(want.at) > 0 && len(got.at) > 0 && math.Abs(want.alone()-got.alone()) > 0.9 {
+			t.Errorf("record %d %s is alone in its segment in %.0f %% of %q, in %.0f %% of %q", i+1, way,
+				100*want.alone(), visits[0], 100*got.alone(), kind)
+		}
+	}
+	t.Log(table.String())
+	for _, link := range c.conns[kind] {
+		ours := c.marks(link, up)
+		if !up { // a server's goroutines race, at both: what it writes in one record or in two is a matter of moments
+			for i, m := range ours {
+				if !c.seen(visits, m, i) {
+					odd[link] += fmt.Sprintf(" %s, record %d from the server: %v", kind, i+1, m)
+				}
+			}
+			continue
+		}
+		if !slices.ContainsFunc(c.conns[visits[0]], func(visit *watched) bool {
+			return begins(c.marks(visit, up), ours, up)
+		}) {
+			odd[link] += fmt.Sprintf(" %s, %s: %v", kind, way, ours)
+		}
+	}
 }
 
 // marks are a connection's first records in one direction.
@@ -460,9 +548,9 @@ func (c *capture) place(kind string, up bool, i int) place {
 	return p
 }
 
-// seen reports whether Chromium has had such a record from the server there, or a place before or after it.
-func (c *capture) seen(m mark, at int) bool {
-	for _, kind := range []string{newVisitors, returning} {
+// seen reports whether visits of Chromium's had such a record from the server there, or a place before or after it.
+func (c *capture) seen(visits []string, m mark, at int) bool {
+	for _, kind := range visits {
 		for i := max(0, at-1); i <= at+1; i++ {
 			for _, had := range c.place(kind, false, i).at {
 				if d := m.size - had.size; max(d, -d) <= spread(false, at) {
@@ -510,12 +598,15 @@ func (p place) String() string {
 // tellOrder tells in which order the ways' records come, which is a matter of moments at both.
 func (c *capture) tellOrder(t *testing.T) {
 	t.Helper()
-	for _, kind := range []string{returning, links} {
+	for _, kind := range []string{returning, links, revisits, backLinks} {
 		var ackFirst, all int
 		var times []time.Duration
 		for _, conn := range c.conns[kind] {
 			var ack, answer, finished, request time.Time
 			up, down := 0, 0
+			if conn.comesBack() {
+				down = 2 // the server's certificate and its signature, which it does not send then
+			}
 			for _, r := range conn.records {
 				if r.up {
 					up++
@@ -554,7 +645,7 @@ func (c *capture) tellOrder(t *testing.T) {
 // tellRest tells what follows, which is compared with nothing.
 func (c *capture) tellRest(t *testing.T) {
 	t.Helper()
-	for _, kind := range []string{newVisitors, returning, links, early, curlOver, browserOver} {
+	for _, kind := range []string{newVisitors, returning, revisits, links, backLinks, early, curlOver, browserOver} {
 		conns := c.conns[kind]
 		if len(conns) == 0 {
 			continue

@@ -214,6 +214,12 @@ func (win *window) setCookies(cookies []cookie) error {
 	return err
 }
 
+// forgetPages empties the window's cache of pages.
+func (win *window) forgetPages() error {
+	_, err := win.b.call(win.session, "Network.clearBrowserCache", nil)
+	return err
+}
+
 // close closes the window and its connections.
 func (win *window) close() error {
 	win.b.mu.Lock()

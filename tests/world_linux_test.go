@@ -313,12 +313,12 @@ func (w *world) startGatewayAs(cmd *exec.Cmd) *process {
 	return p
 }
 
-// startClient runs the client with that key until its proxy is ready. It looks like Chrome, as most do, and not like what the
-// device would be by chance.
-func (w *world) startClient(key string) *process {
+// startClient runs the client with that key, and those flags, until its proxy is ready. It looks like Chrome, as most do, and
+// not like what the device would be by chance.
+func (w *world) startClient(key string, flags ...string) *process {
 	w.t.Helper()
-	p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
-		"--browser", "chrome", "--proxy", proxyAddr, key))
+	args := append([]string{"up", "--foreground", "--state-dir", w.clientDir(), "--browser", "chrome", "--proxy", proxyAddr}, flags...)
+	p := w.start("client", w.client.command(godwit(w.t), append(args, key)...))
 	w.eventually("client is up", p, 30*time.Second, func() error {
 		if code, out := w.clientCommand("status", "--json"); code != 0 {
 			return fmt.Errorf("status ended with %d: %s", code, out)

@@ -45,6 +45,23 @@ func (s State) Name() string {
 	return ""
 }
 
+// Sure is the Name of the network where no other network has it, and empty otherwise: what must not be used anywhere else
+// cannot go by addresses that half of all homes have.
+func (s State) Sure() string {
+	switch {
+	case s.Router != "":
+		return s.Name()
+	case s.Local6.IsValid() && !s.Local6.Addr().IsPrivate():
+		return State{Local6: s.Local6}.Name()
+	case s.Local4.IsValid() && !s.Local4.IsPrivate() && !shared.Contains(s.Local4):
+		return s.Name()
+	}
+	return ""
+}
+
+// shared is what many providers have behind their address translation (RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
 // local is the address that the machine would send from. Connecting a UDP socket sends nothing.
 func local(network, to string, control func(network, address string, c syscall.RawConn) error) netip.Addr {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -24,5 +24,27 @@ func TestName(t *testing.T) {
 	if name := (State{}).Name(); name != "" {
 		t.Errorf("no network is called %q", name)
 	}
+	if name := (State{}).Sure(); name != "" {
+		t.Errorf("no network is surely %q", name)
+	}
 	Now(nil) // whatever this machine has, nothing breaks
+}
+
+// What many networks have in common names none of them for sure.
+func TestSure(t *testing.T) {
+	for _, c := range []struct {
+		state State
+		sure  string
+	}{
+		{State{Local4: netip.MustParseAddr("192.168.2.7"), Router: "02:00:00:00:00:01"}, "router 02:00:00:00:00:01"},
+		{State{Local4: netip.MustParseAddr("192.168.2.7")}, ""},
+		{State{Local4: netip.MustParseAddr("100.64.3.7")}, ""},
+		{State{Local4: netip.MustParseAddr("203.0.113.7")}, "prefix 203.0.113.0/24"},
+		{State{Local6: netip.MustParsePrefix("fd00:1::/64")}, ""},
+		{State{Local4: netip.MustParseAddr("192.168.2.7"), Local6: netip.MustParsePrefix("2001:db8:1::/64")}, "prefix 2001:db8:1::/64"},
+	} {
+		if sure := c.state.Sure(); sure != c.sure {
+			t.Errorf("%+v is surely %q, not %q", c.state, sure, c.sure)
+		}
+	}
 }

@@ -103,6 +103,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// And for a client that keeps the tickets of both.
+func TestConformanceWithTickets(t *testing.T) {
+	transporttest.Run(t, func(t *testing.T) transporttest.World {
+		w, _ := startWith(t, relay.Config{})
+		w.Endpoint.Network, w.Endpoint.Via.Network = "home", "home"
+		return w
+	})
+}
+
 // open makes a connection through the relay and says something, both ways.
 func open(t *testing.T, w transporttest.World) transport.Conn {
 	t.Helper()

@@ -43,6 +43,9 @@ func (d *Dialer) looksLike() *chrome.Browser {
 	return chrome.BuiltIn(chrome.FamilyChrome)
 }
 
+// Forget forgets the gateways' tickets: the network is another.
+func (d *Dialer) Forget() { d.kept.forget() }
+
 // Transport implements transport.Dialer.
 func (d *Dialer) Transport() string { return Name }
 
@@ -99,7 +102,7 @@ func (d *Dialer) handshake(ctx context.Context, c *conn, browser *chrome.Browser
 		},
 	}
 	if ep.Network != "" {
-		config.ClientSessionCache = cache{&d.kept, place{browser.Family(), ep.Network, ep.Addr, ep.Name}}
+		config.ClientSessionCache = cache{&d.kept, placeOf(browser, ep)}
 	}
 	t, err := browser.Client(chrome.Fragmented(c.sock, ep.Fragment), config)
 	if err != nil {

@@ -1,19 +1,21 @@
 package https
 
 import (
+	"crypto/sha256"
 	"slices"
 	"sync"
 	"time"
 
 	tls "github.com/refraction-networking/utls"
 
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
 // kept are the session tickets that a client keeps in memory, to come back as a browser does that has not been closed since.
 // A ticket is used once, so that nobody on the way sees the same twice, and only on the network where it was given, since
-// whoever sees both networks' traffic and could ask the gateway would learn who moved between them. The zero value is empty.
-// Safe for concurrent use.
+// whoever sees both networks' traffic and could ask the gateway would learn who moved between them; and only where the same
+// keys are pinned, so that it is shown to no other gateway. The zero value is empty. Safe for concurrent use.
 //
 // A resumed session is the gateway's as the first one was: the key that was shown then is compared with the pins again, the
 // keys are exchanged anew (psk_dhe_ke, X25519MLKEM768), and nothing is sent before the handshake is complete.
@@ -28,10 +30,19 @@ type keptTicket struct {
 	session *tls.ClientSessionState
 }
 
-// place is what a browser would know a website by, on one network.
+// place is what a browser would know a website by, on one network, and the keys it may have.
 type place struct {
 	browser             chrome.Family
 	network, addr, name string
+	pins                [sha256.Size]byte
+}
+
+func placeOf(browser *chrome.Browser, ep transport.Endpoint) place {
+	h := sha256.New()
+	for _, pin := range ep.Pins {
+		h.Write(pin[:])
+	}
+	return place{browser.Family(), ep.Network, ep.Addr, ep.Name, [sha256.Size]byte(h.Sum(nil))}
 }
 
 const (
@@ -78,6 +89,13 @@ func (k *kept) put(p place, now time.Time, session *tls.ClientSessionState) {
 	if len(k.all) > mostKept {
 		k.all = slices.Delete(k.all, 0, len(k.all)-mostKept)
 	}
+}
+
+// forget forgets all of them.
+func (k *kept) forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.all = nil
 }
 
 // cache is what one connection has of kept: the engine's own key for it, which has no network in it, means nothing.

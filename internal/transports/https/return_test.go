@@ -169,12 +169,42 @@ func testReturn(t *testing.T, browser *chrome.Browser) {
 		}
 		used[string(ticket)] = true
 	}
-	// Another key is the only good one now: a session with the old one is none with that.
-	home.Pins = [][32]byte{{1}}
-	if err := visit(home); !errors.Is(err, transport.ErrPin) {
-		t.Errorf("resuming the session of a key that is no longer pinned: %v", err)
+	// When the network changes, what was kept on the one that was is of no use.
+	dialer.Forget()
+	if err := visit(home); err != nil || seen.ticket() != nil {
+		t.Errorf("after the tickets were forgotten: %v, a ticket %v", err, seen.ticket() != nil)
 	}
-	if seen.ticket() == nil {
-		t.Error("that was no resumption")
+	// A gateway that has other keys for tickets refuses one: its key is shown and checked as on a first visit, on the same
+	// connection.
+	l.Close()
+	restart := func(secret [32]byte) {
+		t.Helper()
+		tcp, err := net.Listen("tcp", home.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = &hellos{Listener: tcp}
+		cfg.Tickets = secret
+		l = https.Listen(seen, cfg)
+		t.Cleanup(func() { l.Close() })
+	}
+	restart([32]byte{2})
+	if err := visit(home); err != nil || seen.ticket() == nil || len(seen.all) != 1 {
+		t.Errorf("a ticket that the gateway refuses: %v, after %d hellos, a ticket %v", err, len(seen.all), seen.ticket() != nil)
+	}
+	if err := visit(home); err != nil || seen.ticket() == nil {
+		t.Errorf("and back: %v, a ticket %v", err, seen.ticket() != nil)
+	}
+	// Another key is the only good one now: a ticket got under the old one is not shown.
+	other := home
+	other.Pins = [][32]byte{{1}}
+	if err := visit(other); !errors.Is(err, transport.ErrPin) || seen.ticket() != nil {
+		t.Errorf("where another key is pinned: %v, a ticket %v", err, seen.ticket() != nil)
+	}
+	// And whoever has taken the gateway's place, with a key of their own, gets a ticket that they cannot read, and no more.
+	cert, _ = certificate(t)
+	restart([32]byte{3})
+	if err := visit(home); !errors.Is(err, transport.ErrPin) || seen.ticket() == nil || len(seen.all) != 1 {
+		t.Errorf("somebody else in the gateway's place: %v, after %d hellos, a ticket %v", err, len(seen.all), seen.ticket() != nil)
 	}
 }

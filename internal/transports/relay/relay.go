@@ -51,6 +51,12 @@ func (d *Dialer) Transport() string { return Name }
 // Ends is the transport that a link through a relay ends in, at the gateway: what the device's proof has to name.
 func (d *Dialer) Ends() string { return https.Name }
 
+// Forget forgets the relays' and the gateways' tickets: the network is another.
+func (d *Dialer) Forget() {
+	d.outer.Forget()
+	d.inner.Forget()
+}
+
 // Dial implements transport.Dialer. ep.Via is the relay.
 func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Conn, error) {
 	d.once.Do(func() { d.outer.Congestion, d.outer.Control = d.Congestion, d.Control })
@@ -62,6 +68,9 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	outer, err := d.outer.Dial(ctx, *ep.Via)
 	if err != nil {
 		return nil, renamed(err)
+	}
+	if ep.Network != "" {
+		ep.Network += " by " + ep.Via.Addr // a relay sees no ticket that another one has carried
 	}
 	conn, err := d.inner.Over(ctx, Framed(outer), ep)
 	if err != nil {
