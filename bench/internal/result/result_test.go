@@ -50,6 +50,7 @@ func threeRuns() []*Run {
 	}
 	runs[1].Measurements[0].Errors = map[string]string{"up1": "it | broke\ntwice"}
 	runs[2].Measurements[0].Metrics["connrate.failed"] = 7
+	runs[2].Measurements[0].Smaller = []string{"pingpong"}
 	runs[2].Measurements[0].CC.Sockets["gateway"]["cubic"] = 1
 	return runs
 }
@@ -68,7 +69,8 @@ func TestMarkdown(t *testing.T) {
 		"Congestion control read back from sockets: bbr (set by sysctl).",
 		"**wireguard chose its own congestion control**: gateway cubic.",
 		"| peer | down Mbit/s | ping-pong p50 µs |\n|---|---|---|\n| direct | 300 (200–500) | 200 (100–300) |\n" +
-			"| wireguard | 200 (100–300) | 300 (200–500) |\n",
+			"| wireguard | 200 (100–300) | 300 (200–500) † |\n",
+		"† A smaller test",
 		"Relative to wireguard",
 		"| direct | 1.50 ▲ | 0.67 ▲ |",
 		`| clean | wireguard | up1 | 1 | it \| broke twice |`,
