@@ -87,6 +87,9 @@ func (g *godwit) Key() string { return g.key }
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
 	endpoints, listen := []string{s.at(g.port())}, []string{"--listen", s.at(g.port())}
+	if g.nginx {
+		listen[1] = upstream
+	}
 	if s.GatewayName != "" {
 		endpoints[0] = fmt.Sprintf("%s:%d", s.GatewayName, g.port())
 	}
@@ -127,7 +130,7 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 // port is where the gateway takes links by TCP: behind nginx another one.
 func (g *godwit) port() int {
 	if g.nginx {
-		return 8443
+		return upstreamPort
 	}
 	return godwitPort
 }
@@ -140,7 +143,7 @@ func (g *godwit) others(ctx context.Context, s *Site, state string) (running []*
 	var p *Process
 	switch {
 	case g.nginx:
-		p, err = nginx(ctx, s, s.at(g.port()))
+		p, err = nginx(ctx, s)
 	case s.Resolver && g.transport == byDNS:
 		p, err = s.resolver(ctx)
 	}

@@ -32,8 +32,14 @@ func behindNginx(e Entry) Entry {
 	return e
 }
 
-// nginx runs one on the gateway's host that passes everything on to upstream, as docs/fronts.md has it.
-func nginx(ctx context.Context, s *Site, upstream string) (*Process, error) {
+// upstream is where it finds the gateway, which nobody else does.
+const (
+	upstream     = "127.0.0.1:8443"
+	upstreamPort = 8443
+)
+
+// nginx runs one on the gateway's host that passes everything on to the gateway, as docs/fronts.md has it.
+func nginx(ctx context.Context, s *Site) (*Process, error) {
 	path, err := debian("nginx", "nginx-light")
 	if err != nil {
 		return nil, err

@@ -170,14 +170,14 @@ func (r *runner) uploaded() (func() (int64, error), error) {
 // wait waits for the first byte and then for the warm-up.
 func (t *transfers) wait(ctx context.Context, warmup float64) error {
 	if warmup > 0 {
-		limit := time.NewTimer(20 * time.Second)
+		limit := time.NewTimer(60 * time.Second)
 		defer limit.Stop()
 		select {
 		case <-t.first:
 		case <-t.dead:
 			return t.broke(errors.New("every connection broke before its first byte"))
 		case <-limit.C:
-			return t.broke(errors.New("no byte in 20 s"))
+			return t.broke(errors.New("no byte in a minute"))
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -80,6 +80,7 @@ func Markdown(w io.Writer, runs []*Run, base string) error {
 	}
 	var b strings.Builder
 	r.head(&b)
+	r.summary(&b)
 	for _, c := range r.conditions {
 		r.condition(&b, c, base)
 	}
@@ -94,14 +95,14 @@ type report struct {
 	peers      []string
 	values     map[string][]float64 // condition, peer, metric, joined by a zero byte
 	measured   map[string][]*Measurement
-	smaller    map[string]bool // condition, peer, test
+	slow       map[string]bool // condition, peer, test
 }
 
 func key(parts ...string) string { return strings.Join(parts, "\x00") }
 
 func (r *report) collect() {
 	r.values, r.measured = make(map[string][]float64), make(map[string][]*Measurement)
-	r.smaller = make(map[string]bool)
+	r.slow = make(map[string]bool)
 	for _, run := range r.runs {
 		for _, c := range run.Conditions {
 			if !slices.ContainsFunc(r.conditions, func(o Condition) bool { return o.Name == c.Name }) {
@@ -113,8 +114,8 @@ func (r *report) collect() {
 				r.peers = append(r.peers, m.Peer)
 			}
 			r.measured[m.Condition] = append(r.measured[m.Condition], m)
-			for _, test := range m.Smaller {
-				r.smaller[key(m.Condition, m.Peer, test)] = true
+			for _, test := range m.Slow {
+				r.slow[key(m.Condition, m.Peer, test)] = true
 			}
 			for name, v := range m.Metrics {
 				k := key(m.Condition, m.Peer, name)
@@ -192,7 +193,7 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 			for _, col := range part {
 				test, _, _ := strings.Cut(col.key, ".")
 				mark := ""
-				if r.smaller[key(c.Name, p, test)] {
+				if r.slow[key(c.Name, p, test)] {
 					mark, marked = " †", true
 				}
 				fmt.Fprintf(b, " %s%s |", spread(r.values[key(c.Name, p, col.key)]), mark)
@@ -202,7 +203,7 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 		fmt.Fprintln(b)
 	}
 	if marked {
-		fmt.Fprint(b, "† A smaller test, for a peer that is too slow for the others'.\n\n")
+		fmt.Fprint(b, "† Measured with less offered, or for longer: the others' test is too much for this peer.\n\n")
 	}
 	r.ratios(b, c, cols, base)
 }

@@ -27,14 +27,14 @@ type Condition struct {
 type Test struct {
 	ID   string
 	Spec load.Spec
-	// Slow, if not nil, takes its place for peers for which it is too much.
+	// Slow, if not nil, takes its place for slow peers.
 	Slow *load.Spec
 }
 
 // Peers are what of a suite is measured if nothing else is asked for.
 func Peers(name string) []string {
 	if name == Transports {
-		return []string{"reality", "hysteria2", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
+		return []string{"direct", "reality", "hysteria2", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
 			"godwit-dns"}
 	}
 	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-1", "godwit-3"}

@@ -250,7 +250,7 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 	}
 	if m.kind.Slow && t.Slow != nil {
 		t.Spec = *t.Slow
-		m.res.Smaller = append(m.res.Smaller, t.ID)
+		m.res.Slow = append(m.res.Slow, t.ID)
 	}
 	res, err := m.load(ctx, cfg, t.Spec)
 	if err != nil {
@@ -271,6 +271,9 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 
 // brief is the one number of a test that progress shows.
 func brief(k load.Kind, metrics map[string]float64) string {
+	if v := metrics["mbps"]; v > 0 && v < 10 {
+		return fmt.Sprintf("%.2g Mbit/s", v)
+	}
 	for _, f := range []struct{ name, format string }{
 		{"mbps", "%.0f Mbit/s"}, {"per_s", "%.0f/s"}, {"p50_us", "%.0f µs"}, {"p50_s", "%.2f s"},
 	} {

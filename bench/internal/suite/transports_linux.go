@@ -14,6 +14,11 @@ func transports(d Durations) []Condition {
 	fast := clean("bbr", true, d, false)
 	fast.Restart = true
 	fast.Tests = slices.DeleteFunc(fast.Tests, func(t Test) bool { return t.ID != "down1" && t.ID != "up1" })
+	for i, t := range fast.Tests {
+		longer := t.Spec
+		longer.Warmup, longer.Seconds = 2, 4*d.Clean // some seconds are a few hundred KB
+		fast.Tests[i].Slow = &longer
+	}
 	fast.Tests = append(fast.Tests, Test{ID: "conntime", Spec: load.Spec{Kind: load.ConnTime, Seconds: 1, Count: 100}},
 		udp("udp", 20, 1000, d.Clean, 0))
 	all := []Condition{fast}
