@@ -56,7 +56,7 @@ func nginx(ctx context.Context, s *Site) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := s.write("front/nginx.conf", fmt.Appendf(nil, `daemon off; master_process off; pid %[1]s/pid;
+	config, err := s.write("front/nginx.conf", fmt.Appendf(nil, `daemon off; master_process off; user root; pid %[1]s/pid;
 events {}
 http {
 	access_log off;

@@ -56,6 +56,6 @@ func udp(id string, rate float64, size int, seconds float64, path time.Duration)
 		s.Warmup = 0.5
 	}
 	slow := s
-	slow.Rate, slow.Bytes = 0.008, 200
+	slow.Rate, slow.Bytes, slow.Seconds = 0.008, 200, 2*seconds
 	return Test{ID: id, Spec: s, Slow: &slow}
 }
