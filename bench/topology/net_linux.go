@@ -14,10 +14,13 @@ var (
 	GatewayAddr = netip.MustParseAddr("10.77.2.2") // as the client sees it
 	TargetAddr  = netip.MustParseAddr("10.77.3.2")
 	TargetNet   = netip.MustParsePrefix("10.77.3.0/24")
+	RelayAddr   = netip.MustParseAddr("10.77.4.2")
 
 	transitToClient  = netip.MustParseAddr("10.77.1.1")
 	transitToGateway = netip.MustParseAddr("10.77.2.1")
 	gatewayToTarget  = netip.MustParseAddr("10.77.3.1")
+	gatewayToRelay   = netip.MustParseAddr("10.77.4.1")
+	relayNet         = netip.MustParsePrefix("10.77.4.0/24")
 
 	everywhere = netip.MustParsePrefix("0.0.0.0/0")
 )
@@ -40,11 +43,14 @@ type Config struct {
 	Linked bool
 	// MaxBuffer is the most a TCP socket may buffer in either direction, in bytes; zero leaves the kernel's.
 	MaxBuffer int
+	// Relay adds a fifth host on the gateway's side of the path, behind the gateway's, which routes for it.
+	Relay bool
 }
 
-// Net is the four hosts of the package's drawing.
+// Net is the hosts of the package's drawing.
 type Net struct {
 	Client, Transit, Gateway, Target *netns.Host
+	Relay                            *netns.Host // nil unless asked for
 	// CCBy says how the congestion control was set: "default", "sysctl" or "route".
 	CCBy string
 	cfg  Config
@@ -65,7 +71,10 @@ func (n *Net) make() (err error) {
 	for _, h := range []struct {
 		to   **netns.Host
 		name string
-	}{{&n.Client, "client"}, {&n.Transit, "transit"}, {&n.Gateway, "gateway"}, {&n.Target, "target"}} {
+	}{{&n.Client, "client"}, {&n.Transit, "transit"}, {&n.Gateway, "gateway"}, {&n.Target, "target"}, {&n.Relay, "relay"}} {
+		if h.to == &n.Relay && !n.cfg.Relay {
+			continue
+		}
 		if *h.to, err = netns.NewHost(h.name); err != nil {
 			return err
 		}
@@ -86,8 +95,14 @@ func (n *Net) make() (err error) {
 	return n.wire()
 }
 
-// Hosts lists the four.
-func (n *Net) Hosts() []*netns.Host { return []*netns.Host{n.Client, n.Transit, n.Gateway, n.Target} }
+// Hosts lists all there are.
+func (n *Net) Hosts() []*netns.Host {
+	hosts := []*netns.Host{n.Client, n.Transit, n.Gateway, n.Target}
+	if n.cfg.Relay {
+		hosts = append(hosts, n.Relay)
+	}
+	return hosts
+}
 
 func (n *Net) wire() error {
 	type cable struct {
@@ -97,11 +112,15 @@ func (n *Net) wire() error {
 		devB, ipB    string
 		mayLoseOffls bool
 	}
-	for _, c := range []cable{
+	cables := []cable{
 		{n.Client, "eth0", "10.77.1.2/24", n.Transit, TransitToClient, "10.77.1.1/24", true},
 		{n.Transit, TransitToGateway, "10.77.2.1/24", n.Gateway, "eth0", "10.77.2.2/24", true},
 		{n.Gateway, "eth1", "10.77.3.1/24", n.Target, "eth0", "10.77.3.2/24", false},
-	} {
+	}
+	if n.cfg.Relay {
+		cables = append(cables, cable{n.Gateway, "eth2", "10.77.4.1/24", n.Relay, "eth0", "10.77.4.2/24", false})
+	}
+	for _, c := range cables {
 		if err := netns.Connect(c.a, c.devA, c.b, c.devB); err != nil {
 			return err
 		}
@@ -130,6 +149,19 @@ func (n *Net) wire() error {
 		n.Gateway.Sysctl("net.ipv4.ip_forward", "1"),
 	); err != nil {
 		return err
+	}
+	if n.cfg.Relay {
+		if err := errors.Join(
+			n.AddRoute(n.Client, netns.Route{To: relayNet, Dev: "eth0", Via: transitToClient}),
+			n.AddRoute(n.Relay, netns.Route{To: everywhere, Dev: "eth0", Via: gatewayToRelay}),
+		); err != nil {
+			return err
+		}
+		if !n.cfg.Linked {
+			if err := n.AddRoute(n.Transit, netns.Route{To: relayNet, Dev: TransitToGateway, Via: GatewayAddr}); err != nil {
+				return err
+			}
+		}
 	}
 	if !n.cfg.Linked {
 		return errors.Join(

@@ -7,11 +7,15 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -183,5 +187,46 @@ func TestPingEndsWithContext(t *testing.T) {
 	defer cancel()
 	if rtts, err := n.Client.Ping(ctx, topology.GatewayAddr, 1000, 10*time.Millisecond, time.Minute); err == nil || len(rtts) > 0 {
 		t.Fatalf("%v %v", rtts, err)
+	}
+}
+
+func TestRelayIsBehindTheGateway(t *testing.T) {
+	n := newNet(t, topology.Config{Relay: true})
+	if err := reach(n.Client, n.Relay, topology.RelayAddr); err != nil {
+		t.Errorf("client to relay: %v", err)
+	}
+	if err := reach(n.Relay, n.Gateway, topology.GatewayAddr); err != nil {
+		t.Errorf("relay to gateway: %v", err)
+	}
+}
+
+// TestKeepCC confines a program, this one, and has it try: a thread cannot get out of its filter again.
+func TestKeepCC(t *testing.T) {
+	const confined = "BENCH_TEST_KEEPCC"
+	if os.Getenv(confined) == "" {
+		cmd := exec.Command("/proc/self/exe", "-test.run=^TestKeepCC$")
+		cmd.Env = append(os.Environ(), confined+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	runtime.LockOSThread() // never unlocked: it ends with this goroutine
+	if err := topology.KeepCC(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(s)
+	if err := unix.SetsockoptString(s, unix.IPPROTO_TCP, unix.TCP_CONGESTION, "reno"); !errors.Is(err, syscall.EPERM) {
+		t.Errorf("choosing a congestion control: %v", err)
+	}
+	if _, err := unix.GetsockoptString(s, unix.IPPROTO_TCP, unix.TCP_CONGESTION); err != nil {
+		t.Errorf("asking for it: %v", err)
+	}
+	if err := unix.SetsockoptInt(s, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		t.Errorf("another option: %v", err)
 	}
 }

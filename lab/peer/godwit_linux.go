@@ -26,6 +26,7 @@ type godwit struct {
 	path      string
 	links     int
 	transport string // the only one; empty leaves the choice to the program
+	nginx     bool   // websocket goes through one on the gateway's host
 	key       string
 }
 
@@ -73,6 +74,8 @@ func godwitEntry(name, transport string, links int) Entry {
 		},
 		Check: nothingToCheck,
 		New:   func(t *Tools) Peer { return &godwit{path: t.Godwit, links: links, transport: transport} },
+		Needs: Needs{Relay: transport == byRelay, Resolver: transport == byDNS},
+		Slow:  transport == byDNS,
 	}
 }
 
@@ -83,9 +86,12 @@ func (g *godwit) Key() string { return g.key }
 
 func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	state := filepath.Join(s.Dir, "gateway")
-	endpoints, listen := []string{s.at(godwitPort)}, []string{"--listen", s.at(godwitPort)}
+	endpoints, listen := []string{s.at(g.port())}, []string{"--listen", s.at(g.port())}
+	if g.nginx {
+		listen[1] = upstream
+	}
 	if s.GatewayName != "" {
-		endpoints[0] = fmt.Sprintf("%s:%d", s.GatewayName, godwitPort)
+		endpoints[0] = fmt.Sprintf("%s:%d", s.GatewayName, g.port())
 	}
 	for _, a := range s.More {
 		at := netip.AddrPortFrom(a, godwitPort).String()
@@ -94,11 +100,11 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if _, err := g.init(ctx, s, s.Gateway, state, endpoints); err != nil {
 		return nil, err
 	}
-	relays, err := g.relays(ctx, s, state)
+	others, err := g.others(ctx, s, state)
 	defer func() {
 		if err != nil {
-			for _, r := range relays {
-				r.Stop()
+			for _, o := range others {
+				o.Stop()
 			}
 		}
 	}()
@@ -114,11 +120,37 @@ func (g *godwit) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.others = relays
-	if perr := p.listens(ctx, s.Gateway, "tcp", godwitPort); perr != nil {
+	p.others = others
+	if perr := p.listens(ctx, s.Gateway, "tcp", g.port()); perr != nil {
 		return p, perr
 	}
 	return p, nil
+}
+
+// port is where the gateway takes links by TCP: behind nginx another one.
+func (g *godwit) port() int {
+	if g.nginx {
+		return upstreamPort
+	}
+	return godwitPort
+}
+
+// others runs whatever it takes beside a gateway to get to it, and returns what runs even if that was not all.
+func (g *godwit) others(ctx context.Context, s *Site, state string) (running []*Process, err error) {
+	if running, err = g.relays(ctx, s, state); err != nil {
+		return running, err
+	}
+	var p *Process
+	switch {
+	case g.nginx:
+		p, err = nginx(ctx, s)
+	case s.Resolver && g.transport == byDNS:
+		p, err = s.resolver(ctx)
+	}
+	if p != nil {
+		running = append(running, p)
+	}
+	return running, err
 }
 
 // relays makes a relay of every host that is there for it, and runs it.
@@ -163,7 +195,11 @@ func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string
 		args = append(args, "--dns-zone", Zone)
 	}
 	if g.transport == byWebSocket {
-		args = append(args, "--way", byWebSocket+"+"+s.at(godwitPort)) // with no front: the gateway's own TLS is the outer one
+		way := byWebSocket + "+" + s.at(godwitPort) // with no front: the gateway's own TLS is the outer one
+		if g.nginx {
+			way += "/" + frontName
+		}
+		args = append(args, "--way", way)
 	}
 	for _, e := range endpoints {
 		args = append(args, "--endpoint", e)
@@ -194,7 +230,11 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	if g.transport != "" {
 		args = append(args, "--transport", g.transport)
 	}
-	return s.start(s.Client, "client", nil, g.path, append(args, g.key)...)
+	var env []string
+	if g.nginx {
+		env = []string{"SSL_CERT_FILE=" + filepath.Join(s.Dir, frontCert)}
+	}
+	return s.start(s.Client, "client", env, g.path, append(args, g.key)...)
 }
 
 // Website opens what the gateway made of itself, and another gateway that never runs for the certificate.

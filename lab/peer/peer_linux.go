@@ -51,6 +51,11 @@ type Site struct {
 	CoverName string
 	// NAT has the gateway's host translate what comes out of a tunnel, for targets that know no way back to Tunnels.
 	NAT bool
+	// Resolver has a resolver run on the client's host, as networks have one, for peers that can be reached by DNS.
+	Resolver bool
+	// Wrap, if not empty, is a program and arguments that start each of the peer's programs, whose path and arguments come
+	// next: it confines itself and becomes that program.
+	Wrap []string
 	// CC, if not empty, is the congestion control of every route that a peer adds.
 	CC string
 	// Dir is private, empty, and best in memory: keys are written there.
@@ -84,7 +89,13 @@ type Entry struct {
 	Prepare func(ctx context.Context, t *Tools) (Info, error)
 	Check   func() error
 	New     func(t *Tools) Peer
+	// Needs is what has to be on its path beside client and gateway, and Slow that it carries some 100 kbit/s at best.
+	Needs Needs
+	Slow  bool
 }
+
+// Needs are parts of a Site that not every one has.
+type Needs struct{ Relay, Resolver bool }
 
 // Entries lists every peer.
 func Entries() []Entry {
@@ -114,8 +125,8 @@ func Names() (names []string) {
 	return names
 }
 
-// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-N, Godwit with N links by https, and
-// godwit-alone, Godwit with one link at a time, by whatever it likes.
+// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-nginx, by websocket behind nginx,
+// godwit-N, Godwit with N links by https, and godwit-alone, Godwit with one link at a time, by whatever it likes.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
@@ -124,6 +135,9 @@ func Find(name string) (Entry, error) {
 	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
 		if links == byRelay {
 			return godwitEntry(name, byRelay, 0), nil
+		}
+		if links == "nginx" {
+			return behindNginx(godwitEntry(name, byWebSocket, 0)), nil
 		}
 		if links == "alone" {
 			return godwitEntry(name, "", 1), nil

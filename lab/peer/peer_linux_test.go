@@ -343,13 +343,15 @@ func eventually(t *testing.T, c *http.Client, url string) {
 // TestPeers starts both ends of every peer and fetches a page through it: by name where the far end looks names up, and
 // without a way past the tunnel.
 func TestPeers(t *testing.T) {
-	for _, name := range Names() {
-		if name == "godwit-dns" {
-			continue // it needs resolvers, which the scenarios have
-		}
+	for _, name := range append(Names(), "godwit-nginx") {
 		t.Run(name, func(t *testing.T) {
 			n := newNetwork(t, 0, http.HandlerFunc(content))
 			s := n.site(t)
+			if s.Resolver = name == "godwit-dns"; s.Resolver {
+				if _, err := debian("unbound", "unbound"); err != nil {
+					t.Skip(err)
+				}
+			}
 			p := start(t, name, s)
 			if name == "direct" {
 				n.routed(t)

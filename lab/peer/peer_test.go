@@ -12,7 +12,7 @@ import (
 
 func TestFind(t *testing.T) {
 	t.Parallel()
-	for _, name := range append(Names(), "godwit-12") {
+	for _, name := range append(Names(), "godwit-12", "godwit-relay", "godwit-nginx") {
 		e, err := Find(name)
 		if err != nil || e.Name != name || e.Prepare == nil || e.Check == nil || e.New == nil {
 			t.Errorf("%s: %+v %v", name, e, err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +55,11 @@ func (s *Site) startPrivate(h *netns.Host, role string, env []string, setup, pat
 func (s *Site) private(role string) string { return filepath.Join(s.Dir, role+".run") }
 
 func (s *Site) startCommand(h *netns.Host, role string, cmd *exec.Cmd) (*Process, error) {
+	if len(s.Wrap) > 0 {
+		wrapped := exec.Command(s.Wrap[0], slices.Concat(s.Wrap[1:], []string{cmd.Path}, cmd.Args[1:])...)
+		wrapped.Env, wrapped.SysProcAttr = cmd.Env, cmd.SysProcAttr
+		cmd = wrapped
+	}
 	p := &Process{Role: role, cmd: cmd, log: filepath.Join(s.Dir, role+".log"), done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
@@ -106,6 +112,14 @@ func (s *Site) at(port int) string { return netip.AddrPortFrom(s.GatewayAddr, ui
 
 // PID is the leader, and the number of its group.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Others are programs elsewhere that belong to it, such as a relay or a web server before it.
+func (p *Process) Others() []*Process {
+	if p == nil {
+		return nil
+	}
+	return p.others
+}
 
 // Died says how it ended, with its last words, if it ended already.
 func (p *Process) Died() error {

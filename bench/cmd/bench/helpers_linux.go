@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/bench/internal/load"
+	"github.com/godwit-vpn/godwit/bench/topology"
 	"github.com/godwit-vpn/godwit/lab/linkmodel"
 	"github.com/godwit-vpn/godwit/lab/verbs"
 )
@@ -46,6 +47,17 @@ func loadCommand(ctx context.Context, args []string, _ bool) (int, error) {
 		return verbs.ExitError, err
 	}
 	return 0, json.NewEncoder(os.Stdout).Encode(res)
+}
+
+// keepCCCommand becomes another program. The thread that it confines is the one that goes on; main holds it.
+func keepCCCommand(_ context.Context, args []string, _ bool) (int, error) {
+	if len(args) == 0 {
+		return verbs.ExitUsage, fmt.Errorf("usage: bench keepcc PROGRAM [ARGUMENTS]")
+	}
+	if err := topology.KeepCC(); err != nil {
+		return verbs.ExitError, err
+	}
+	return verbs.ExitError, fmt.Errorf("%s: %w", args[0], syscall.Exec(args[0], args, os.Environ()))
 }
 
 // linkCommand prints a line when the path carries frames, and on a signal what it did, as JSON. SIGHUP prints, too.

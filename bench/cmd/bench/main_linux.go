@@ -25,6 +25,7 @@ Used by run on its hosts, and of use by hand:
   target     the services that load measures against
   load       one measurement, straight or through a SOCKS5 proxy
   link       the link model between two interfaces
+  keepcc     another program, which may not choose its congestion control
 
 bench COMMAND --help lists a command's flags.
 `
@@ -39,6 +40,7 @@ func main() {
 	verbs.Main(usage, map[string]verbs.Verb{
 		"run": runCommand, "report": reportCommand, "linkcheck": linkcheckCommand, "peers": peersCommand,
 		"target": targetCommand, "load": loadCommand, "link": linkCommand,
+		"keepcc": keepCCCommand,
 	})
 }
 

@@ -33,18 +33,18 @@ type runFlags struct {
 func parseRun(args []string) (*runFlags, error) {
 	f := &runFlags{}
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
-	fs.StringVar(&f.peers, "peers", strings.Join(suite.Peers(), ","), "what to measure; godwit-N has N links; any of the lab's peers can be named")
-	fs.StringVar(&f.suite, "suite", suite.Quick, "quick or full")
+	fs.StringVar(&f.peers, "peers", "", "what to measure (default the suite's); godwit-N has N links; any of the lab's peers can be named")
+	fs.StringVar(&f.suite, "suite", suite.Quick, "quick, full or transports")
 	fs.StringVar(&f.conditions, "conditions", "", "only conditions that match one of these patterns, such as clean-*")
 	fs.StringVar(&f.tests, "tests", "", "only these tests, such as down1,keystroke")
-	fs.IntVar(&f.runs, "runs", 0, "how often (quick 3, full 5)")
-	fs.Float64Var(&f.d.Clean, "seconds", 0, "length of a bulk test on a clean path (quick 1.5, full 3)")
-	fs.Float64Var(&f.d.Long, "long-seconds", 0, "length of a bulk test on a long path (quick 6, full 20)")
+	fs.IntVar(&f.runs, "runs", 0, "how often (quick and transports 3, full 5)")
+	fs.Float64Var(&f.d.Clean, "seconds", 0, "length of a bulk test on a clean path (quick and transports 1.5, full 3)")
+	fs.Float64Var(&f.d.Long, "long-seconds", 0, "length of a bulk test on a long path (quick 6, transports 8, full 20)")
 	fs.IntVar(&f.parallel, "parallel", 1, "peers to measure at once where the path is at most 100 Mbit/s")
 	fs.StringVar(&f.out, "out", "", "directory for the results (default bench-DATE-TIME)")
 	fs.StringVar(&f.tools, "tools", "", "directory of the peers' programs (default in the user's cache)")
 	fs.StringVar(&f.godwit, "godwit", "", "path of the godwit program (default bin/godwit, if there)")
-	fs.StringVar(&f.base, "base", "", "peer that the ratios are relative to (default wireguard, or direct)")
+	fs.StringVar(&f.base, "base", "", "peer that the ratios are relative to (default wireguard, direct or hysteria2)")
 	f.sandbox.bind(fs)
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -55,6 +55,9 @@ func parseRun(args []string) (*runFlags, error) {
 	d, runs, err := suite.Defaults(f.suite)
 	if err != nil {
 		return nil, err
+	}
+	if f.peers == "" {
+		f.peers = strings.Join(suite.Peers(f.suite), ",")
 	}
 	if f.d.Clean == 0 {
 		f.d.Clean = d.Clean
@@ -249,7 +252,7 @@ func peersCommand(ctx context.Context, args []string, _ bool) (int, error) {
 
 func reportCommand(_ context.Context, args []string, _ bool) (int, error) {
 	fs := flag.NewFlagSet("report", flag.ContinueOnError)
-	base := fs.String("base", "", "peer that the ratios are relative to (default wireguard, or direct)")
+	base := fs.String("base", "", "peer that the ratios are relative to (default wireguard, direct or hysteria2)")
 	if err := fs.Parse(args); err != nil {
 		return verbs.ExitUsage, err
 	}

@@ -23,7 +23,7 @@ func (c Config) dial(ctx context.Context, port int) (net.Conn, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	err = socksConnect(conn, c.Target, port)
+	_, err = socks(conn, socksConnect, c.Target, port)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -34,57 +34,72 @@ func (c Config) dial(ctx context.Context, port int) (net.Conn, error) {
 	return conn, nil
 }
 
-// socksConnect asks for host, an address or a name:
+// SOCKS5's commands.
+const (
+	socksConnect   = 1
+	socksAssociate = 3
+)
+
+// socks asks for host, an address or a name, and returns the address that it is told, if it is one:
 //
 //	05 01 00 ─►            version, one method: none
 //	          ◄─ 05 00
-//	05 01 00 type host port ─►
+//	05 command 00 type host port ─►
 //	          ◄─ 05 code 00 type addr port
-func socksConnect(conn io.ReadWriter, host string, port int) error {
-	var b [32]byte
+func socks(conn io.ReadWriter, command byte, host string, port int) (bound netip.AddrPort, err error) {
+	var b [255 + 2]byte
 	if _, err := conn.Write([]byte{5, 1, 0}); err != nil {
-		return err
+		return bound, err
 	}
 	if _, err := io.ReadFull(conn, b[:2]); err != nil {
-		return err
+		return bound, err
 	}
 	if b[0] != 5 || b[1] != 0 {
-		return fmt.Errorf("not a SOCKS5 server without authentication: %x", b[:2])
+		return bound, fmt.Errorf("not a SOCKS5 server without authentication: %x", b[:2])
 	}
-	req := []byte{5, 1, 0}
-	if addr, err := netip.ParseAddr(host); err != nil {
-		req = append(append(req, 3, byte(len(host))), host...)
-	} else if addr.Is4() {
-		req = append(append(req, 1), addr.AsSlice()...)
-	} else {
-		req = append(append(req, 4), addr.AsSlice()...)
-	}
-	req = binary.BigEndian.AppendUint16(req, uint16(port))
+	req := socksAddress([]byte{5, command, 0}, host, port)
 	if _, err := conn.Write(req); err != nil {
-		return err
+		return bound, err
 	}
 	if _, err := io.ReadFull(conn, b[:4]); err != nil {
-		return err
+		return bound, err
 	}
 	if b[1] != 0 {
-		return fmt.Errorf("SOCKS5 code %d", b[1])
+		return bound, fmt.Errorf("SOCKS5 code %d", b[1])
 	}
-	rest := 0
-	switch b[3] {
+	kind, rest := b[3], 0
+	switch kind {
 	case 1:
 		rest = 4 + 2
 	case 4:
 		rest = 16 + 2
 	case 3:
 		if _, err := io.ReadFull(conn, b[:1]); err != nil {
-			return err
+			return bound, err
 		}
 		rest = int(b[0]) + 2
 	default:
-		return fmt.Errorf("SOCKS5 address type %d", b[3])
+		return bound, fmt.Errorf("SOCKS5 address type %d", kind)
 	}
-	_, err := io.CopyN(io.Discard, conn, int64(rest))
-	return err
+	if _, err := io.ReadFull(conn, b[:rest]); err != nil {
+		return bound, err
+	}
+	if addr, ok := netip.AddrFromSlice(b[:rest-2]); ok && kind != 3 {
+		bound = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(b[rest-2:]))
+	}
+	return bound, nil
+}
+
+// socksAddress appends type, host and port.
+func socksAddress(b []byte, host string, port int) []byte {
+	if addr, err := netip.ParseAddr(host); err != nil {
+		b = append(append(b, 3, byte(len(host))), host...)
+	} else if addr.Is4() {
+		b = append(append(b, 1), addr.AsSlice()...)
+	} else {
+		b = append(append(b, 4), addr.AsSlice()...)
+	}
+	return binary.BigEndian.AppendUint16(b, uint16(port))
 }
 
 // echoOnce connects, sends a byte and waits for it to come back.

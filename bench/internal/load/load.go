@@ -3,12 +3,13 @@
 //
 // The target's ports:
 //
-//	7001 bulk   the client's first byte chooses: 'd' sends zeros for as long as it is read, 'u' counts what comes
-//	7002 echo   sends back what it gets
+//	80   bulk   the client's first byte chooses: 'd' sends zeros for as long as it is read, 'u' counts what comes
+//	853  echo   sends back what it gets
 //	443  https  TLS 1.3 and HTTP/1.1; /bytes/N answers with N bytes
+//	3478 udp    numbered datagrams (udp.go), sent back
 //
 // A Spec says what a test does. To measure something new, such as 10,000 idle sessions, add a Kind here and a function
-// to the table in run.go; a test that must start many clients instead of using one belongs beside package suite, which
+// to the table in run_linux.go; a test that must start many clients instead of using one belongs beside package suite, which
 // owns the processes.
 package load
 
@@ -28,6 +29,7 @@ const (
 	PortBulk  = 80
 	PortEcho  = 853
 	PortHTTPS = 443
+	PortUDP   = 3478 // calls'
 )
 
 // Kind names a test.
@@ -42,6 +44,7 @@ const (
 	ConnRate  Kind = "connrate"  // connect, one byte to and fro, close, on Workers at once: per_s
 	ConnTime  Kind = "conntime"  // the same one after another: p50_ms, p99_ms
 	Fetch     Kind = "fetch"     // HTTPS of Bytes on a new connection each: first_s, p50_s
+	UDP       Kind = "udp"       // datagrams of Bytes at Rate, to and fro: up_lost, up_jitter_ms, p50_ms, and so on
 	Ready     Kind = "ready"     // try until one byte came back: ready_unix_ns
 )
 
@@ -58,21 +61,26 @@ type Spec struct {
 	Workers  int
 	Interval time.Duration
 	Bytes    int
-	// Bulk is how many downloads run beside PingPong and Keystroke, from Warmup seconds before.
+	// Bulk is how many downloads run beside PingPong, Keystroke and UDP, from Warmup seconds before.
 	Bulk int
+	// Rate is what UDP sends, in Mbit/s of payload. Path is the round trip without a peer, which its delays are above.
+	Rate float64
+	Path time.Duration
 }
 
 // Bind makes command line flags of the fields.
 func (s *Spec) Bind(fs *flag.FlagSet) {
-	fs.StringVar((*string)(&s.Kind), "test", string(s.Kind), "down, up, pingpong, keystroke, connrate, conntime, fetch or ready")
+	fs.StringVar((*string)(&s.Kind), "test", string(s.Kind), "down, up, pingpong, keystroke, connrate, conntime, fetch, udp or ready")
 	fs.IntVar(&s.Streams, "streams", 1, "down, up: connections")
 	fs.Float64Var(&s.Seconds, "seconds", 3, "how long to measure")
 	fs.Float64Var(&s.Warmup, "warmup", 0, "seconds to run before measuring")
 	fs.IntVar(&s.Count, "count", 0, "conntime, fetch: stop after so many")
 	fs.IntVar(&s.Workers, "workers", 64, "connrate: at once")
 	fs.DurationVar(&s.Interval, "interval", 50*time.Millisecond, "keystroke: between two bytes")
-	fs.IntVar(&s.Bytes, "bytes", 1_000_000, "fetch: size")
-	fs.IntVar(&s.Bulk, "bulk", 0, "pingpong, keystroke: downloads beside it")
+	fs.IntVar(&s.Bytes, "bytes", 1_000_000, "fetch: size; udp: of a datagram")
+	fs.IntVar(&s.Bulk, "bulk", 0, "pingpong, keystroke, udp: downloads beside it")
+	fs.Float64Var(&s.Rate, "rate", 1, "udp: Mbit/s")
+	fs.DurationVar(&s.Path, "path", 0, "udp: round trip that delays are above of")
 }
 
 // Args are the flags that Bind would read back to the same Spec.
@@ -88,6 +96,9 @@ func (s Spec) Args() []string {
 	}
 	if s.Interval != 0 {
 		a = append(a, "--interval", s.Interval.String())
+	}
+	if s.Kind == UDP {
+		a = append(a, "--rate", fmt.Sprint(s.Rate), "--path", s.Path.String())
 	}
 	return a
 }

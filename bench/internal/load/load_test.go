@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -66,6 +67,10 @@ func proxy(t *testing.T, asked *int) string {
 				c.Write([]byte{5, 0})
 				req := make([]byte, 10)
 				io.ReadFull(c, req)
+				if req[1] == socksAssociate {
+					relayDatagrams(c)
+					return
+				}
 				addr, _ := netip.AddrFromSlice(req[4:8])
 				up, err := net.Dial("tcp", netip.AddrPortFrom(addr, uint16(req[8])<<8|uint16(req[9])).String())
 				if err != nil {
@@ -83,6 +88,47 @@ func proxy(t *testing.T, asked *int) string {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// relayDatagrams serves an association as long as c lasts. It says that it is at no address: at the one it was asked at.
+func relayDatagrams(c net.Conn) {
+	in, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return
+	}
+	defer in.Close()
+	out, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		return
+	}
+	defer out.Close()
+	port := in.LocalAddr().(*net.UDPAddr).Port
+	c.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, byte(port >> 8), byte(port)})
+	var client atomic.Pointer[netip.AddrPort]
+	go func() {
+		buf := make([]byte, 2048)
+		for {
+			n, from, err := in.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			client.Store(&from)
+			addr, _ := netip.AddrFromSlice(buf[4:8])
+			out.WriteToUDPAddrPort(buf[10:n], netip.AddrPortFrom(addr, uint16(buf[8])<<8|uint16(buf[9])))
+		}
+	}()
+	go func() {
+		buf := make([]byte, 2048)
+		for {
+			n, _, err := out.ReadFromUDPAddrPort(buf[10:])
+			if err != nil {
+				return
+			}
+			copy(buf, []byte{0, 0, 0, 1, 127, 0, 0, 1, PortUDP >> 8, PortUDP & 255})
+			in.WriteToUDPAddrPort(buf[:10+n], *client.Load())
+		}
+	}()
+	io.Copy(io.Discard, c)
 }
 
 func TestEveryTestStraightAndThroughAProxy(t *testing.T) {
@@ -104,6 +150,7 @@ func TestEveryTestStraightAndThroughAProxy(t *testing.T) {
 			{Spec{Kind: ConnRate, Seconds: 0.2, Workers: 4}, []string{"per_s", "p50_ms"}},
 			{Spec{Kind: ConnTime, Seconds: 5, Count: 10}, []string{"p50_ms", "p99_ms"}},
 			{Spec{Kind: Fetch, Seconds: 10, Count: 2, Bytes: 1_000_000}, []string{"first_s", "p50_s"}},
+			{Spec{Kind: UDP, Seconds: 0.3, Rate: 1, Bytes: 1000, Bulk: 1}, []string{"up_mbps", "down_mbps", "p50_ms", "bulk_mbps"}},
 		} {
 			res, err := Run(t.Context(), cfg, c.spec)
 			if err != nil {
@@ -163,8 +210,8 @@ func TestFailuresAreErrors(t *testing.T) {
 	cfg := serve(t)
 	none := cfg
 	none.Proxy = "127.0.0.1:1"
-	for _, k := range []Kind{Down, PingPong, ConnRate, ConnTime, Fetch, Ready} {
-		if res, err := Run(t.Context(), none, Spec{Kind: k, Seconds: 0.2, Workers: 2, Bytes: 10, Warmup: 0.05}); err == nil {
+	for _, k := range []Kind{Down, PingPong, ConnRate, ConnTime, Fetch, UDP, Ready} {
+		if res, err := Run(t.Context(), none, Spec{Kind: k, Seconds: 0.2, Workers: 2, Bytes: 100, Rate: 1, Warmup: 0.05}); err == nil {
 			t.Errorf("%s without a proxy: %v", k, res)
 		}
 	}
@@ -214,8 +261,8 @@ func TestGroupTime(t *testing.T) {
 
 func TestSpecArgs(t *testing.T) {
 	t.Parallel()
-	want := Spec{Kind: Keystroke, Streams: 3, Seconds: 2.5, Warmup: 0.25, Count: 7, Workers: 9,
-		Interval: 20 * time.Millisecond, Bytes: 11, Bulk: 2}
+	want := Spec{Kind: UDP, Streams: 3, Seconds: 2.5, Warmup: 0.25, Count: 7, Workers: 9,
+		Interval: 20 * time.Millisecond, Bytes: 11, Bulk: 2, Rate: 0.08, Path: 200 * time.Millisecond}
 	var got Spec
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	got.Bind(fs)
@@ -267,7 +314,7 @@ func FuzzSOCKSAnswer(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 400"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in := bytes.NewReader(b)
-		err := socksConnect(answers{in, io.Discard}, "192.0.2.1", 443)
+		_, err := socks(answers{in, io.Discard}, socksConnect, "192.0.2.1", 443)
 		if err == nil && (len(b) < 9 || b[0] != 5 || b[1] != 0 || b[3] != 0) {
 			t.Fatalf("took %x", b)
 		}
@@ -287,4 +334,19 @@ func FuzzSOCKSAnswer(f *testing.F) {
 			t.Fatalf("took %d bytes of %x, whose answer has %d", took, b, answer)
 		}
 	})
+}
+
+func TestJitter(t *testing.T) {
+	t.Parallel()
+	var even, uneven jitter
+	for i := range 1000 {
+		even.arrived(30 * time.Millisecond)
+		uneven.arrived(time.Duration(30+4*(i%2)) * time.Millisecond) // every difference is 4 ms
+	}
+	if even.mean() != 0 {
+		t.Errorf("%v ms where there is none", even.mean())
+	}
+	if uneven.now < 3.99 || uneven.now > 4.01 || uneven.mean() < 3.8 || uneven.mean() > 4 {
+		t.Errorf("%v ms now, %v ms in the mean; want 4", uneven.now, uneven.mean())
+	}
 }

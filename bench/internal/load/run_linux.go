@@ -20,7 +20,7 @@ func Run(ctx context.Context, cfg Config, s Spec) (*Result, error) {
 	defer cancel()
 	tests := map[Kind]func(context.Context) error{
 		Down: r.bulk, Up: r.bulk, PingPong: r.pingPong, Keystroke: r.keystroke, ConnRate: r.connRate,
-		ConnTime: r.connTime, Fetch: r.fetch, Ready: r.ready,
+		ConnTime: r.connTime, Fetch: r.fetch, UDP: r.udp, Ready: r.ready,
 	}
 	test := tests[s.Kind]
 	if test == nil {
@@ -170,14 +170,14 @@ func (r *runner) uploaded() (func() (int64, error), error) {
 // wait waits for the first byte and then for the warm-up.
 func (t *transfers) wait(ctx context.Context, warmup float64) error {
 	if warmup > 0 {
-		limit := time.NewTimer(20 * time.Second)
+		limit := time.NewTimer(60 * time.Second)
 		defer limit.Stop()
 		select {
 		case <-t.first:
 		case <-t.dead:
 			return t.broke(errors.New("every connection broke before its first byte"))
 		case <-limit.C:
-			return t.broke(errors.New("no byte in 20 s"))
+			return t.broke(errors.New("no byte in a minute"))
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -251,7 +251,7 @@ func (r *runner) bulk(ctx context.Context) error {
 	return nil
 }
 
-// beside runs measure with Bulk downloads in the background, if any.
+// beside runs measure on a connection of its own with Bulk downloads in the background, if any.
 func (r *runner) beside(ctx context.Context, measure func(context.Context, net.Conn) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -272,9 +272,16 @@ func (r *runner) beside(ctx context.Context, measure func(context.Context, net.C
 	if _, err := io.ReadFull(conn, b); err != nil {
 		return err
 	}
+	return r.withBulk(ctx, func(ctx context.Context) error { return measure(ctx, conn) })
+}
+
+// withBulk runs measure with Bulk downloads in the background, if any.
+func (r *runner) withBulk(ctx context.Context, measure func(context.Context) error) error {
 	if r.Bulk == 0 {
-		return measure(ctx, conn)
+		return measure(ctx)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	t, err := r.startTransfers(ctx, Down, r.Bulk)
 	if err != nil {
 		return err
@@ -288,7 +295,7 @@ func (r *runner) beside(ctx context.Context, measure func(context.Context, net.C
 	if err != nil {
 		return err
 	}
-	if err := measure(ctx, conn); err != nil {
+	if err := measure(ctx); err != nil {
 		return t.broke(err)
 	}
 	end, err := r.sample(t.count)

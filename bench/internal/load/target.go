@@ -19,7 +19,7 @@ import (
 
 const bufSize = 256 << 10
 
-// Target serves the package's three ports on addr, and the count of uploaded bytes on the unix socket control. It
+// Target serves the package's ports on addr, and the count of uploaded bytes on the unix socket control. It
 // returns nil when ctx ends. ready is called once everything listens.
 func Target(ctx context.Context, addr, control string, ready func()) error {
 	t := &target{}
@@ -44,6 +44,15 @@ func Target(ctx context.Context, addr, control string, ready func()) error {
 	if t.err != nil {
 		return t.err
 	}
+	at, err := net.ResolveUDPAddr("udp", port(PortUDP))
+	if err != nil {
+		return err
+	}
+	udp, err := net.ListenUDP("udp", at)
+	if err != nil {
+		return fmt.Errorf("target: %w", err)
+	}
+	defer udp.Close()
 	certPEM, keyPEM, err := peer.SelfSigned("target.example")
 	if err != nil {
 		return err
@@ -61,10 +70,12 @@ func Target(ctx context.Context, addr, control string, ready func()) error {
 	wg.Go(func() { t.accept(bulk, t.bulk) })
 	wg.Go(func() { t.accept(echo, echoBack) })
 	wg.Go(func() { t.accept(ctl, t.control) })
+	wg.Go(func() { echoDatagrams(udp) })
 	wg.Go(func() { server.ServeTLS(web, "", "") })
 	ready()
 	<-ctx.Done()
 	server.Close()
+	udp.Close()
 	for _, l := range listeners {
 		l.Close()
 	}

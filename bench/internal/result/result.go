@@ -69,6 +69,8 @@ type Measurement struct {
 	// Metrics are named test.metric.
 	Metrics   map[string]float64   `json:"metrics"`
 	Timelines map[string][]float64 `json:"timelines_mbps,omitempty"`
+	// Slow are the tests that were others under the same name, for a slow peer.
+	Slow []string `json:"slow,omitempty"`
 	// Errors are the tests that failed; "peer" means that it did not start.
 	Errors map[string]string `json:"errors,omitempty"`
 }

@@ -50,6 +50,7 @@ func threeRuns() []*Run {
 	}
 	runs[1].Measurements[0].Errors = map[string]string{"up1": "it | broke\ntwice"}
 	runs[2].Measurements[0].Metrics["connrate.failed"] = 7
+	runs[2].Measurements[0].Slow = []string{"pingpong"}
 	runs[2].Measurements[0].CC.Sockets["gateway"]["cubic"] = 1
 	return runs
 }
@@ -68,7 +69,8 @@ func TestMarkdown(t *testing.T) {
 		"Congestion control read back from sockets: bbr (set by sysctl).",
 		"**wireguard chose its own congestion control**: gateway cubic.",
 		"| peer | down Mbit/s | ping-pong p50 µs |\n|---|---|---|\n| direct | 300 (200–500) | 200 (100–300) |\n" +
-			"| wireguard | 200 (100–300) | 300 (200–500) |\n",
+			"| wireguard | 200 (100–300) | 300 (200–500) † |\n",
+		"† Measured with less offered, or for longer",
 		"Relative to wireguard",
 		"| direct | 1.50 ▲ | 0.67 ▲ |",
 		`| clean | wireguard | up1 | 1 | it \| broke twice |`,
@@ -111,5 +113,26 @@ func TestWriteAndRead(t *testing.T) {
 	}
 	if _, err := Read(dir); err == nil {
 		t.Error("read another schema")
+	}
+}
+
+func TestSummary(t *testing.T) {
+	t.Parallel()
+	runs := threeRuns()
+	for i, r := range runs {
+		r.Suite = "transports"
+		r.Measurements = append(r.Measurements, &Measurement{Condition: "clean-bbr", Peer: "godwit-relay", Slow: []string{"udp"},
+			Metrics: map[string]float64{"down1.mbps": float64(10 + i), "up1.mbps": 7, "down1.client_s_per_gb": 1,
+				"down1.gateway_s_per_gb": 2, "down1.relay1_s_per_gb": 0.5, "udp.p50_ms": 3, "udp.p99_ms": 40}})
+	}
+	var b strings.Builder
+	if err := Markdown(&b, runs, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| peer | clean | CPU |\n", "| godwit-relay | 11.0 / 7.00 | 3.50 / – |", "| direct | – | – |",
+		"| godwit-relay | 3.00 / 40.0 † |"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
 	}
 }

@@ -28,6 +28,10 @@ var columns = []column{
 	{"down1.gateway_s_per_gb", "down: gateway CPU s/GB", true},
 	{"up1.client_s_per_gb", "up: client CPU s/GB", true},
 	{"up1.gateway_s_per_gb", "up: gateway CPU s/GB", true},
+	{"down1.front_s_per_gb", "down: web server CPU s/GB", true},
+	{"up1.front_s_per_gb", "up: web server CPU s/GB", true},
+	{"down1.relay1_s_per_gb", "down: relay CPU s/GB", true},
+	{"up1.relay1_s_per_gb", "up: relay CPU s/GB", true},
 	{"down1.machine_s_per_gb", "down: whole machine s/GB", true},
 	{"pingpong.p50_us", "ping-pong p50 µs", true},
 	{"pingpong.p99_us", "ping-pong p99 µs", true},
@@ -41,7 +45,23 @@ var columns = []column{
 	{"keystroke.p50_ms", "keystroke p50 ms", true},
 	{"keystroke.p99_ms", "keystroke p99 ms", true},
 	{"keystroke.bulk_mbps", "beside it, down Mbit/s", false},
+	{"udp.down_mbps", "UDP to and fro Mbit/s", false},
+	{"udp.up_lost", "UDP lost up %", true},
+	{"udp.down_lost", "UDP lost down %", true},
+	{"udp.up_jitter_ms", "UDP jitter up ms", true},
+	{"udp.down_jitter_ms", "UDP jitter down ms", true},
+	{"udp.p50_ms", "UDP p50 above path ms", true},
+	{"udp.p99_ms", "UDP p99 above path ms", true},
+	{"udp.bulk_mbps", "beside it, down Mbit/s", false},
+	{"call.up_lost", "call lost up %", true},
+	{"call.down_lost", "call lost down %", true},
+	{"call.up_jitter_ms", "call jitter up ms", true},
+	{"call.down_jitter_ms", "call jitter down ms", true},
+	{"call.p50_ms", "call p50 above path ms", true},
+	{"call.p99_ms", "call p99 above path ms", true},
+	{"call.bulk_mbps", "beside it, down Mbit/s", false},
 	{"start.first_byte_ms", "start to first byte ms", true},
+	{"restart.first_byte_ms", "start again to first byte ms", true},
 	{"rss.gateway_idle_mib", "gateway MiB idle", true},
 	{"rss.gateway_after_mib", "gateway MiB after", true},
 	{"rss.client_idle_mib", "client MiB idle", true},
@@ -49,18 +69,18 @@ var columns = []column{
 }
 
 // Markdown writes a report of runs: for each condition the medians with their ranges, and the medians relative to
-// base, a peer's name; an empty base means wireguard, or direct.
+// base, a peer's name; an empty base means wireguard, direct or hysteria2.
 func Markdown(w io.Writer, runs []*Run, base string) error {
 	r := &report{runs: runs}
 	r.collect()
-	if base == "" {
-		base = "direct"
-		if slices.Contains(r.peers, "wireguard") {
-			base = "wireguard"
+	for _, p := range []string{"wireguard", "direct", "hysteria2"} {
+		if base == "" && slices.Contains(r.peers, p) {
+			base = p
 		}
 	}
 	var b strings.Builder
 	r.head(&b)
+	r.summary(&b)
 	for _, c := range r.conditions {
 		r.condition(&b, c, base)
 	}
@@ -75,12 +95,14 @@ type report struct {
 	peers      []string
 	values     map[string][]float64 // condition, peer, metric, joined by a zero byte
 	measured   map[string][]*Measurement
+	slow       map[string]bool // condition, peer, test
 }
 
 func key(parts ...string) string { return strings.Join(parts, "\x00") }
 
 func (r *report) collect() {
 	r.values, r.measured = make(map[string][]float64), make(map[string][]*Measurement)
+	r.slow = make(map[string]bool)
 	for _, run := range r.runs {
 		for _, c := range run.Conditions {
 			if !slices.ContainsFunc(r.conditions, func(o Condition) bool { return o.Name == c.Name }) {
@@ -92,6 +114,9 @@ func (r *report) collect() {
 				r.peers = append(r.peers, m.Peer)
 			}
 			r.measured[m.Condition] = append(r.measured[m.Condition], m)
+			for _, test := range m.Slow {
+				r.slow[key(m.Condition, m.Peer, test)] = true
+			}
 			for name, v := range m.Metrics {
 				k := key(m.Condition, m.Peer, name)
 				r.values[k] = append(r.values[k], v)
@@ -155,6 +180,7 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 	}
 	fmt.Fprintf(b, "## %s\n\n%s\n\n", c.Name, c.About)
 	r.truth(b, c)
+	marked := false
 	// Many columns make a table nobody can read.
 	for part := range even(cols, 9) {
 		fmt.Fprintf(b, "| peer |")
@@ -165,11 +191,19 @@ func (r *report) condition(b *strings.Builder, c Condition, base string) {
 		for _, p := range r.peers {
 			fmt.Fprintf(b, "| %s |", p)
 			for _, col := range part {
-				fmt.Fprintf(b, " %s |", spread(r.values[key(c.Name, p, col.key)]))
+				test, _, _ := strings.Cut(col.key, ".")
+				mark := ""
+				if r.slow[key(c.Name, p, test)] {
+					mark, marked = " †", true
+				}
+				fmt.Fprintf(b, " %s%s |", spread(r.values[key(c.Name, p, col.key)]), mark)
 			}
 			fmt.Fprintln(b)
 		}
 		fmt.Fprintln(b)
+	}
+	if marked {
+		fmt.Fprint(b, "† Measured with less offered, or for longer: the others' test is too much for this peer.\n\n")
 	}
 	r.ratios(b, c, cols, base)
 }

@@ -19,16 +19,24 @@ type Condition struct {
 	// Link is what the path between client and gateway does, in each direction; nil routes.
 	Link  *linkmodel.Direction
 	Tests []Test
+	// KeepCC refuses peers a congestion control other than Net.CC. Restart starts the client once more, at the end.
+	KeepCC, Restart bool
 }
 
 // Test is a load test under a name that its metrics carry.
 type Test struct {
 	ID   string
 	Spec load.Spec
+	// Slow, if not nil, takes its place for slow peers.
+	Slow *load.Spec
 }
 
-// Peers are what is measured if nothing else is asked for.
-func Peers() []string {
+// Peers are what of a suite is measured if nothing else is asked for.
+func Peers(name string) []string {
+	if name == Transports {
+		return []string{"direct", "reality", "hysteria2", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
+			"godwit-dns"}
+	}
 	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-1", "godwit-3"}
 }
 
@@ -48,8 +56,9 @@ const (
 
 // The names of the suites.
 const (
-	Quick = "quick"
-	Full  = "full"
+	Quick      = "quick"
+	Full       = "full"
+	Transports = "transports"
 )
 
 // Defaults are a suite's durations and runs.
@@ -59,14 +68,19 @@ func Defaults(name string) (d Durations, runs int, err error) {
 		return Durations{Clean: 1.5, Long: 6}, 3, nil
 	case Full:
 		return Durations{Clean: 3, Long: 20}, 5, nil
+	case Transports:
+		return Durations{Clean: 1.5, Long: 8}, 3, nil
 	}
-	return d, 0, fmt.Errorf("no suite %q: there are quick and full", name)
+	return d, 0, fmt.Errorf("no suite %q: there are quick, full and transports", name)
 }
 
 // Conditions lists a suite's conditions.
 func Conditions(name string, d Durations) []Condition {
 	if name == Quick {
 		return []Condition{clean("bbr", true, d, false), long("bbr", 0.01, d, false)}
+	}
+	if name == Transports {
+		return transports(d)
 	}
 	var all []Condition
 	for _, cc := range []string{"bbr", "cubic"} {
@@ -83,17 +97,17 @@ func Conditions(name string, d Durations) []Condition {
 
 func clean(cc string, offloads bool, d Durations, full bool) Condition {
 	bulk := func(id string, kind load.Kind, streams int) Test {
-		return Test{id, load.Spec{Kind: kind, Streams: streams, Seconds: d.Clean, Warmup: 0.5}}
+		return Test{ID: id, Spec: load.Spec{Kind: kind, Streams: streams, Seconds: d.Clean, Warmup: 0.5}}
 	}
 	tests := []Test{bulk("down1", load.Down, 1), bulk("up1", load.Up, 1), bulk("down4", load.Down, 4)}
 	if full {
 		tests = append(tests, bulk("up4", load.Up, 4))
 	}
 	tests = append(tests,
-		Test{"pingpong", load.Spec{Kind: load.PingPong, Seconds: 1}},
-		Test{"loaded", load.Spec{Kind: load.PingPong, Seconds: min(d.Clean, 2), Bulk: 1, Warmup: 0.5}},
-		Test{"connrate", load.Spec{Kind: load.ConnRate, Seconds: min(d.Clean, 2), Workers: 64}},
-		Test{"conntime", load.Spec{Kind: load.ConnTime, Seconds: 1, Count: 300}},
+		Test{ID: "pingpong", Spec: load.Spec{Kind: load.PingPong, Seconds: 1}},
+		Test{ID: "loaded", Spec: load.Spec{Kind: load.PingPong, Seconds: min(d.Clean, 2), Bulk: 1, Warmup: 0.5}},
+		Test{ID: "connrate", Spec: load.Spec{Kind: load.ConnRate, Seconds: min(d.Clean, 2), Workers: 64}},
+		Test{ID: "conntime", Spec: load.Spec{Kind: load.ConnTime, Seconds: 1, Count: 300}},
 	)
 	c := Condition{Name: "clean-" + cc, Net: topology.Config{CC: cc, Offloads: offloads}, Tests: tests}
 	c.About = "Nothing limits the path but this machine. Segmentation offload is on, as virtual cables have it: a frame " +
@@ -113,14 +127,14 @@ func longTests(d Durations, full bool) []Test {
 	if full {
 		conns, fetches, typing = 10, 3, 10
 	}
-	tests := []Test{{"down1", load.Spec{Kind: load.Down, Streams: 1, Seconds: d.Long}}}
+	tests := []Test{{ID: "down1", Spec: load.Spec{Kind: load.Down, Streams: 1, Seconds: d.Long}}}
 	if full {
-		tests = append(tests, Test{"up1", load.Spec{Kind: load.Up, Streams: 1, Seconds: d.Long}})
+		tests = append(tests, Test{ID: "up1", Spec: load.Spec{Kind: load.Up, Streams: 1, Seconds: d.Long}})
 	}
 	return append(tests,
-		Test{"conntime", load.Spec{Kind: load.ConnTime, Seconds: 8, Count: conns}},
-		Test{"fetch", load.Spec{Kind: load.Fetch, Seconds: 30, Count: fetches, Bytes: 1_000_000}},
-		Test{"keystroke", load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, typing), Interval: 50 * time.Millisecond,
+		Test{ID: "conntime", Spec: load.Spec{Kind: load.ConnTime, Seconds: 8, Count: conns}},
+		Test{ID: "fetch", Spec: load.Spec{Kind: load.Fetch, Seconds: 30, Count: fetches, Bytes: 1_000_000}},
+		Test{ID: "keystroke", Spec: load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, typing), Interval: 50 * time.Millisecond,
 			Bulk: 1, Warmup: 2}},
 	)
 }
@@ -140,7 +154,7 @@ func long(cc string, loss float64, d Durations, full bool) Condition {
 // that limit; so the limit is raised for every process alike.
 func fat(cc string, d Durations) Condition {
 	bulk := func(id string, kind load.Kind, streams int) Test {
-		return Test{id, load.Spec{Kind: kind, Streams: streams, Seconds: d.Long / 2, Warmup: 3}}
+		return Test{ID: id, Spec: load.Spec{Kind: kind, Streams: streams, Seconds: d.Long / 2, Warmup: 3}}
 	}
 	return Condition{
 		Name: "fat-" + cc,
@@ -159,7 +173,7 @@ func keys(d Durations) Condition {
 		About: "100 ms round trip, 100 Mbit/s with a 50 ms tail-drop queue, no loss: typing beside a download.",
 		Net:   topology.Config{CC: "bbr", Linked: true},
 		Link:  &linkmodel.Direction{Delay: 50 * time.Millisecond, Rate: 100 * mbit, QueueTime: 50 * time.Millisecond},
-		Tests: []Test{{"keystroke", load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, 10), Interval: 50 * time.Millisecond,
+		Tests: []Test{{ID: "keystroke", Spec: load.Spec{Kind: load.Keystroke, Seconds: min(d.Long, 10), Interval: 50 * time.Millisecond,
 			Bulk: 1, Warmup: 2}}},
 	}
 }
@@ -177,9 +191,14 @@ func (c Condition) Estimate() time.Duration {
 			} else {
 				secs += 0.5
 			}
+		case load.UDP:
+			secs += s.Seconds + s.Warmup + 2
 		default:
 			secs += s.Seconds + s.Warmup + 0.2
 		}
+	}
+	if c.Restart {
+		secs += 1.5
 	}
 	return time.Duration(secs * float64(time.Second))
 }

@@ -25,6 +25,7 @@ import (
 type measurement struct {
 	cond Condition
 	peer peer.Peer
+	kind peer.Entry // what it is one of
 	seed uint64
 	dir  string
 	res  *result.Measurement
@@ -53,7 +54,9 @@ func (m *measurement) all(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(m.dir)
-	if m.net, err = topology.New(m.cond.Net); err != nil {
+	wiring := m.cond.Net
+	wiring.Relay = m.kind.Needs.Relay
+	if m.net, err = topology.New(wiring); err != nil {
 		return err
 	}
 	defer m.net.Close()
@@ -81,17 +84,26 @@ func (m *measurement) all(ctx context.Context) (err error) {
 	}
 	cfg := load.Config{Proxy: m.peer.Proxy(), Target: targetName, Control: control,
 		Processes: load.Processes{}}
-	if err := m.start(ctx, cfg); err != nil {
-		return err
-	}
+	site := m.site()
 	defer func() {
 		m.client.Stop()
 		m.gateway.Stop()
 	}()
+	if m.gateway, err = m.peer.Gateway(ctx, site); err != nil {
+		return err
+	}
+	if err := m.start(ctx, site, cfg, "start"); err != nil {
+		return err
+	}
 	m.memory("idle")
 	for role, p := range map[string]*peer.Process{"client": m.client, "gateway": m.gateway} {
 		if p != nil {
 			cfg.Processes[role] = p.PID()
+		}
+	}
+	for _, o := range m.gateway.Others() {
+		if o.Role != "resolver" { // that is the network's
+			cfg.Processes[o.Role] = o.PID()
 		}
 	}
 	for _, t := range m.cond.Tests {
@@ -107,6 +119,18 @@ func (m *measurement) all(ctx context.Context) (err error) {
 		}
 	}
 	m.memory("after")
+	if !m.cond.Restart || m.client == nil {
+		return nil
+	}
+	m.client.Stop()
+	cfg.Processes = nil
+	if err := m.start(ctx, site, cfg, "restart"); err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		m.res.Errors["restart"] = err.Error()
+	}
+	m.say("again %.0f ms", m.res.Metrics["restart.first_byte_ms"])
 	return nil
 }
 
@@ -127,22 +151,24 @@ func (m *measurement) truth(ctx context.Context) error {
 	return err
 }
 
-// start starts both ends and measures until the first byte has come back.
-func (m *measurement) start(ctx context.Context, cfg load.Config) (err error) {
-	site := &peer.Site{
+// site is where the peer is to run.
+func (m *measurement) site() *peer.Site {
+	s := &peer.Site{
 		Client: m.net.Client, Gateway: m.net.Gateway, GatewayAddr: topology.GatewayAddr, Targets: topology.TargetNet,
 		Cover: netip.AddrPortFrom(topology.TargetAddr, load.PortHTTPS), CoverName: targetName,
-		CC: m.net.RouteCC(), Dir: m.dir,
+		CC: m.net.RouteCC(), Dir: m.dir, Resolver: m.kind.Needs.Resolver,
 	}
-	defer func() {
-		if err != nil {
-			m.client.Stop()
-			m.gateway.Stop()
-		}
-	}()
-	if m.gateway, err = m.peer.Gateway(ctx, site); err != nil {
-		return err
+	if m.net.Relay != nil {
+		s.Relays = []peer.Relay{{Host: m.net.Relay, Addr: topology.RelayAddr}}
 	}
+	if m.cond.KeepCC {
+		s.Wrap = []string{self, "keepcc"}
+	}
+	return s
+}
+
+// start starts the client and measures until the first byte has come back; it is called what the metric is of.
+func (m *measurement) start(ctx context.Context, site *peer.Site, cfg load.Config, what string) (err error) {
 	// The one who knocks is there first, so that only the client's start is measured.
 	type answer struct {
 		res *load.Result
@@ -152,7 +178,7 @@ func (m *measurement) start(ctx context.Context, cfg load.Config) (err error) {
 	knocking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
-		res, err := m.load(knocking, cfg, load.Spec{Kind: load.Ready, Seconds: 20})
+		res, err := m.load(knocking, cfg, load.Spec{Kind: load.Ready, Seconds: startLimit})
 		first <- answer{res, err}
 	}()
 	time.Sleep(50 * time.Millisecond)
@@ -171,9 +197,12 @@ func (m *measurement) start(ctx context.Context, cfg load.Config) (err error) {
 	if a.err != nil {
 		return errors.Join(a.err, m.client.Died(), m.gateway.Died(), m.words())
 	}
-	m.res.Metrics["start.first_byte_ms"] = (a.res.Metrics["ready_unix_ns"] - float64(begin.UnixNano())) / 1e6
+	m.res.Metrics[what+".first_byte_ms"] = (a.res.Metrics["ready_unix_ns"] - float64(begin.UnixNano())) / 1e6
 	return nil
 }
+
+// startLimit is how many seconds a client may take to its first byte; what goes by DNS takes its time.
+const startLimit = 60
 
 // words are what the peer printed, for the report of a failure.
 func (m *measurement) words() error {
@@ -204,7 +233,10 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 		sampled := make(chan struct{})
 		stop := time.AfterFunc(half, func() {
 			defer close(sampled)
-			for _, h := range []*netns.Host{m.net.Client, m.net.Gateway, m.net.Target} {
+			for _, h := range []*netns.Host{m.net.Client, m.net.Gateway, m.net.Target, m.net.Relay} {
+				if h == nil {
+					continue
+				}
 				if found, err := topology.SocketCCs(h); err == nil {
 					m.res.CC.Sockets[h.Name] = found
 				}
@@ -215,6 +247,10 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 				<-sampled
 			}
 		}()
+	}
+	if m.kind.Slow && t.Slow != nil {
+		t.Spec = *t.Slow
+		m.res.Slow = append(m.res.Slow, t.ID)
 	}
 	res, err := m.load(ctx, cfg, t.Spec)
 	if err != nil {
@@ -235,12 +271,18 @@ func (m *measurement) test(ctx context.Context, cfg load.Config, t Test) error {
 
 // brief is the one number of a test that progress shows.
 func brief(k load.Kind, metrics map[string]float64) string {
+	if v := metrics["mbps"]; v > 0 && v < 10 {
+		return fmt.Sprintf("%.2g Mbit/s", v)
+	}
 	for _, f := range []struct{ name, format string }{
 		{"mbps", "%.0f Mbit/s"}, {"per_s", "%.0f/s"}, {"p50_us", "%.0f µs"}, {"p50_s", "%.2f s"},
 	} {
 		if v, ok := metrics[f.name]; ok {
 			return fmt.Sprintf(f.format, v)
 		}
+	}
+	if k == load.UDP {
+		return fmt.Sprintf("%.2g+%.2g %% lost, p99 +%.0f ms", metrics["up_lost"], metrics["down_lost"], metrics["p99_ms"])
 	}
 	if k == load.Keystroke {
 		return fmt.Sprintf("p99 %.0f ms", metrics["p99_ms"])

@@ -175,7 +175,7 @@ func (b *bench) group(ctx context.Context, r *result.Run, c Condition, group []p
 	var wg sync.WaitGroup
 	for _, e := range group {
 		m := &measurement{
-			cond: c, peer: e.New(b.Tools),
+			cond: c, peer: e.New(b.Tools), kind: e,
 			// The same frames are lost to every peer's first packets, and others in the next run.
 			seed: uint64(r.Number),
 			dir:  filepath.Join("/run/bench", e.Name),

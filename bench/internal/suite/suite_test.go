@@ -14,7 +14,7 @@ import (
 
 func TestSuites(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{Quick, Full} {
+	for _, name := range []string{Quick, Full, Transports} {
 		d, runs, err := Defaults(name)
 		if err != nil || runs < 1 {
 			t.Fatal(runs, err)
@@ -44,11 +44,17 @@ func TestSuites(t *testing.T) {
 					t.Errorf("%s: %s: two tests %s", name, c.Name, test.ID)
 				}
 				ids[test.ID] = true
-				var back load.Spec
-				fs := flag.NewFlagSet("", flag.ContinueOnError)
-				back.Bind(fs)
-				if err := fs.Parse(test.Spec.Args()); err != nil || back.Kind != test.Spec.Kind || back.Seconds != test.Spec.Seconds {
-					t.Errorf("%s: %s %s: %+v read back as %+v: %v", name, c.Name, test.ID, test.Spec, back, err)
+				specs := []load.Spec{test.Spec}
+				if test.Slow != nil {
+					specs = append(specs, *test.Slow)
+				}
+				for _, s := range specs {
+					var back load.Spec
+					fs := flag.NewFlagSet("", flag.ContinueOnError)
+					back.Bind(fs)
+					if err := fs.Parse(s.Args()); err != nil || back.Kind != s.Kind || back.Seconds != s.Seconds || back.Bytes != max(s.Bytes, back.Bytes) {
+						t.Errorf("%s: %s %s: %+v read back as %+v: %v", name, c.Name, test.ID, s, back, err)
+					}
 				}
 			}
 		}
@@ -73,6 +79,7 @@ func TestBrief(t *testing.T) {
 		{load.Down, map[string]float64{"mbps": 17420.3}, "17420 Mbit/s"},
 		{load.ConnRate, map[string]float64{"per_s": 5033.2, "p50_ms": 3}, "5033/s"},
 		{load.Fetch, map[string]float64{"p50_s": 0.684}, "0.68 s"},
+		{load.UDP, map[string]float64{"up_lost": 1.25, "p50_ms": 4, "p99_ms": 31}, "1.2+0 % lost, p99 +31 ms"},
 		{load.Keystroke, map[string]float64{"p50_ms": 200, "p99_ms": 250}, "p99 250 ms"},
 		{load.ConnTime, map[string]float64{"p50_ms": 2.61}, "2.6 ms"},
 	} {
