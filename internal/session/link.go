@@ -20,6 +20,11 @@ const (
 	// ackDelay is the longest an acknowledgement waits for company, ackEvery the bytes that make it go at once.
 	ackDelay = 20 * time.Millisecond
 	ackEvery = 256 << 10
+	// smallChunk is the shortest chunk that streams with much to send are cut into, in bytes.
+	smallChunk = 4096 - wire.DataOverhead
+	// frailBytes is what a link has to have carried until large chunks may be sent again on others as they are. Some
+	// firewalls freeze every connection after some 16 KB: a longer chunk would not come through on any of them, ever.
+	frailBytes = 64 << 10
 	// drainTime is how long a replaced link may take to be done.
 	drainTime = 5 * time.Second
 )
@@ -54,6 +59,7 @@ type Link struct {
 	path      pathEstimate
 	inFlight  int       // bytes of unacknowledged frames whose link this is
 	frames    int       // how many those are
+	arrived   int       // bytes of such that were acknowledged
 	lastAck   time.Time // when acknowledgements last progressed, or the link began to wait for one
 	lastRecv  time.Time
 	lastEcho  uint64
@@ -226,8 +232,42 @@ func (s *Session) moveLocked(l *Link) {
 		}
 		f.link, f.waiting = nil, true
 		s.resend.push(f)
+		if l.arrived < frailBytes {
+			s.splitLocked(f)
+		}
 	})
 	l.inFlight, l.frames = 0, 0
+}
+
+// splitLocked cuts a chunk that waits to be sent again into small ones. The first keeps the number, of which the far side
+// counts what comes first; the others get their own, and what they bring twice is dropped by its offset.
+func (s *Session) splitLocked(f *frame) {
+	if f.typ != wire.TypeData || f.writing > 0 || len(f.buf) <= smallChunk+wire.DataOverhead {
+		return
+	}
+	d, err := wire.ParseData(f.buf[wire.HeaderLen+wire.SeqLen:])
+	if err != nil {
+		return
+	}
+	whole := f.buf
+	s.uncharge(f)
+	for at := 0; at < len(d.Payload); at += smallChunk {
+		part := d.Payload[at:min(at+smallChunk, len(d.Payload))]
+		buf := getBuffer(wire.DataOverhead + len(part))
+		copy(buf[wire.DataOverhead:], part)
+		wire.PutData(buf, d.Stream, d.Offset+uint64(at))
+		if at == 0 {
+			f.buf = buf
+			wire.PutSeq(buf, f.seq)
+			s.charge(f)
+			continue
+		}
+		piece := &frame{buf: buf, typ: f.typ, stream: f.stream, waiting: true}
+		s.charge(piece)
+		s.ring.push(piece)
+		s.resend.push(piece)
+	}
+	putBuffer(whole)
 }
 
 // moveSuspectedLocked puts in line what suspected links carry: while all are suspected they are given it all the same.
@@ -356,9 +396,6 @@ func (s *Session) chunkLocked() int {
 			best = max(best, l.rate.best())
 		}
 	}
-	if best == 0 {
-		return 16384 - wire.DataOverhead
-	}
 	n := int(best / 50)
 	switch {
 	case n >= wire.MaxFrame:
@@ -368,7 +405,7 @@ func (s *Session) chunkLocked() int {
 	case n >= 16384:
 		return 16384 - wire.DataOverhead
 	}
-	return 4096 - wire.DataOverhead
+	return smallChunk
 }
 
 // read is the link's reader: it takes frames off the connection until that ends. It never writes to any link.

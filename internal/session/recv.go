@@ -154,6 +154,7 @@ func (s *Session) acknowledgeLocked(from, to uint64, now time.Time) {
 			}
 			if l := f.link; l != nil {
 				l.inFlight -= len(f.buf)
+				l.arrived += len(f.buf)
 				l.frames--
 				l.progressLocked(now)
 				if l.rate.acked(len(f.buf), now) {

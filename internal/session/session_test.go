@@ -334,6 +334,57 @@ func worstStall(t *testing.T, blow func(a, b *simLink)) (worst time.Duration) {
 	return worst
 }
 
+// Where every connection freezes after 16 KB, a download goes on, over one after another: also what was cut into large
+// chunks before that.
+func TestFrozenLinks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 4 << 20
+		p := newPair(t, func(st *Stream, _ flow.Target) {
+			st.Answer(nil)
+			st.Write(pattern(size, 0))
+			st.CloseWrite()
+		})
+		path := simPath{delay: 50 * time.Millisecond, rate: 12e6}
+		first := p.attach(path)
+		st, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		buf := make([]byte, 64<<10)
+		read := func() {
+			m, err := st.Read(buf)
+			if n += m; err != nil && err != io.EOF {
+				t.Fatal(err)
+			}
+		}
+		for n < size/2 {
+			read()
+		}
+		first.blackHole()
+		links := 0
+		stop := time.AfterFunc(0, func() {})
+		var again func()
+		again = func() {
+			l := p.attach(path)
+			l.up.swallowAfter(16 << 10)
+			l.down.swallowAfter(16 << 10)
+			links++
+			stop = time.AfterFunc(time.Second, again)
+		}
+		again()
+		for n < size {
+			read()
+		}
+		stop.Stop()
+		t.Logf("%d bytes by %d links", size/2, links)
+		if links > 300 {
+			t.Errorf("%d bytes took %d links of 16 KiB", size/2, links)
+		}
+		p.close()
+	})
+}
+
 // A session that is not resumed in time ends cleanly at both ends.
 func TestSleepAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
