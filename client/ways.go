@@ -54,18 +54,11 @@ func (c *Client) findWays() error {
 	}
 	var list []dialer.Way
 	for i, ep := range c.cfg.Key.Endpoints {
-		name := ep.Transport
-		if name == "" {
-			name = transports.Default
-		}
+		name, addr := transports.Place(ep)
 		if c.dialers[name] == nil || len(c.cfg.Transports) > 0 && !slices.Contains(c.cfg.Transports, name) {
 			continue // one of a newer Godwit, or not wanted
 		}
 		c.places = append(c.places, place{ep, i + 1})
-		addr := ep.Addr()
-		if name == dns.Name {
-			addr = ep.Host // a zone is at no port
-		}
 		list = append(list, dialer.Way{Transport: name, Addr: addr})
 	}
 	if len(list) == 0 {
