@@ -311,7 +311,11 @@ func (w *Ways) Explore(now time.Time, links []Link, dials []Dial) (way int, ok b
 	}
 	best := -1
 	for i := range w.list {
-		if w.class(i) < have && !w.Slow(i, now) && (best < 0 || w.tried(i).Before(w.tried(best))) {
+		c := costClass * w.class(i)
+		if w.Slow(i, now) {
+			c += costPoor
+		}
+		if c < costClass*have && (best < 0 || w.tried(i).Before(w.tried(best))) {
 			best = i
 		}
 	}

@@ -62,6 +62,12 @@ func TestSlow(t *testing.T) {
 	if way, ok := w.Explore(start.Add(time.Hour), []Link{{Way: 2}}, nil); ok {
 		t.Errorf("%v is tried while a good one carries", w.Way(way))
 	}
+	slow := New([]Way{{"https", "a:443"}, {"dns", "t.example"}})
+	slow.Steer([]Found{{Way: Way{"https", "a:443"}, Slow: true}}, start)
+	slow.Explore(start, []Link{{Way: 1}}, nil)
+	if _, ok := slow.Explore(start.Add(exploreFirst), []Link{{Way: 1}}, nil); !ok {
+		t.Error("what is slow is not tried again while the worst carries")
+	}
 	two := New([]Way{{"https", "a:443"}, {"https", "b:443"}, {"quic", "a:443"}})
 	two.Steer([]Found{{Way: Way{"quic", "a:443"}, Slow: true}}, start)
 	next(t, "a standby", two, start, 1, []Link{{Way: 0}})
