@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -138,7 +139,7 @@ func (a *app) doctor(ctx context.Context, f doctorFlags, args []string) error {
 			fmt.Fprintln(a.stdout, steeringText(*steering))
 		}
 	}
-	if unsteered != nil && !report.Healthy() {
+	if unsteered != nil && !(report.Healthy() && errors.Is(unsteered, errNoDevice)) {
 		fmt.Fprintf(a.stderr, "What was found is not kept for the dialer: %v\n", unsteered)
 	}
 	if !report.Healthy() {
@@ -147,9 +148,9 @@ func (a *app) doctor(ctx context.Context, f doctorFlags, args []string) error {
 	return nil
 }
 
-// samePlace reports whether the machine was on one network all the while. The router is not known until it has been spoken to.
+// samePlace reports whether the machine was on one network all the while. The router is known only while it is spoken to.
 func samePlace(before, after network.State) bool {
-	return before.Local4 == after.Local4 && (before.Router == "" || before.Router == after.Router)
+	return before.Local4 == after.Local4 && (before.Router == "" || after.Router == "" || before.Router == after.Router)
 }
 
 func (a *app) printDiagnosis(r *doctor.Report, full bool) {

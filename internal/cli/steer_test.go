@@ -16,9 +16,10 @@ func TestDoctorSteers(t *testing.T) {
 	w.run(t)
 	home := t.TempDir()
 	upHere(t, home, w.key).want(t, 0)
-	doc := document[doctorDoc](t, execute(t, home, "doctor", "--no-resolvers", "--json").want(t, 0), "godwit.doctor/1")
+	r := execute(t, home, "doctor", "--no-resolvers", "--json").want(t, 0)
+	doc := document[doctorDoc](t, r, "godwit.doctor/1")
 	if doc.Steering == nil || doc.Steering.First.Endpoint != 1 || doc.Steering.First.Links == 0 {
-		t.Errorf("the dialer makes of it %+v", doc.Steering)
+		t.Errorf("the dialer makes of it %+v: %s", doc.Steering, r.stderr)
 	}
 }
 
