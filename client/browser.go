@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	mrand "math/rand/v2"
@@ -39,14 +38,9 @@ type Browser struct {
 
 // findBrowser finds what the client's visits look like: of the browser that the device has for life, unless another is
 // asked for, the newest version there is.
-func (c *Client) findBrowser() error {
-	family := chrome.Family(c.cfg.Browser)
-	switch family {
-	case "":
+func (c *Client) findBrowser(family chrome.Family) {
+	if family == "" {
 		family = chrome.FamilyOf(c.identity.key.Public())
-	case chrome.FamilyChrome, chrome.FamilyFirefox:
-	default:
-		return fmt.Errorf("field Browser: %.20q is neither chrome nor firefox", c.cfg.Browser)
 	}
 	var files []string
 	if c.cfg.StateDir != "" {
@@ -57,7 +51,6 @@ func (c *Client) findBrowser() error {
 		c.log.Warn("a browser's profile that was kept is of no use, and ignored", "err", err)
 	}
 	c.browser = b
-	return nil
 }
 
 func (c *Client) browserFile(f chrome.Family) string {

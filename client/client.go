@@ -16,6 +16,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,6 +31,8 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transports"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/udpport"
 	"github.com/godwit-vpn/godwit/internal/wire"
@@ -138,24 +142,71 @@ type Client struct {
 // mend soon.
 var ErrRefused = errors.New("refused by the gateway")
 
+// FieldError says which field of a Config is wrong, and why.
+type FieldError struct {
+	Field string
+	Err   error
+}
+
+func (e *FieldError) Error() string { return "field " + e.Field + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *FieldError) Unwrap() error { return e.Err }
+
+// read is a Config's text, understood.
+type read struct {
+	fragment  transport.Fragment
+	shape     shape.Level
+	browser   chrome.Family // empty is the device's own
+	resolvers []dns.Resolver
+}
+
+// Check says with a *FieldError what is wrong with a Config, but for its Key, which New looks at.
+func (cfg *Config) Check() error {
+	_, err := cfg.read()
+	return err
+}
+
+func (cfg *Config) read() (r read, err error) {
+	if cfg.Links < 0 || cfg.Links > MaxLinks {
+		return r, &FieldError{"Links", fmt.Errorf("%d is not from 1 to %d", cfg.Links, MaxLinks)}
+	}
+	if cfg.Fragment != "" {
+		if err := r.fragment.UnmarshalText([]byte(cfg.Fragment)); err != nil {
+			return r, &FieldError{"Fragment", err}
+		}
+	}
+	if r.shape, err = shape.ParseLevel(cfg.Shape); err != nil {
+		return r, &FieldError{"Shape", err}
+	}
+	switch r.browser = chrome.Family(cfg.Browser); r.browser {
+	case "", chrome.FamilyChrome, chrome.FamilyFirefox:
+	default:
+		return r, &FieldError{"Browser", fmt.Errorf("%.20q is neither chrome nor firefox", cfg.Browser)}
+	}
+	for _, s := range cfg.Resolvers {
+		resolver, err := dns.ParseResolver(s)
+		if err != nil {
+			return r, &FieldError{"Resolvers", err}
+		}
+		r.resolvers = append(r.resolvers, resolver)
+	}
+	for _, name := range cfg.Transports {
+		if !slices.Contains(transports.Names(), name) {
+			return r, &FieldError{"Transports", fmt.Errorf("there is no %.20q; there are %s", name, strings.Join(transports.Names(), ", "))}
+		}
+	}
+	return r, nil
+}
+
 // New makes a Client; Run brings it to life.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.Key.Validate(); err != nil {
-		return nil, fmt.Errorf("field Key: %w", err)
+		return nil, &FieldError{"Key", err}
 	}
-	switch {
-	case cfg.Links < 0 || cfg.Links > MaxLinks:
-		return nil, fmt.Errorf("field Links: %d is not from 1 to %d", cfg.Links, MaxLinks)
-	}
-	var fragment transport.Fragment
-	if cfg.Fragment != "" {
-		if err := fragment.UnmarshalText([]byte(cfg.Fragment)); err != nil {
-			return nil, fmt.Errorf("field Fragment: %w", err)
-		}
-	}
-	level, err := shape.ParseLevel(cfg.Shape)
+	set, err := cfg.read()
 	if err != nil {
-		return nil, fmt.Errorf("field Shape: %w", err)
+		return nil, err
 	}
 	if cfg.Memory == 0 {
 		cfg.Memory = DefaultMemory
@@ -168,7 +219,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: fragment, shape: level,
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape,
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
@@ -177,10 +228,8 @@ func New(cfg Config) (*Client, error) {
 		usable:  make(chan struct{}),
 		links:   make(map[uint64]*tracked),
 	}
-	if err := c.findBrowser(); err != nil {
-		return nil, err
-	}
-	if err := c.findWays(); err != nil {
+	c.findBrowser(set.browser)
+	if err := c.findWays(set); err != nil {
 		return nil, err
 	}
 	c.wearLocked()

@@ -99,12 +99,17 @@ func start(t *testing.T, cfg client.Config) (*client.Client, chan error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, run(t, c)
+}
+
+// run runs a client until the test ends.
+func run(t *testing.T, c *client.Client) (done chan error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1) // read here or by the test
+	done = make(chan error, 1) // read here or by the test
 	ended := make(chan struct{})
 	go func() { done <- c.Run(ctx); close(ended) }()
 	t.Cleanup(func() { cancel(); <-ended })
-	return c, done
+	return done
 }
 
 func ready(t *testing.T, c *client.Client) {

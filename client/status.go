@@ -114,6 +114,7 @@ type Way struct {
 	Worked    time.Time `json:"worked,omitzero"` // last
 	Until     time.Time `json:"until,omitzero"`  // it is left alone until then, as long as there are others
 	Error     string    `json:"error,omitempty"` // of the last dial, if it failed
+	Found     string    `json:"found,omitempty"` // by Steer: blocked, slow
 }
 
 // freshFor is for how long after the last byte a client with an open stream calls itself connected.

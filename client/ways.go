@@ -15,7 +15,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports"
-	"github.com/godwit-vpn/godwit/internal/transports/dns"
 )
 
 // networksFile is where it is kept which ways work on which network.
@@ -25,42 +24,21 @@ const networksFile = "networks.json"
 const keepEvery = time.Minute
 
 // findWays makes the ways out of the access key's endpoints and the transports that this program knows.
-func (c *Client) findWays() error {
-	var resolvers []dns.Resolver
-	for _, s := range c.cfg.Resolvers {
-		r, err := dns.ParseResolver(s)
-		if err != nil {
-			return fmt.Errorf("field Resolvers: %w", err)
-		}
-		resolvers = append(resolvers, r)
-	}
-	known := transports.Dialers(transports.Options{Resolvers: resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect})
-	for _, d := range known {
+func (c *Client) findWays(set read) error {
+	for _, d := range transports.Dialers(transports.Options{Resolvers: set.resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect}) {
 		c.dialers[d.Transport()] = d
-	}
-	for _, name := range c.cfg.Transports {
-		if c.dialers[name] == nil {
-			return fmt.Errorf("field Transports: there is no %.20q; there are %s", name, strings.Join(transports.Names(), ", "))
-		}
 	}
 	var list []dialer.Way
 	for i, ep := range c.cfg.Key.Endpoints {
-		name := ep.Transport
-		if name == "" {
-			name = transports.Default
-		}
+		name, addr := transports.Place(ep)
 		if c.dialers[name] == nil || len(c.cfg.Transports) > 0 && !slices.Contains(c.cfg.Transports, name) {
 			continue // one of a newer Godwit, or not wanted
 		}
 		c.places = append(c.places, place{ep, i + 1})
-		addr := ep.Addr()
-		if name == dns.Name {
-			addr = ep.Host // a zone is at no port
-		}
 		list = append(list, dialer.Way{Transport: name, Addr: addr})
 	}
 	if len(list) == 0 {
-		return fmt.Errorf("field Transports: the access key has no endpoint of %s", strings.Join(c.cfg.Transports, ", "))
+		return &FieldError{"Transports", fmt.Errorf("the access key has no endpoint of %s", strings.Join(c.cfg.Transports, ", "))}
 	}
 	c.ways, c.wayErr = dialer.New(list), make([]error, len(list))
 	var path string
@@ -113,6 +91,12 @@ func (c *Client) waysLocked() []Way {
 		case !k.Worked.IsZero():
 			w.State = "works"
 		}
+		switch {
+		case c.ways.Blocked(i, now):
+			w.Found = "blocked"
+		case c.ways.Slow(i, now):
+			w.Found = "slow"
+		}
 		if err := c.wayErr[i]; err != nil {
 			w.Error = redact(err)
 		}
@@ -122,6 +106,45 @@ func (c *Client) waysLocked() []Way {
 		all[r.way].Links++
 	}
 	return all
+}
+
+// Finding is what an examination of the network, as godwit doctor's, has shown of one of the ways to the gateway.
+type Finding = dialer.Found
+
+// Steering is what a client makes of findings.
+type Steering struct {
+	// First is the way that it would dial now if it had no link.
+	First Way `json:"first"`
+	// Ways are all of them, as in Status.
+	Ways []Way `json:"ways"`
+}
+
+// errUnknownNetwork is how findings are refused that nothing could be kept of.
+var errUnknownNetwork = errors.New("this machine is on no network that could be told from others")
+
+// Steer has the client heed what was found on the present network: a blocked way is dialled last, a slow one after the good
+// ones. It takes the place of what was found before, and is kept in StateDir, so that a Client need not run for it; but no
+// other one may run on that directory.
+func (c *Client) Steer(found []Finding) (Steering, error) {
+	c.mu.Lock()
+	running, unknown := c.running, c.network == (network.State{})
+	c.mu.Unlock()
+	if unknown {
+		c.lookAtNetwork(true)
+	}
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.network.Name() == "" && !running {
+		return Steering{}, errUnknownNetwork
+	}
+	c.ways.Steer(found, now)
+	c.kept = now
+	err := c.memory.Keep(c.network.Name(), c.ways, now)
+	first, _ := c.ways.Next(now, nil, nil)
+	ways := c.waysLocked()
+	c.tell(c.poke) // perhaps to another way than it waits for
+	return Steering{First: ways[first], Ways: ways}, err
 }
 
 // place is where a way leads.

@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -45,13 +45,11 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 		return &busyPortError{setting: "flag --proxy", addr: r.proxy, owner: owner, err: err}
 	}
 	defer l.Close()
-	c, err := client.New(client.Config{
-		// A device of its own for each access key: two networks should not be able to tell that they have the same user.
-		Key: r.key, StateDir: filepath.Join(dir, r.key.ID.String()),
-		Links: r.links, Transports: r.transports, Browser: r.browser, Fragment: r.fragment, Shape: r.shape, Resolvers: r.resolvers, Congestion: r.congestion, Logger: log,
-	})
+	cfg := r.config()
+	cfg.Key, cfg.StateDir, cfg.Logger = r.key, r.profiles.stateOf(r.profile, r.key.ID), log
+	c, err := client.New(cfg)
 	if err != nil {
-		return err
+		return byFlag(err)
 	}
 	r.profiles.noteEnd(r.profile, nil)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -65,6 +63,13 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 				PID: os.Getpid(), Since: began, Proxy: proxy, Status: c.Status()}
 		},
 		Stop: func() { cancel(errStopped) },
+		Steer: func(text []byte) (any, error) {
+			var found []client.Finding
+			if err := json.Unmarshal(text, &found); err != nil {
+				return nil, err
+			}
+			return c.Steer(found)
+		},
 	})
 	log.Info("the proxy listens", "address", proxy)
 	g, gctx := errgroup.WithContext(ctx)

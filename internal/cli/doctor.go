@@ -2,13 +2,16 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/godwit-vpn/godwit/client"
 	"github.com/godwit-vpn/godwit/internal/doctor"
+	"github.com/godwit-vpn/godwit/internal/network"
 )
 
 // doctorFlags are what doctor is asked for.
@@ -16,6 +19,7 @@ type doctorFlags struct {
 	clientFlags
 	names, resolvers                []string
 	noResolvers, bursts, full, json bool
+	noSteer                         bool
 	patience                        time.Duration
 }
 
@@ -33,6 +37,9 @@ what it can tell, and what it asks of the network.
 
 Asked are the gateways of an access key, as a visitor of their websites: nothing
 of the key is shown to anybody. The key is given as to 'godwit up'.
+
+What was found the dialer of this machine heeds for a day, on this network, whether
+the tunnel is up or not: what is blocked it tries last, what is slow after the rest.
 
 What it prints has no address, no name and no key in it, and can be shown to those
 who help; --full says which addresses and names the numbers stand for.
@@ -52,6 +59,7 @@ Ends with 0 if nothing was found, 4 if nothing of the gateway can be reached, an
 	flags.BoolVar(&f.bursts, "bursts", false, fmt.Sprintf("at last open %d connections at once: a network that minds that may block\n"+
 		"new ones for minutes", burstSize))
 	flags.DurationVar(&f.patience, "patience", 20*time.Second, "how long to wait for what is blocked for a while to be let go")
+	flags.BoolVar(&f.noSteer, "no-steer", false, "do not tell the dialer what was found")
 	flags.BoolVar(&f.full, "full", false, "say which addresses and names it is about: for your own eyes")
 	addJSON(cmd, &f.json)
 	return cmd
@@ -66,6 +74,8 @@ type doctorDoc struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	Names     []string     `json:"names,omitempty"`
 	KeyID     string       `json:"key_id,omitempty"`
+	// Steering is what the dialer makes of it; absent if it was not told.
+	Steering *client.Steering `json:"steering,omitempty"`
 }
 
 func (a *app) doctor(ctx context.Context, f doctorFlags, args []string) error {
@@ -99,13 +109,23 @@ func (a *app) doctor(ctx context.Context, f doctorFlags, args []string) error {
 		return err
 	}
 	cfg.Endpoints, cfg.Pins = key.Endpoints, key.Pins()
+	here := network.Now(nil)
 	report, err := doctor.Run(ctx, cfg)
 	a.clearDoing()
 	if err != nil {
 		return err
 	}
+	var steering *client.Steering
+	var unsteered error // why not
+	if found, ok := report.Steer(time.Now()); ok && !f.noSteer && samePlace(here, network.Now(nil)) {
+		s, err := ps.steer(ctx, key, found)
+		if unsteered = err; err == nil {
+			steering = &s
+		}
+	}
 	if f.json {
-		doc := doctorDoc{Schema: "godwit.doctor/1", Version: a.version, Date: time.Now().UTC().Format(time.DateOnly), Report: report}
+		doc := doctorDoc{Schema: "godwit.doctor/1", Version: a.version, Date: time.Now().UTC().Format(time.DateOnly), Report: report,
+			Steering: steering}
 		if f.full {
 			doc.Addresses, doc.Names = report.Who()
 			doc.KeyID = key.ID.String()
@@ -115,11 +135,22 @@ func (a *app) doctor(ctx context.Context, f doctorFlags, args []string) error {
 		}
 	} else {
 		a.printDiagnosis(report, f.full)
+		if steering != nil {
+			fmt.Fprintln(a.stdout, steeringText(*steering))
+		}
+	}
+	if unsteered != nil && !(report.Healthy() && errors.Is(unsteered, errNoDevice)) {
+		fmt.Fprintf(a.stderr, "What was found is not kept for the dialer: %v\n", unsteered)
 	}
 	if !report.Healthy() {
 		return &diagnosisError{report}
 	}
 	return nil
+}
+
+// samePlace reports whether the machine was on one network all the while. The router is known only while it is spoken to.
+func samePlace(before, after network.State) bool {
+	return before.Local4 == after.Local4 && (before.Router == "" || after.Router == "" || before.Router == after.Router)
 }
 
 func (a *app) printDiagnosis(r *doctor.Report, full bool) {

@@ -40,4 +40,11 @@ func TestDoctorFindsNobody(t *testing.T) {
 	if strings.Contains(r.stdout, "127.0.0.1") {
 		t.Errorf("it shows the address: %s", r.stdout)
 	}
+	if !strings.Contains(r.stderr, "not kept for the dialer: no device") {
+		t.Errorf("it does not say that nobody heeds it: %s", r.stderr)
+	}
+	r = try(t, nil, "doctor", w.key, "--state-dir", t.TempDir(), "--no-resolvers", "--no-steer").want(t, exitPartly, "is refused")
+	if strings.Contains(r.stderr, "dialer") {
+		t.Errorf("not asked to, it speaks of the dialer: %s", r.stderr)
+	}
 }

@@ -179,7 +179,7 @@ func explain(err error) problem {
 	case errors.As(err, new(*blockedError)):
 		p.code = exitBlocked
 		p.hint = "check that this machine is online; if it is, the network blocks the gateway or the gateway is down: " +
-			"'--log-level debug --foreground' shows every attempt"
+			"'godwit doctor' finds out which, and '--log-level debug --foreground' shows every attempt"
 	case is(client.ErrRefused):
 		p.code = exitRefused
 		p.hint = "ask whoever gave you the access key: they see keys and devices with 'godwit key list'"

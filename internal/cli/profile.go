@@ -71,6 +71,12 @@ func (a *app) profiles(f clientFlags) (profiles, error) {
 
 func (ps profiles) path(name string) string { return filepath.Join(ps.dir, name) }
 
+// stateOf is where the device of an access key lives: one of its own for each, since two networks should not be able to tell
+// that they have the same user.
+func (ps profiles) stateOf(name string, id accesskey.ID) string {
+	return filepath.Join(ps.path(name), id.String())
+}
+
 // make makes the directory of a profile.
 func (ps profiles) make(name string) error {
 	if err := secretfile.Dir(ps.path(name)); err != nil {

@@ -138,6 +138,9 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field("trouble", "%s", out.paint(alert, fmt.Sprintf("%s (%s failed in a row)", doc.Error, plural(doc.Attempts,
 			"attempt"))))
 	}
+	if doc.State != client.Connected && doc.Attempts > len(doc.Ways) {
+		out.field("next", "'godwit doctor' finds out in a minute what this network does")
+	}
 	out.field("proxy", "%s  SOCKS5 and HTTP, %s", doc.Proxy, plural(doc.Proxied, "connection"))
 	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
 	for i, l := range doc.Links {
@@ -202,6 +205,9 @@ func wayText(w client.Way, now time.Time) string {
 		text += "carries " + plural(w.Links, "link")
 	default:
 		text += "worked " + ago(now.Sub(w.Worked)) + " ago"
+	}
+	if w.Found != "" {
+		text += "; the doctor found it " + w.Found
 	}
 	if w.Error != "" {
 		text += "; " + w.Error

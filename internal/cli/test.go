@@ -152,7 +152,7 @@ func (ps profiles) device(ctx context.Context, id accesskey.ID) (profile string,
 		return "", nil, err
 	}
 	for _, name := range names {
-		dir := filepath.Join(ps.path(name), id.String())
+		dir := ps.stateOf(name, id)
 		dev := new(survey.Device)
 		if dev.Key, err = device.Load(filepath.Join(dir, device.KeyFile)); err == nil {
 			dev.Cert, err = device.LoadCertificate(filepath.Join(dir, device.CertificateFile))

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +17,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
 	"github.com/godwit-vpn/godwit/internal/transports"
-	"github.com/godwit-vpn/godwit/internal/transports/dns"
 )
 
 // upFlags are what up is asked for.
@@ -93,32 +91,36 @@ type upRequest struct {
 	save bool
 }
 
+// config is what the flags say of the client.
+func (f *upFlags) config() client.Config {
+	return client.Config{Links: f.links, Transports: f.transports, Browser: f.browser, Fragment: f.fragment, Shape: f.shape,
+		Resolvers: f.resolvers, Congestion: f.congestion}
+}
+
+// upFlagOf names the flags that client's fields come from.
+var upFlagOf = map[string]string{"Links": "links", "Transports": "transport", "Browser": "browser", "Fragment": "fragment",
+	"Shape": "shape", "Resolvers": "resolver", "Congestion": "congestion"}
+
+// byFlag names the flag in an error of the client's that names a field.
+func byFlag(err error) error {
+	var field *client.FieldError
+	if !errors.As(err, &field) || upFlagOf[field.Field] == "" {
+		return err
+	}
+	return usagef("flag --%s: %w", upFlagOf[field.Field], field.Err)
+}
+
 func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	var err error
 	if f.proxy, err = parseProxy(f.proxy); err != nil {
 		return err
 	}
-	switch {
-	case f.links < 0 || f.links > client.MaxLinks:
-		return usagef("flag --links: %d is not from 1 to %d", f.links, client.MaxLinks)
-	case !slices.Contains([]string{"", "chrome", "firefox"}, f.browser):
-		return usagef("flag --browser: %.20q is neither chrome nor firefox", f.browser)
-	case !slices.Contains([]string{"none", "tcp", "record", "both"}, f.fragment):
-		return usagef("flag --fragment: %.20q is none of none, tcp, record, both", f.fragment)
-	case !slices.Contains([]string{"off", "low", "high"}, f.shape):
-		return usagef("flag --shape: %.20q is none of off, low, high", f.shape)
-	case f.timeout < 0:
+	if f.timeout < 0 {
 		return usagef("flag --timeout: %v is negative", f.timeout)
 	}
-	for _, r := range f.resolvers {
-		if _, err := dns.ParseResolver(r); err != nil {
-			return usagef("flag --resolver: %w", err)
-		}
-	}
-	for _, name := range f.transports {
-		if !slices.Contains(transports.Names(), name) {
-			return usagef("flag --transport: there is no %.20q; there are %s", name, strings.Join(transports.Names(), ", "))
-		}
+	cfg := f.config()
+	if err := cfg.Check(); err != nil {
+		return byFlag(err)
 	}
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {

@@ -52,6 +52,8 @@ const (
 	// exploreFirst is how soon a better kind of way is tried again, and exploreLast how rarely in the end. What blocked it
 	// may have been over in seconds, and a makeshift carries a hundredth of what it does.
 	exploreFirst, exploreLast = 30 * time.Second, time.Hour
+	// foundFor is how long it counts what an examination found of a way.
+	foundFor = 24 * time.Hour
 )
 
 // residuals are for how long firewalls were measured to go on blocking whom they have struck: the GFW 90 s and 120 s by
@@ -69,6 +71,10 @@ const (
 	costSlow    = 3 // each slow dial by the same transport: what swallows one may well swallow all
 	// costLived is for a way that has carried much on this network, when there is no link: it is known to be let be.
 	costLived = -3
+	// costBlocked is for one that was found blocked: as if it had failed as often as counts.
+	costBlocked = costFailure * mostFailures
+	// costPoor is for one that was found slow: behind the good ones of the next class, and before those of the last.
+	costPoor = 3
 )
 
 // Ways are the ways there are, and what is known of each on the present network. Not safe for concurrent use.
@@ -89,6 +95,17 @@ type Known struct {
 	Until    time.Time `json:"until,omitzero"`    // when whoever struck has forgotten
 	Worked   time.Time `json:"worked,omitzero"`
 	Lived    time.Time `json:"lived,omitzero"` // a link carried much, and was let be
+	// Blocked and Slow are when an examination of the network found the way so.
+	Blocked time.Time `json:"blocked,omitzero"`
+	Slow    time.Time `json:"slow,omitzero"`
+}
+
+// Found is what an examination of the network has shown of a way. Neither Blocked nor Slow is that nothing speaks against it.
+type Found struct {
+	Way
+	Blocked bool      `json:"blocked,omitempty"`
+	Slow    bool      `json:"slow,omitempty"` // it works, and badly
+	Until   time.Time `json:"until,omitzero"` // when whoever has struck the examination has forgotten
 }
 
 // New makes Ways of a list in order of preference.
@@ -130,8 +147,9 @@ func less(a, b [7]int) bool {
 // rank is the order in which ways are chosen, least first.
 func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]int) {
 	standby := slices.ContainsFunc(links, func(l Link) bool { return !l.Suspected })
-	slow := 0
+	slow, anySlow := 0, false
 	for _, d := range dials {
+		anySlow = anySlow || d.Slow
 		if d.Way == i {
 			rank[0]++
 		}
@@ -139,6 +157,9 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]i
 			slow++
 		}
 		links = append(links, Link{Way: d.Way}) // as there will be
+	}
+	if len(dials) > 0 && !anySlow && w.Blocked(i, now) {
+		rank[0]++ // not side by side with one that may work: it would be cut, and remembered
 	}
 	if left := w.known[i].Until.Sub(now); left > 0 {
 		rank[1] = 1 + int(left/time.Second)
@@ -158,6 +179,9 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]i
 			rank[5]++
 		}
 	}
+	if standby && w.Slow(i, now) {
+		rank[4] += 2 // it stands by where only the same way once more would
+	}
 	// Only among equals: the links that there are make their own ways ones that worked, and a standby is to be elsewhere.
 	if now.Sub(w.known[i].Worked) >= worksFor {
 		rank[6] = 1
@@ -170,10 +194,16 @@ func (w *Ways) rank(i int, now time.Time, links []Link, dials []Dial) (rank [7]i
 func (w *Ways) cost(i int, now time.Time, standby bool) int {
 	failures := w.Failures(i, now)
 	c := costClass * w.class(i)
+	blocked, slow := w.Blocked(i, now), w.Slow(i, now)
+	if blocked {
+		c += costBlocked
+	}
 	switch {
 	case standby:
 		failures = max(0, failures-1)
-	case now.Sub(w.known[i].Lived) < worksFor:
+	case slow:
+		c += costPoor
+	case !blocked && now.Sub(w.known[i].Lived) < worksFor:
 		c += costLived
 	}
 	return c + costFailure*failures
@@ -184,6 +214,35 @@ func (w *Ways) class(i int) int { return classes[w.list[i].Transport] }
 // Failures is how many failures in a row still count.
 func (w *Ways) Failures(i int, now time.Time) int {
 	return max(0, w.known[i].Failures-int(now.Sub(w.known[i].Failed)/forgets))
+}
+
+// Blocked reports whether an examination has lately found a way blocked, and nothing has come by it since.
+func (w *Ways) Blocked(i int, now time.Time) bool { return now.Sub(w.known[i].Blocked) < foundFor }
+
+// Slow reports whether an examination has lately found that a way carries badly.
+func (w *Ways) Slow(i int, now time.Time) bool { return now.Sub(w.known[i].Slow) < foundFor }
+
+// Steer has an examination's findings take the place of those of the last one. Ways that it says nothing of stay as they are,
+// and so does all that dials have shown.
+func (w *Ways) Steer(found []Found, now time.Time) {
+	w.changed = true
+	for _, f := range found {
+		i := slices.Index(w.list, f.Way)
+		if i < 0 {
+			continue
+		}
+		k := &w.known[i]
+		k.Blocked, k.Slow = time.Time{}, time.Time{}
+		if f.Blocked {
+			k.Blocked = now
+		}
+		if f.Slow {
+			k.Slow = now
+		}
+		if left := min(f.Until.Sub(now), residuals[len(residuals)-1]); left > 0 && left > k.Until.Sub(now) {
+			k.Until = now.Add(left)
+		}
+	}
 }
 
 // Patience is how long a dial may take; zero is as long as the transport likes.
@@ -228,13 +287,13 @@ func (w *Ways) count(i int, now time.Time) {
 func (w *Ways) Worked(i int, now time.Time) {
 	w.changed = true
 	k := &w.known[i]
-	k.Strikes, k.Until, k.Worked = 0, time.Time{}, now
+	k.Strikes, k.Until, k.Worked, k.Blocked = 0, time.Time{}, now, time.Time{}
 }
 
 // Lived tells that a link has lived so long that no firewall can have taken it at first sight for what it forbids.
 func (w *Ways) Lived(i int, now time.Time) {
 	w.changed = true
-	w.known[i] = Known{Worked: now, Lived: now}
+	w.known[i] = Known{Worked: now, Lived: now, Slow: w.known[i].Slow}
 }
 
 // Changed reports whether more is known than Memory has kept.
@@ -252,7 +311,11 @@ func (w *Ways) Explore(now time.Time, links []Link, dials []Dial) (way int, ok b
 	}
 	best := -1
 	for i := range w.list {
-		if w.class(i) < have && (best < 0 || w.known[i].Failed.Before(w.known[best].Failed)) {
+		c := costClass * w.class(i)
+		if w.Slow(i, now) {
+			c += costPoor
+		}
+		if c < costClass*have && (best < 0 || w.tried(i).Before(w.tried(best))) {
 			best = i
 		}
 	}
@@ -271,13 +334,22 @@ func (w *Ways) Explore(now time.Time, links []Link, dials []Dial) (way int, ok b
 	return best, true
 }
 
+// tried is when it last turned out that a way did not work.
+func (w *Ways) tried(i int) time.Time {
+	if k := w.known[i]; k.Blocked.After(k.Failed) {
+		return k.Blocked
+	}
+	return w.known[i].Failed
+}
+
 // Better reports whether way a is of a better class than b.
 func (w *Ways) Better(a, b int) bool { return w.class(a) < w.class(b) }
 
-// Forget is for when the machine has slept: what was blocked need not be any more.
+// Forget is for when the machine has slept: what was blocked need not be any more. What an examination found is a rule of the
+// network, and stays.
 func (w *Ways) Forget() {
-	for i := range w.known {
-		w.known[i] = Known{Worked: w.known[i].Worked, Lived: w.known[i].Lived}
+	for i, k := range w.known {
+		w.known[i] = Known{Worked: k.Worked, Lived: k.Lived, Blocked: k.Blocked, Slow: k.Slow}
 	}
 	w.explored, w.tries = time.Time{}, 0
 }

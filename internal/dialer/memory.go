@@ -73,11 +73,21 @@ func (m *Memory) Recall(name string, w *Ways, now time.Time) {
 	for i, way := range w.list {
 		k := n.Ways[m.mac("way", way.Transport, way.Addr)]
 		// A clock that was wrong, or a file that somebody has changed, must not keep a way closed for good.
-		if k.Failed.After(now) || k.Worked.After(now) || k.Lived.After(now) || k.Until.Sub(now) > 2*residuals[len(residuals)-1] || k.Failures < 0 || k.Failures > mostFailures {
+		if latest(k).After(now) || k.Until.Sub(now) > 2*residuals[len(residuals)-1] || k.Failures < 0 || k.Failures > mostFailures {
 			k = Known{}
 		}
 		w.known[i] = k
 	}
+}
+
+// latest is when something was last learned of a way.
+func latest(k Known) (t time.Time) {
+	for _, at := range []time.Time{k.Failed, k.Worked, k.Lived, k.Blocked, k.Slow} {
+		if at.After(t) {
+			t = at
+		}
+	}
+	return t
 }
 
 // Keep remembers what w knows of its ways on a network.

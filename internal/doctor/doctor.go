@@ -71,6 +71,13 @@ type Report struct {
 
 	addrs []netip.Addr
 	names []string
+	ends  []end
+}
+
+// end is an endpoint of the access key: its places, as far as they were examined, and -1 for each that was not.
+type end struct {
+	accesskey.Endpoint
+	places []int
 }
 
 // Who says which addresses and names the report's numbers stand for: for its user's own eyes.
@@ -94,7 +101,8 @@ type probes struct {
 	seen      Observations
 	addrs     []netip.Addr // of places
 	names     []string     // the first is none
-	madeUp    string       // see MadeUp
+	ends      []end
+	madeUp    string // see MadeUp
 	resolvers []netip.AddrPort
 	told      int // of resolvers
 	classes   classes
@@ -155,7 +163,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		}
 	}
 	p.seen.Seconds = time.Since(p.began).Round(100 * time.Millisecond).Seconds()
-	r := &Report{Evidence: &p.seen, addrs: p.addrs, names: p.names}
+	r := &Report{Evidence: &p.seen, addrs: p.addrs, names: p.names, ends: p.ends}
 	r.Findings, r.Untold = Judge(&p.seen)
 	return r, nil
 }
@@ -229,6 +237,7 @@ func (p *probes) network(ctx context.Context) {
 			p.seen.Lookups = append(p.seen.Lookups, Lookup{Name: p.name(ep.Host, true), Found: err == nil})
 		}
 		p.name(ep.Name, true)
+		e := end{Endpoint: ep}
 		port := ep.Port
 		if port == 0 {
 			port = 443
@@ -238,6 +247,7 @@ func (p *probes) network(ctx context.Context) {
 			if i < 2 {
 				place = p.place(a.Unmap())
 			}
+			e.places = append(e.places, place)
 			switch at := ep.Transport; {
 			case place < 0:
 			case at == "quic":
@@ -246,6 +256,7 @@ func (p *probes) network(ctx context.Context) {
 				p.seen.Places[place].Ports = append(p.seen.Places[place].Ports, port)
 			}
 		}
+		p.ends = append(p.ends, e)
 	}
 	for _, name := range p.cfg.Names {
 		p.name(name, false)

@@ -2,13 +2,11 @@ package doctor
 
 import (
 	"encoding/json"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What was seen in the lab's countries, and what was to be named ('lab doctor --record' writes these).
@@ -177,25 +175,5 @@ func portal(o *Observations) {
 	somebody(o)
 	for i := range o.Plains {
 		o.Plains[i].Away, o.Plains[i].Status = true, 302
-	}
-}
-
-// A dialer is told what to leave alone, and for how long; not what does not touch it.
-func TestAvoid(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1e9, 0)
-	a := netip.MustParseAddr("192.0.2.1")
-	r := &Report{addrs: []netip.Addr{a}, names: []string{"", "name.example"}, Findings: []Finding{
-		{Kind: TLSName, Port: 443, Name: 1, Scope: serverPort, AtMost: 40},
-		{Kind: TLSName, Port: 443, Name: 1, Hello: Small},
-		{Kind: TLSFingerprint, Place: -1, Hello: Plainly},
-		{Kind: QUICBlocked, Port: 443},
-		{Kind: UDPPoliced, Port: 443},
-		{Kind: Slow},
-	}}
-	want := []Avoid{{Addr: a, Port: 443, Reason: TLSName, Until: now.Add(40 * time.Second)}, {Transport: "https", Name: "name.example", Reason: TLSName},
-		{Transport: "quic", Addr: a, Port: 443, Reason: QUICBlocked}, {Transport: "quic", Addr: a, Port: 443, Reason: UDPPoliced, Slow: true}}
-	if got := r.Avoid(now); !slices.Equal(got, want) {
-		t.Errorf("%+v\nnot %+v", got, want)
 	}
 }

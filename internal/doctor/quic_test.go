@@ -19,7 +19,8 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A library of transport dns starts goroutines when it is linked.
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) }
 
 // The keys are those of RFC 9001, appendix A.1, and RFC 9369, appendix A.1.
 func TestInitialKeys(t *testing.T) {

@@ -1,81 +1,119 @@
 package doctor
 
 import (
-	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/dialer"
+	"github.com/godwit-vpn/godwit/internal/transports"
+	"github.com/godwit-vpn/godwit/internal/transports/dns"
+	"github.com/godwit-vpn/godwit/internal/transports/http"
+	"github.com/godwit-vpn/godwit/internal/transports/quic"
 )
 
-// Avoid is a way across that is known to fail here. Fields that are zero mean any.
-type Avoid struct {
-	Transport string // "https", "quic", "http"
-	Addr      netip.Addr
-	Port      uint16
-	Name      string // said in TLS or HTTP
-	Version   int    // of QUIC
-	Reason    Kind
-	// Until is when it may work again; zero is not known.
-	Until time.Time
-	// Slow says that it works, and badly: better than nothing.
-	Slow bool
+// unknownEnd is for how long an address is left alone that blocks after a cut, where its end was not seen: as long as the
+// GFW was measured to after names, and Russia's firewall after bursts.
+const unknownEnd = 2 * time.Minute
+
+// Steer tells a dialer what was found of each endpoint, at a time not long after the report was made. ok is false where the
+// report tells nothing of the ways: behind a login page, without a network, by a wrong clock, or if nothing of the gateway was
+// met.
+func (r *Report) Steer(now time.Time) (found []dialer.Found, ok bool) {
+	for _, f := range r.Findings {
+		switch f.Kind {
+		case NoNetwork, CaptivePortal, WrongClock, Unreachable, SomebodyElse:
+			return nil, false
+		}
+	}
+	for _, e := range r.ends {
+		name, addr := transports.Place(e.Endpoint)
+		w := dialer.Found{Way: dialer.Way{Transport: name, Addr: addr}}
+		for _, f := range r.Findings {
+			blocked, slow := r.hits(&f, e)
+			w.Blocked, w.Slow = w.Blocked || blocked, w.Slow || slow
+			if until := r.until(&f, e, now); until.After(w.Until) {
+				w.Until = until
+			}
+		}
+		found = append(found, w)
+	}
+	return found, true
 }
 
-// Avoid says what a dialer had better leave alone on this network, at a time not long after the report was made.
-func (r *Report) Avoid(now time.Time) (all []Avoid) {
-	for _, f := range r.Findings {
-		a := Avoid{Reason: f.Kind, Port: f.Port}
-		if f.Place >= 0 && f.Place < len(r.addrs) {
-			a.Addr = r.addrs[f.Place]
-		}
-		if f.Name > 0 && f.Name < len(r.names) {
-			a.Name = r.names[f.Name]
-		}
-		left := time.Time{}
-		if f.AtMost > 0 {
-			left = now.Add(time.Duration(f.AtMost) * time.Second)
-		}
-		switch f.Kind { // a made-up name's number means any name: Name stays empty, as for none
-		case AddressBlocked:
-			if f.How == "tcp" {
-				a.Transport = "https"
-			}
-		case PortBlocked, TLSCut, TLSNameless: // of the last: without a name
-			a.Transport = "https"
-		case TLSName, TLSFingerprint, Throttled:
-			if f.Hello != "" && f.Hello != Browser {
-				continue // ours are not touched
-			}
-			a.Transport, a.Slow = "https", f.Kind == Throttled
-			if f.Scope == serverPort { // whatever is said there, for a while
-				all = append(all, Avoid{Addr: a.Addr, Port: a.Port, Reason: f.Kind, Until: left})
-			}
-			a.Addr, a.Port = netip.Addr{}, 0 // wherever it is said
-		case HTTPName:
-			a.Transport, a.Addr, a.Port = "http", netip.Addr{}, 0
-		case HTTPCut:
-			a.Transport = "http"
-		case QUICBlocked, QUICVersion:
-			a.Transport, a.Version = "quic", f.Version
-		case QUICName:
-			if f.Hello == Small {
-				continue
-			}
-			a.Transport = "quic"
-		case UDPLossy, UDPPoliced:
-			a.Transport, a.Slow = "quic", true
-		case Freeze:
-			a.Transport, a.Slow = "https", true
-			if f.UDP {
-				a.Transport = "quic"
-			}
-		case BurstsPunished:
-			if a.Until = left; left.IsZero() {
-				a.Until = now.Add(2 * time.Minute) // as measured in Russia
-			}
-			a.Transport = "https"
-		default:
-			continue
-		}
-		all = append(all, a)
+// overTCP reports whether an endpoint is reached by TCP to its address, and overTLS whether a browser's TLS is what comes
+// first then.
+func overTCP(e accesskey.Endpoint) bool { return e.Transport != quic.Name && e.Transport != dns.Name }
+func overTLS(e accesskey.Endpoint) bool { return overTCP(e) && e.Transport != http.Name }
+
+// hits reports whether a finding says that an endpoint's way does not work, or badly.
+func (r *Report) hits(f *Finding, e end) (blocked, slow bool) {
+	here, named := at(f, e), r.named(f, e.Name)
+	tls, isQUIC, isHTTP := overTLS(e.Endpoint), e.Transport == quic.Name, e.Transport == http.Name
+	switch f.Kind {
+	case AddressBlocked:
+		return here && e.Transport != dns.Name && (f.How != "tcp" || overTCP(e.Endpoint)), false
+	case PortBlocked, PortRefused:
+		return here && overTCP(e.Endpoint), false
+	case TLSCut:
+		return here && tls, false
+	case TLSNameless:
+		return tls && e.Name == "", false
+	case TLSFingerprint:
+		return tls && f.Hello == Browser && named, false
+	case TLSName:
+		return tls && f.Hello != Small && named, false
+	case HTTPCut:
+		return here && isHTTP, false
+	case HTTPName:
+		return isHTTP && named, false
+	case QUICBlocked:
+		return here && isQUIC, false
+	case QUICVersion:
+		return here && isQUIC && f.Version != 2, false // ours is the first
+	case QUICName:
+		return isQUIC && f.Hello != Small && named, false
+	case Throttled:
+		return false, tls && named
+	case UDPLossy, UDPPoliced:
+		return false, here && isQUIC
+	case Freeze:
+		return false, here && (f.UDP && isQUIC || !f.UDP && overTCP(e.Endpoint))
 	}
-	return all
+	return false, false
+}
+
+// until is when an endpoint's way is open again that was blocked for what the doctor did itself; zero is now.
+func (r *Report) until(f *Finding, e end, now time.Time) time.Time {
+	lasts := f.Kind == BurstsPunished || f.Scope == serverPort && !f.UDP
+	switch {
+	case !lasts || f.Place < 0 || !at(f, e) || !overTCP(e.Endpoint):
+		return time.Time{}
+	case f.AtMost > 0:
+		return now.Add(time.Duration(f.AtMost) * time.Second)
+	}
+	return now.Add(unknownEnd)
+}
+
+// at reports whether a finding is about all places of an endpoint, and its port.
+func at(f *Finding, e end) bool {
+	port := e.Port
+	if port == 0 {
+		port = 443
+	}
+	if f.Port != 0 && f.Port != port {
+		return false
+	}
+	return f.Place < 0 || len(e.places) > 0 && !slices.ContainsFunc(e.places, func(p int) bool { return p != f.Place })
+}
+
+// named reports whether a finding is about what says a name.
+func (r *Report) named(f *Finding, name string) bool {
+	switch {
+	case f.Name == 0:
+		return true
+	case f.Name == MadeUp: // any
+		return name != ""
+	}
+	return f.Name < len(r.names) && r.names[f.Name] == name
 }

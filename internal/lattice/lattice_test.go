@@ -64,7 +64,7 @@ var rules = []rule{
 	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/relay " +
 		"internal/store internal/transport internal/transports"},
 	{"internal/survey", "internal/flow internal/link internal/session internal/transport internal/transports internal/wire"},
-	{"internal/doctor", "internal/transport internal/transports"},
+	{"internal/doctor", "internal/dialer internal/transport internal/transports"},
 	{"internal/keyinput", ""},
 	{"internal/demo", "client internal/control internal/flow internal/gateway internal/gatewaydir internal/store " +
 		"internal/transport"},

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -60,10 +61,25 @@ func Find(dir, name string) (*Peer, error) {
 func (p *Peer) Status(ctx context.Context) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := p.do(ctx, "GET", "/status")
+	resp, err := p.do(ctx, "GET", "/status", nil)
 	if err != nil {
 		return nil, err
 	}
+	return p.answer(resp)
+}
+
+// Steer tells the process what was found of its network, as JSON, and returns what it makes of that, as JSON too.
+func (p *Peer) Steer(ctx context.Context, found []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	resp, err := p.do(ctx, "POST", "/steer", bytes.NewReader(found))
+	if err != nil {
+		return nil, err
+	}
+	return p.answer(resp)
+}
+
+func (p *Peer) answer(resp *http.Response) ([]byte, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
@@ -74,7 +90,7 @@ func (p *Peer) Status(ctx context.Context) ([]byte, error) {
 
 // Stop asks the process to end and waits until it has let go of its directory.
 func (p *Peer) Stop(ctx context.Context) error {
-	resp, err := p.do(ctx, "POST", "/stop")
+	resp, err := p.do(ctx, "POST", "/stop", nil)
 	if errors.Is(err, ErrNotRunning) {
 		return nil
 	}
@@ -94,7 +110,7 @@ func (p *Peer) Stop(ctx context.Context) error {
 // Upgrade asks the process to have another one take its place, and returns that one's pid once it serves. An error that
 // matches ErrUpgrade is the process's own, which goes on as before.
 func (p *Peer) Upgrade(ctx context.Context) (pid int, err error) {
-	resp, err := p.do(ctx, "POST", "/upgrade")
+	resp, err := p.do(ctx, "POST", "/upgrade", nil)
 	if err != nil {
 		return 0, err
 	}
@@ -112,8 +128,8 @@ func (p *Peer) Upgrade(ctx context.Context) (pid int, err error) {
 // ErrUpgrade is matched when the process could not be replaced, for the reason that it gives.
 var ErrUpgrade = errors.New("could not be replaced")
 
-func (p *Peer) do(ctx context.Context, method, path string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://local"+path, nil)
+func (p *Peer) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://local"+path, body)
 	if err != nil {
 		return nil, err
 	}

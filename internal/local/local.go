@@ -3,7 +3,8 @@
 //
 //	DIR/NAME.lock   held for as long as the process lives; its content, one line of JSON, tells its pid and its socket
 //	DIR/NAME.sock   GET /status answers the process's state, POST /stop asks it to end and answers until it has,
-//	                POST /upgrade has another process take its place and answers with that one's pid, or why not
+//	                POST /upgrade has another process take its place and answers with that one's pid, or why not,
+//	                POST /steer tells a client what was found of its network, and answers what it makes of that
 //
 // The lock is the kernel's, so that nothing is left of a process that was killed: whoever takes the lock owns the
 // directory, and a socket that lies there is a dead one's. A process that inherits the lock's file has the lock, too: it
@@ -16,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -173,7 +175,12 @@ type Handler struct {
 	// Upgrade, if not nil, has another process take this one's place and returns its pid once it serves. It may take as
 	// long as that takes.
 	Upgrade func() (pid int, err error)
+	// Steer, if not nil, takes what was found of the network, as JSON, and returns what is answered, as JSON.
+	Steer func(found []byte) (any, error)
 }
+
+// maxFound bounds what is read of what was found: a line for each endpoint of an access key.
+const maxFound = 256 << 10
 
 // upgraded is what POST /upgrade answers.
 type upgraded struct {
@@ -208,6 +215,20 @@ func (i *Instance) Serve(h Handler) {
 			var err error
 			if answer.PID, err = h.Upgrade(); err != nil {
 				answer.Error = err.Error()
+			}
+			json.NewEncoder(w).Encode(answer)
+		})
+	}
+	if h.Steer != nil {
+		mux.HandleFunc("POST /steer", func(w http.ResponseWriter, r *http.Request) {
+			found, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFound))
+			var answer any
+			if err == nil {
+				answer, err = h.Steer(found)
+			}
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
 			}
 			json.NewEncoder(w).Encode(answer)
 		})

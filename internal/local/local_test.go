@@ -342,3 +342,34 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("one that fails: %v", err)
 	}
 }
+
+// What was found of the network reaches the process, and what it makes of that comes back; not every process wants it.
+func TestSteer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	i, err := Take(dir, "client")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	i.Serve(Handler{Status: func() any { return nil }, Stop: func() {}, Steer: func(found []byte) (any, error) {
+		if string(found) != `["found"]` {
+			return nil, errors.New("bad")
+		}
+		return "heeded", nil
+	}})
+	p := find(t, dir)
+	if text, err := p.Steer(t.Context(), []byte(`["found"]`)); err != nil || strings.TrimSpace(string(text)) != `"heeded"` {
+		t.Errorf("it answers %q, %v", text, err)
+	}
+	for name, found := range map[string][]byte{"refused": []byte("x"), "endless": make([]byte, maxFound+1)} {
+		if text, err := p.Steer(t.Context(), found); err == nil {
+			t.Errorf("%s: it answers %q", name, text)
+		}
+	}
+	other := t.TempDir()
+	take(t, other)
+	if _, err := find(t, other).Steer(t.Context(), nil); err == nil {
+		t.Error("one that does not want it answers")
+	}
+}

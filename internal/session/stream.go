@@ -54,6 +54,7 @@ type Stream struct {
 	segments    []segment // in order, apart; the first begins at recvOff or later
 	reassembly  int       // bytes of memory they hold
 	recvOff     uint64    // all below was taken from here
+	handed      uint64    // all below is being written to the application, if that is more
 	granted     uint64    // the far side may send below this
 	window      int
 	epoch       time.Time // since when taken counts

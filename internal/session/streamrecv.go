@@ -20,6 +20,8 @@ type segment struct {
 	buf  []byte
 }
 
+func (g segment) end() uint64 { return g.off + uint64(len(g.data)) }
+
 // dataLocked takes a chunk. The session's lock is released while bytes are written to the application.
 func (st *Stream) dataLocked(d wire.Data) error {
 	s := st.s
@@ -34,15 +36,16 @@ func (st *Stream) dataLocked(d wire.Data) error {
 		st.dropReceivedLocked()
 		return nil
 	}
-	if end <= st.recvOff {
+	had := max(st.recvOff, st.handed)
+	if end <= had {
 		return nil
 	}
-	if d.Offset < st.recvOff {
-		d.Payload = d.Payload[st.recvOff-d.Offset:]
-		d.Offset = st.recvOff
+	if d.Offset < had {
+		d.Payload = d.Payload[had-d.Offset:]
+		d.Offset = had
 	}
 	if d.Offset == st.recvOff && st.sink != nil && !st.delivering && len(st.segments) == 0 {
-		st.delivering = true
+		st.delivering, st.handed = true, end
 		s.mu.Unlock()
 		n, err := st.sink.tryWrite(d.Payload)
 		s.mu.Lock()
@@ -56,6 +59,7 @@ func (st *Stream) dataLocked(d wire.Data) error {
 			return nil
 		}
 		st.consumedLocked(n)
+		st.handed = st.recvOff
 		d.Payload = d.Payload[n:]
 		d.Offset += uint64(n)
 	}
@@ -66,22 +70,43 @@ func (st *Stream) dataLocked(d wire.Data) error {
 	return nil
 }
 
-// insertLocked copies a chunk into the segments. Chunks never overlap in part: each has its own number and bytes.
+// insertLocked copies what is new of a chunk into the segments. Chunks overlap where one was cut smaller to be sent again.
 func (st *Stream) insertLocked(d wire.Data) {
 	i := len(st.segments)
-	for i > 0 && st.segments[i-1].off > d.Offset {
+	for i > 0 && st.segments[i-1].end() > d.Offset {
 		i--
 	}
-	buf := getBuffer(len(d.Payload))
-	copy(buf, d.Payload)
-	st.segments = slices.Insert(st.segments, i, segment{d.Offset, buf, buf})
-	st.reassembly += cap(buf)
-	st.s.reassembly += cap(buf)
-	st.s.cfg.Pool.charge(cap(buf))
-	if st.s.reassembly+st.s.held > MaxSessionMemory {
+	for ; len(d.Payload) > 0; i++ {
+		n := len(d.Payload)
+		if i < len(st.segments) {
+			next := st.segments[i]
+			if next.off <= d.Offset {
+				n = int(min(next.end()-d.Offset, uint64(n)))
+				d.Offset, d.Payload = d.Offset+uint64(n), d.Payload[n:]
+				continue
+			}
+			n = int(min(next.off-d.Offset, uint64(n)))
+		}
+		buf := getBuffer(n)
+		copy(buf, d.Payload)
+		st.segments = slices.Insert(st.segments, i, segment{d.Offset, buf, buf})
+		st.reassembly += cap(buf)
+		st.s.reassembly += cap(buf)
+		st.s.cfg.Pool.charge(cap(buf))
+		d.Offset, d.Payload = d.Offset+uint64(n), d.Payload[n:]
+	}
+	switch {
+	case len(st.segments) > maxSegments:
+		st.resetLocked(flow.CodeMemory)
+		st.s.kickLocked()
+	case st.s.reassembly+st.s.held > MaxSessionMemory:
 		st.s.overfullLocked()
 	}
 }
+
+// maxSegments bounds how many stretches of a stream wait apart from each other: twice as many as small chunks fill the
+// widest window. A far side that leaves more is not one of ours.
+const maxSegments = 2 * maxWindow / smallChunk
 
 func (st *Stream) dropSegmentLocked(seg segment) {
 	st.reassembly -= cap(seg.buf)
@@ -133,6 +158,7 @@ func (st *Stream) drain() {
 	for st.err == nil && len(st.segments) > 0 && st.segments[0].off == st.recvOff {
 		seg := st.segments[0]
 		st.segments = st.segments[1:]
+		st.handed = seg.end()
 		st.reassembly -= cap(seg.buf) // it stays charged to the session until it is written
 		s.mu.Unlock()
 		_, err := st.sink.conn.Write(seg.data)
@@ -243,7 +269,7 @@ func (st *Stream) finLocked(off uint64) error {
 	if st.finKnown && off != st.finOff || off < st.recvOff || off > st.granted {
 		return wireError("FIN at %d", off)
 	}
-	if n := len(st.segments); n > 0 && st.segments[n-1].off+uint64(len(st.segments[n-1].data)) > off {
+	if n := len(st.segments); n > 0 && st.segments[n-1].end() > off {
 		return wireError("FIN at %d before bytes that came", off)
 	}
 	st.finKnown, st.finOff = true, off

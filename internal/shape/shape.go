@@ -51,7 +51,7 @@ func ParseLevel(name string) (Level, error) {
 			return Level(i), nil
 		}
 	}
-	return Off, fmt.Errorf("shaping %q is none of off, low, high", name)
+	return Off, fmt.Errorf("%.20q is none of off, low, high", name)
 }
 
 // Of reads a level from the number that an end said; one that is not known is the highest.

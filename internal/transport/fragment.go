@@ -35,5 +35,5 @@ func (f *Fragment) UnmarshalText(text []byte) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("fragment: %q is none of none, tcp, record, both", text)
+	return fmt.Errorf("%.20q is none of none, tcp, record, both", text)
 }

@@ -5,6 +5,7 @@ import (
 	"iter"
 	"syscall"
 
+	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/http"
@@ -17,6 +18,17 @@ import (
 
 // Default is the transport of an endpoint that names none.
 const Default = https.Name
+
+// Place is the transport by which an endpoint of an access key is reached, and the address that it dials.
+func Place(ep accesskey.Endpoint) (transport, addr string) {
+	switch ep.Transport {
+	case "":
+		return Default, ep.Addr()
+	case dns.Name:
+		return dns.Name, ep.Host // a zone is at no port
+	}
+	return ep.Transport, ep.Addr()
+}
 
 // Options are what a client's transports need to know. Zero values mean what https.Dialer says.
 type Options struct {
