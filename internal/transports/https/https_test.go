@@ -24,7 +24,18 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(lingering{m})
+}
+
+// lingering gives an HTTP/2 server the second for which it stays with a connection that has broken its rules.
+type lingering struct{ *testing.M }
+
+func (l lingering) Run() int {
+	code := l.M.Run()
+	time.Sleep(time.Second)
+	return code
+}
 
 func start(t *testing.T) transporttest.World {
 	t.Helper()
