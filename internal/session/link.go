@@ -63,8 +63,8 @@ type Link struct {
 	lastAck   time.Time // when acknowledgements last progressed, or the link began to wait for one
 	lastRecv  time.Time
 	lastEcho  uint64
-	recovered time.Time // when the last suspicion ended
-	silences  int       // suspicions that ended since a round trip without one
+	borne     time.Duration // the patience that the last suspicion had
+	recovered time.Time     // when it ended
 	pinging   bool
 	pingID    uint64
 	pingAt    time.Time
@@ -295,7 +295,7 @@ func (l *Link) suspectLocked(now time.Time) {
 		return
 	}
 	s := l.s
-	l.suspected = true
+	l.suspected, l.borne = true, l.patience()
 	s.count.suspicions++
 	s.log.Debug("link suspected", "link", l.id, "transport", l.opt.Transport,
 		"silent", now.Sub(l.lastAck).Round(time.Millisecond))
@@ -309,7 +309,6 @@ func (l *Link) progressLocked(now time.Time) {
 	l.lastAck = now
 	if l.suspected {
 		l.suspected, l.recovered = false, now
-		l.silences++
 		l.s.log.Debug("link recovered", "link", l.id, "transport", l.opt.Transport)
 		l.s.moveSuspectedLocked()
 		l.s.kickLocked()
@@ -337,18 +336,13 @@ func (l *Link) patience() time.Duration {
 }
 
 // sample takes into account how long something that was sent at a time took to be answered. What was sent into a silence
-// tells how long that lasted rather than how far the far side is: such times would have the next silence borne for as long,
-// above all on a link that stands by and has no others. But a path that has become slow looks like one silence after
-// another, so from the second in a row on, the first time of each counts, as no more than the patience that there was.
+// tells how long that lasted rather than how far the far side is: it counts no more than the patience that there was, or the
+// next silence would be borne for as long, above all on a link that stands by and has few others. A path that has become
+// slow is known after a few all the same.
 func (l *Link) sample(sent, now time.Time, held time.Duration) {
 	d := now.Sub(sent) - held
 	if sent.Before(l.recovered) {
-		if l.silences < 2 || !now.Equal(l.recovered) {
-			return
-		}
-		d = min(d, l.patience())
-	} else {
-		l.silences = 0
+		d = min(d, l.borne)
 	}
 	l.rtt.sample(d)
 }
