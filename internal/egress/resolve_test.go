@@ -45,7 +45,7 @@ func TestResolve(t *testing.T) {
 		{"nowhere.example", both, "", flow.CodeNameNotFound},
 		{"127.1", both, "", flow.CodeNameNotFound},
 		{"0x7f000001", both, "", flow.CodeNameNotFound},
-		{"a..b", both, "", flow.CodeNameNotFound},
+		{"a..b", both, "", flow.CodeBadTarget},
 		{"", both, "", flow.CodeBadTarget},
 		{"a/b", both, "", flow.CodeBadTarget},
 		{"8.8.8.8", both, "8.8.8.8", 0},

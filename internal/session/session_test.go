@@ -362,21 +362,25 @@ func TestFrozenLinks(t *testing.T) {
 			read()
 		}
 		first.blackHole()
-		links := 0
-		stop := time.AfterFunc(0, func() {})
-		var again func()
-		again = func() {
-			l := p.attach(path)
-			l.up.swallowAfter(16 << 10)
-			l.down.swallowAfter(16 << 10)
-			links++
-			stop = time.AfterFunc(time.Second, again)
-		}
-		again()
+		links, done := 0, make(chan struct{})
+		var attaching sync.WaitGroup
+		attaching.Go(func() {
+			for every := time.Tick(time.Second); ; links++ {
+				l := p.attach(path)
+				l.up.swallowAfter(16 << 10)
+				l.down.swallowAfter(16 << 10)
+				select {
+				case <-every:
+				case <-done:
+					return
+				}
+			}
+		})
 		for n < size {
 			read()
 		}
-		stop.Stop()
+		close(done)
+		attaching.Wait()
 		t.Logf("%d bytes by %d links", size/2, links)
 		if links > 300 {
 			t.Errorf("%d bytes took %d links of 16 KiB", size/2, links)

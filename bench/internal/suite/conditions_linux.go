@@ -34,7 +34,7 @@ type Test struct {
 // Peers are what of a suite is measured if nothing else is asked for.
 func Peers(name string) []string {
 	if name == Transports {
-		return []string{"direct", "reality", "hysteria2", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
+		return []string{"direct", "reality", "hysteria2", "godwit", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
 			"godwit-dns"}
 	}
 	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-1", "godwit-3"}
