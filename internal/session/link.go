@@ -44,6 +44,8 @@ type Link struct {
 	born time.Time
 	// nonBlocking is conn if its writes never wait, else nil: then only the link's writer goroutine writes.
 	nonBlocking transport.NonBlocking
+	// scarce links carry nothing while there are others.
+	scarce bool
 
 	// Guarded by s.mu.
 	busy      bool // someone is in flush
@@ -116,6 +118,9 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 		l.nonBlocking = nb
 		nb.OnDrained(l.onDrained)
 	}
+	if sc, ok := conn.(transport.Scarce); ok {
+		l.scarce = sc.Scarce()
+	}
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
@@ -130,7 +135,7 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.links = append(s.links, l)
 	s.detached, s.trimmed = time.Time{}, false
 	s.probeAt = time.Time{}
-	s.moveSuspectedLocked()
+	s.relieveLocked()
 	l.tuneLocked(now)
 	s.kickLocked()
 	s.armLocked(now.Add(minSuspicion))
@@ -270,10 +275,12 @@ func (s *Session) splitLocked(f *frame) {
 	putBuffer(whole)
 }
 
-// moveSuspectedLocked puts in line what suspected links carry: while all are suspected they are given it all the same.
-func (s *Session) moveSuspectedLocked() {
+// relieveLocked puts in line what links carry that had to because there were none better: suspected ones, while all are,
+// and scarce ones.
+func (s *Session) relieveLocked() {
+	main, _ := s.rolesLocked()
 	for _, l := range s.links {
-		if l.suspected {
+		if l.suspected || l.scarce && main != nil && main.standing() == 0 {
 			s.moveLocked(l)
 		}
 	}
@@ -310,7 +317,7 @@ func (l *Link) progressLocked(now time.Time) {
 	if l.suspected {
 		l.suspected, l.recovered = false, now
 		l.s.log.Debug("link recovered", "link", l.id, "transport", l.opt.Transport)
-		l.s.moveSuspectedLocked()
+		l.s.relieveLocked()
 		l.s.kickLocked()
 		l.s.changedLocked()
 	}

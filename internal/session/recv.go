@@ -27,6 +27,7 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		l.heardLocked(now, size)
 		l.confirmed = true
 		l.progressLocked(now)
+		s.relieveLocked()
 		s.acknowledgeLocked(0, next, now)
 		s.kickLocked()
 		s.changedLocked()

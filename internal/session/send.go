@@ -85,8 +85,10 @@ func (l *Link) carriesBulkLocked(main, free *Link) bool {
 func (l *Link) standing() int {
 	switch {
 	case l.suspected:
-		return 2
+		return 3
 	case !l.confirmed:
+		return 2
+	case l.scarce:
 		return 1
 	}
 	return 0

@@ -389,6 +389,42 @@ func TestFrozenLinks(t *testing.T) {
 	})
 }
 
+// What had to go by a link that carries next to nothing goes by another as soon as there is one.
+func TestScarceGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 2 << 20
+		p := newPair(t, func(st *Stream, _ flow.Target) {
+			st.Answer(nil)
+			st.Write(pattern(size, 0))
+			st.CloseWrite()
+		})
+		p.attach(simPath{delay: 50 * time.Millisecond, rate: 4e3, scarce: true})
+		st, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if got := p.client.Status().Received; got < 20e3 {
+			t.Errorf("%d bytes came by it in 10 s", got)
+		}
+		begin := time.Now()
+		good := p.attach(simPath{delay: 50 * time.Millisecond, rate: 2e6})
+		got, err := io.ReadAll(st)
+		if took := time.Since(begin); err != nil || len(got) != size || took > 4*time.Second {
+			t.Errorf("%d bytes in %v, %v", len(got), took, err)
+		}
+		good.blackHole()
+		again, err := p.client.Open(t.Context(), target, false) // by the first, once more
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again.Read(make([]byte, 1)); err != nil {
+			t.Error(err)
+		}
+		p.close()
+	})
+}
+
 // A session that is not resumed in time ends cleanly at both ends.
 func TestSleepAndEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,12 +26,14 @@ type simPath struct {
 	// measured makes connections that know their path, on which losses is the share that was sent again.
 	measured bool
 	losses   float64
+	// scarce makes connections that say so of themselves.
+	scarce bool
 }
 
 func newSimLink(p simPath) *simLink {
 	l := &simLink{up: newSimDir(p), down: newSimDir(p)}
-	l.client = &simConn{in: l.down, out: l.up}
-	l.gateway = &simConn{in: l.up, out: l.down}
+	l.client = &simConn{in: l.down, out: l.up, scarce: p.scarce}
+	l.gateway = &simConn{in: l.up, out: l.down, scarce: p.scarce}
 	return l
 }
 
@@ -200,6 +202,7 @@ func (d *simDir) read(p []byte) (int, error) {
 
 // simConn is one end. Its Write waits while the direction is over its buffer.
 type simConn struct {
+	scarce  bool
 	in, out *simDir
 	once    sync.Once
 	closed  chan struct{}
@@ -239,6 +242,7 @@ func (c *simConn) Close() error {
 	return nil
 }
 
+func (c *simConn) Scarce() bool                     { return c.scarce }
 func (c *simConn) LocalAddr() net.Addr              { return streamAddr{} }
 func (c *simConn) RemoteAddr() net.Addr             { return streamAddr{} }
 func (c *simConn) SetDeadline(time.Time) error      { return nil }

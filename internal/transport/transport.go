@@ -107,6 +107,11 @@ type Hosted interface {
 	Host(f func())
 }
 
+// Scarce is a Conn that may carry so little that it should serve only where no other does. Found by assertion.
+type Scarce interface {
+	Scarce() bool
+}
+
 // Tuned is a Conn whose unsent bytes in the kernel can be bounded. Found by assertion.
 type Tuned interface {
 	// Measure tells what the kernel knows of the connection's path; the zero Path is "nothing". Called every now and then

@@ -34,6 +34,9 @@ func newConn(segment, room, most int, local, remote net.Addr) *conn {
 	}
 }
 
+// Scarce implements transport.Scarce.
+func (c *conn) Scarce() bool { return true }
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -12,7 +12,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/tcp"
 )
 
-// conn is what a link gets. It implements transport.Conn, BatchWriter and Tuned.
+// conn is what a link gets. It implements transport.Conn, BatchWriter, Tuned and Scarce.
 type conn struct {
 	*tls.Conn
 	under     *tcp.Conn
@@ -41,6 +41,7 @@ type (
 var (
 	_ transport.BatchWriter = (*conn)(nil)
 	_ transport.Tuned       = (*conn)(nil)
+	_ transport.Scarce      = (*conn)(nil)
 	_ transport.NonBlocking = hostedDirect{}
 	_ transport.Hosted      = hostedDirect{}
 	_ transport.Hosted      = hosted{}
@@ -67,6 +68,12 @@ func (c *conn) Export(label string, context []byte, n int) ([]byte, error) {
 
 // ServerKey implements transport.Secured.
 func (c *conn) ServerKey() [sha256.Size]byte { return c.serverKey }
+
+// Scarce implements transport.Scarce.
+func (c *conn) Scarce() bool {
+	s, ok := c.under.Conn.(transport.Scarce)
+	return ok && s.Scarce()
+}
 
 // Knock implements transport.Conn.
 func (c *conn) Knock() []byte { return c.knock }
