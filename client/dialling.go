@@ -77,7 +77,7 @@ type dialEnd struct {
 // slowDial is how old a dial is that another one may overtake, beyond as many as there are links to be made.
 const slowDial = 2 * time.Second
 
-// nextDialling says which way is to be dialled next, and how soon; ok is false if none is.
+// nextDialling says which way is to be dialled next, and how soon; ok is false if none is. One that is due has to be dialled.
 func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling) (way int, due time.Duration, ok bool) {
 	now := time.Now()
 	busy := make([]dialer.Dial, len(under))
@@ -108,6 +108,9 @@ func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling
 		if way, ok = c.ways.Explore(now, have, busy); !ok {
 			return 0, 0, false
 		}
+	}
+	if !next.After(now) { // its turn is taken at once: a dial that needs a second connection may be waiting for one
+		c.holdOffLocked(now, transport.DialSpacing)
 	}
 	return way, next.Sub(now), true
 }

@@ -63,9 +63,6 @@ func (c *Client) manage(ctx context.Context) error {
 			var dialCtx context.Context
 			dialCtx, d.cancel = context.WithCancel(ctx)
 			under = append(under, d)
-			c.mu.Lock()
-			c.holdOffLocked(d.began, transport.DialSpacing)
-			c.mu.Unlock()
 			go func() { ends <- dialEnd{d, c.dial(dialCtx, s, way)} }()
 			wait = 0 // perhaps another one
 		case ok:

@@ -48,6 +48,7 @@ an end holds resident in the last quarter of a run is at most a quarter and 8 Mi
 	var faults []string
 	for i := range r.Runs {
 		run := &r.Runs[i]
+		closest, _ := run.Closest()
 		holds := "yes"
 		if f := run.Faults(); len(f) > 0 {
 			holds = "**no**"
@@ -61,7 +62,7 @@ an end holds resident in the last quarter of a run is at most a quarter and 8 Mi
 		}
 		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %.1f | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
 			seconds(run.EchoStall), run.Downloads, float64(run.Bytes)*8/1e6/run.Length.Seconds(), seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
-			seconds(run.Closest()), memory(Memory.client), memory(Memory.gateway), holds)
+			seconds(closest), memory(Memory.client), memory(Memory.gateway), holds)
 	}
 	b.WriteString("\n")
 	for _, f := range faults {

@@ -84,14 +84,24 @@ func (r *Run) MostDials() (most int) {
 	return most
 }
 
-// Closest is the least time between two dials; zero if there were fewer.
-func (r *Run) Closest() (least time.Duration) {
+// Closest is the least time between two dials, and when the second was; zero if there were fewer.
+func (r *Run) Closest() (least, at time.Duration) {
 	for i := 1; i < len(r.Dials); i++ {
 		if gap := r.Dials[i] - r.Dials[i-1]; i == 1 || gap < least {
-			least = gap
+			least, at = gap, r.Dials[i]
 		}
 	}
-	return least
+	return least, at
+}
+
+// mood is the firewall's at a time.
+func (r *Run) mood(at time.Duration) string {
+	for _, s := range r.Spells {
+		if at >= s.At && at < s.At+s.For {
+			return s.Mood
+		}
+	}
+	return "calm"
 }
 
 // settled are the medians of an end's memory in the second and the last quarter of the run.
@@ -124,8 +134,9 @@ func (r *Run) Faults() (faults []string) {
 	if n := r.MostDials(); n > DialsPerMinute {
 		faults = append(faults, fmt.Sprintf("%d dials in one minute, of %d that there may be", n, DialsPerMinute))
 	}
-	if gap := r.Closest(); len(r.Dials) > 1 && gap < DialSpacing-spacingSlack {
-		faults = append(faults, fmt.Sprintf("two dials within %v, of %v that lie between them", gap, DialSpacing))
+	if gap, at := r.Closest(); len(r.Dials) > 1 && gap < DialSpacing-spacingSlack {
+		faults = append(faults, fmt.Sprintf("two dials within %v, of %v that lie between them, at %v (%s)", gap.Round(time.Millisecond), DialSpacing,
+			at.Round(time.Millisecond), r.mood(at)))
 	}
 	if r.Length < memoryAfter {
 		return faults

@@ -47,8 +47,9 @@ func TestWeather(t *testing.T) {
 				}
 				t.Errorf("seed %d: %s", seed, f)
 			}
+			closest, _ := r.Closest()
 			t.Logf("seed %d: %d echoes, the longest wait %v; %d downloads, the longest %v; %d refused; %d dials, %d in a minute, two within %v",
-				seed, r.Echoes, r.EchoStall, r.Downloads, r.DownloadStall, r.Refused, len(r.Dials), r.MostDials(), r.Closest())
+				seed, r.Echoes, r.EchoStall, r.Downloads, r.DownloadStall, r.Refused, len(r.Dials), r.MostDials(), closest)
 			for _, s := range r.Spells {
 				t.Logf("seed %d: %v for %v %s: %d met, echo %v, download %v, %d dials", seed, s.At, s.For, s.Mood, s.Met, s.Echo, s.Download, s.Dials)
 			}
