@@ -92,7 +92,12 @@ func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling
 	defer c.mu.Unlock()
 	have := c.haveLocked(s.Status())
 	next := c.nextDial
+	explore := false
+	if !next.After(now) { // also where links are missing: those of a makeshift may be so bad that they always are
+		way, explore = c.ways.Explore(now, have, busy)
+	}
 	switch {
+	case explore:
 	case missing > 0 && len(under) < min(missing+slow, MaxLinks):
 		var at time.Time
 		way, at = c.ways.Next(now, have, busy)
@@ -102,12 +107,8 @@ func (c *Client) nextDialling(s *session.Session, missing int, under []*dialling
 		next = later(next, at)
 	case missing > 0 && len(under) < MaxLinks && slow == 0:
 		return 0, slowDial, len(under) > 0 && c.ways.Len() > len(under)
-	case missing > 0:
-		return 0, 0, false
 	default:
-		if way, ok = c.ways.Explore(now, have, busy); !ok {
-			return 0, 0, false
-		}
+		return 0, 0, false
 	}
 	if !next.After(now) { // its turn is taken at once: a dial that needs a second connection may be waiting for one
 		c.holdOffLocked(now, transport.DialSpacing)

@@ -62,7 +62,9 @@ var residuals = [...]time.Duration{90 * time.Second, 120 * time.Second, 180 * ti
 
 // classes orders transports by how well they carry; those that are not here carry best. Two that differ by one class
 // change places when the better one has failed once more.
-var classes = map[string]int{"websocket": 1, "relay": 1, "http": 2, "dns": 3}
+var classes = map[string]int{"websocket": 1, "relay": 1, "http": 2, "dns": lastClass}
+
+const lastClass = 3
 
 // What a way costs, by which the next one is chosen.
 const (
@@ -326,7 +328,12 @@ func (w *Ways) Explore(now time.Time, links []Link, dials []Dial) (way int, ok b
 	case w.explored.IsZero():
 		w.explored = now // from here on it is not the best that could be had
 	}
-	if now.Sub(w.explored) < min(exploreFirst<<min(w.tries, 10), exploreLast) || now.Before(w.known[best].Until) {
+	until := w.known[best].Until
+	// By the last class too little goes to wait for as long as any firewall may remember.
+	if soon := w.tried(best).Add(residuals[0]); have == lastClass && soon.Before(until) {
+		until = soon
+	}
+	if now.Sub(w.explored) < min(exploreFirst<<min(w.tries, 10), exploreLast) || now.Before(until) {
 		return 0, false
 	}
 	w.explored = now

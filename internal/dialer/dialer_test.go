@@ -143,6 +143,31 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// Where only the last class serves, ways that were struck often are tried again sooner than a firewall may remember.
+func TestExploreFromTheLast(t *testing.T) {
+	for _, c := range []struct {
+		have   int
+		within time.Duration
+		want   bool
+	}{{4, 85 * time.Second, false}, {4, 130 * time.Second, true}, {3, 400 * time.Second, false}, {3, 500 * time.Second, true}} {
+		w := New(four)
+		for i := range 3 {
+			for range 8 {
+				w.Failed(i, start, Struck)
+			}
+		}
+		w.Failed(3, start, Unreachable)
+		found := false
+		for s := time.Duration(0); s < c.within; s += time.Second {
+			i, ok := w.Explore(start.Add(s), []Link{{Way: c.have}}, nil)
+			found = found || ok && i < 3
+		}
+		if found != c.want {
+			t.Errorf("with way %d, within %v: %v", c.have, c.within, found)
+		}
+	}
+}
+
 // While something worse serves, the better is tried again, ever more rarely, and not before it is free.
 func TestExplore(t *testing.T) {
 	w := New(four)
