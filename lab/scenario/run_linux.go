@@ -69,10 +69,9 @@ func Run(ctx context.Context, cfg Config) (*survival.Report, error) {
 		if err != nil {
 			return nil, err
 		}
-		report.Picture += p.Name + "\n" + d.Draw() + "\n"
 		report.Profiles = append(report.Profiles, survival.Profile{Name: p.Name, Story: p.Story, Sources: p.Sources,
 			Boxes: p.Describe(), MustStop: p.MustStop, Addresses: p.Gateway.Addresses, Relays: len(p.Gateway.Relays),
-			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why})
+			Mirrors: p.Gateway.Mirrors, Hold: p.Hold.Why, Picture: d.Draw()})
 		for _, s := range cfg.Scenarios {
 			if s == "benign" { // of the firewall alone
 				cells[s] = append(cells[s], cellKey{name, s, peer.Entry{}})

@@ -64,8 +64,8 @@ func (r *Report) Markdown(out io.Writer) error {
 	for _, p := range r.Peers {
 		w.f("| %s | %s | %s |\n", p.Name, p.Version, or(p.Settings, p.Why))
 	}
-	if r.Picture != "" {
-		w.f("\n## The country\n\n```\n%s\n```\n", strings.TrimRight(r.Picture, "\n"))
+	if picture := r.Picture(); picture != "" {
+		w.f("\n## The country\n\n```\n%s\n```\n", strings.TrimRight(picture, "\n"))
 	}
 	return w.err
 }

@@ -99,6 +99,7 @@ type Profile struct {
 	Relays    int      `json:"relays"`
 	Mirrors   int      `json:"mirrors"`
 	Hold      string   `json:"hold,omitempty"`
+	Picture   string   `json:"picture,omitempty"` // of the country behind it
 }
 
 // Peer is what a report says about a way across.
@@ -114,7 +115,6 @@ type Report struct {
 	Schema   string    `json:"schema"`
 	Date     string    `json:"date"`
 	Machine  string    `json:"machine"`
-	Picture  string    `json:"picture"` // of the country, once for each profile
 	Seed     uint64    `json:"seed"`
 	Profiles []Profile `json:"profiles"`
 	Peers    []Peer    `json:"peers"`
@@ -168,9 +168,17 @@ func (r *Report) Add(newer *Report) {
 		r.Benign = put(r.Benign, b, func(a, b Benign) bool { return a.Profile == b.Profile })
 	}
 	r.Date, r.Machine, r.Seed = newer.Date, newer.Machine, newer.Seed
-	if !strings.Contains(r.Picture, newer.Picture) {
-		r.Picture += newer.Picture
+}
+
+// Picture draws the countries behind the firewalls, one below the other.
+func (r *Report) Picture() string {
+	var all []string
+	for _, p := range r.Profiles {
+		if p.Picture != "" {
+			all = append(all, p.Name+"\n"+p.Picture)
+		}
 	}
+	return strings.Join(all, "\n")
 }
 
 func put[T any](list []T, v T, same func(a, b T) bool) []T {

@@ -9,8 +9,9 @@ import (
 )
 
 func report() *Report {
-	return &Report{Schema: Schema, Date: "2026-11-25", Machine: "2 cores", Seed: 1, Picture: "client ─ isp\n",
-		Profiles: []Profile{{Name: "gfw-2023", Story: "A story.", Sources: []string{"Wu"}, MustStop: []string{"wireguard", "shadowsocks"}, Addresses: 1},
+	return &Report{Schema: Schema, Date: "2026-11-25", Machine: "2 cores", Seed: 1,
+		Profiles: []Profile{{Name: "gfw-2023", Story: "A story.", Sources: []string{"Wu"}, MustStop: []string{"wireguard", "shadowsocks"}, Addresses: 1,
+			Picture: "client ─ isp\n"},
 			{Name: "henan", Story: "Another.", Sources: []string{"Wu"}, Addresses: 1}},
 		Peers: []Peer{{Name: "godwit", Version: "1"}, {Name: "wireguard", Version: "2"}, {Name: "shadowsocks"}},
 		Cells: []Cell{
@@ -66,7 +67,11 @@ func TestAddsUp(t *testing.T) {
 	}
 	newer := report()
 	newer.Cells = []Cell{{Profile: "gfw-2023", Peer: "wireguard", Scenario: "reach", Verdict: Degraded}, {Profile: "henan", Peer: "godwit", Scenario: "reach", Verdict: Passes}}
+	newer.Profiles[0].Picture = "client ─ isp ─ exchange\n"
 	r.Add(newer)
+	if got := r.Picture(); got != "gfw-2023\nclient ─ isp ─ exchange\n" {
+		t.Errorf("the pictures are %q", got)
+	}
 	if len(r.Cells) != 6 || r.Find("gfw-2023", "wireguard", "reach").Verdict != Degraded || len(r.Profiles) != 2 {
 		t.Errorf("%+v", r.Cells)
 	}
