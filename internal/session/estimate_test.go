@@ -13,13 +13,14 @@ func TestPatienceAfterSilence(t *testing.T) {
 		now = now.Add(trip)
 		l.sample(sent, now, 0)
 	}
-	silence := func(l *Link, long time.Duration) { // and what was sent into it is answered, one after the other
+	silence := func(l *Link, long time.Duration, answers int) { // to what was sent into it, one after the other
 		l.borne = l.patience()
 		sent := now
 		now = now.Add(long)
 		l.recovered = now
-		l.sample(sent, now, 0)
-		l.sample(sent.Add(long/2), now.Add(time.Millisecond), 0)
+		for i := range answers {
+			l.sample(sent.Add(long/2*time.Duration(i)), now.Add(time.Duration(i)*time.Millisecond), 0)
+		}
 	}
 	steady := func() *Link {
 		l := &Link{}
@@ -30,26 +31,31 @@ func TestPatienceAfterSilence(t *testing.T) {
 		return l
 	}
 	l := steady()
+	silence(l, 20*time.Second, 1)
+	if p := l.patience(); p > time.Second {
+		t.Errorf("after a silence of 20 s the next is borne for %v", p)
+	}
+	l = steady()
 	for range 5 {
-		silence(l, 20*time.Second)
+		silence(l, 20*time.Second, 2)
 		for range 10 {
 			pass(l, 100*time.Millisecond)
 		}
 		if p := l.patience(); p > time.Second {
-			t.Errorf("after a silence of 20 s the next is borne for %v", p)
+			t.Errorf("after silences of 20 s the next is borne for %v", p)
 		}
 	}
 	l = steady()
 	n := 0
 	for ; l.patience() < time.Second; n++ {
-		silence(l, time.Second)
+		silence(l, time.Second, 1)
 	}
 	if n > 3 {
 		t.Errorf("that the path takes a second now is known after %d silences", n)
 	}
 	l = &Link{} // nothing was measured before
 	l.rtt.seed(100 * time.Millisecond)
-	silence(l, 20*time.Second)
+	silence(l, 20*time.Second, 1)
 	if p := l.patience(); p > 3*time.Second {
 		t.Errorf("the first sample came late, and silence is borne for %v", p)
 	}
