@@ -57,7 +57,7 @@ is offered. To take one back, add the one before it again.`,
 			defer d.Close()
 			b, err := d.AddBrowser(text, time.Now())
 			if err != nil {
-				return err
+				return fmt.Errorf("FILE: %w", err)
 			}
 			doc := browserDocOf(*b)
 			if asJSON {
