@@ -88,14 +88,33 @@ func cutAt(b []byte) int {
 	if to == 0 {
 		return sessionID + 1 + mrand.IntN(sessionIDLen-1)
 	}
+	label, end := from, to
 	name := string(b[from:to])
 	if dot := strings.LastIndexByte(name, '.'); dot > 0 { // the last label is a whole country's
 		to = from + dot
 		if dot = strings.LastIndexByte(name[:dot], '.'); dot >= 0 {
-			from += dot + 1
+			label += dot + 1
 		}
 	}
-	return from + 1 + mrand.IntN(max(1, to-from-1)) // behind a label of one letter, inside of others
+	places := cuts(b, label, to)
+	if len(places) == 0 { // a label of one letter
+		places = cuts(b, label, end)
+	}
+	if len(places) == 0 {
+		return label + 1
+	}
+	return places[mrand.IntN(len(places))]
+}
+
+// cuts lists the places inside b[from:to] that leave no part whole. The head of a second record ends with the low byte of
+// its length: where that is the letter cut off, a firewall that reads bytes would find the name again behind it.
+func cuts(b []byte, from, to int) (places []int) {
+	for at := from + 1; at < to; at++ {
+		if byte(len(b)-at) != b[at-1] {
+			places = append(places, at)
+		}
+	}
+	return places
 }
 
 // serverName finds the name in a record with a ClientHello (RFC 8446, section 4.1.2; RFC 6066, section 3).

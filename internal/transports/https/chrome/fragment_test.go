@@ -91,6 +91,26 @@ func TestFragmented(t *testing.T) {
 	}
 }
 
+// The length in a second record's head never spells the letter that was cut off: about one hello in 256 would.
+func TestCutAtSpellsNothing(t *testing.T) {
+	t.Parallel()
+	w := new(writes)
+	u, err := Client(w, &utls.Config{ServerName: "t.co", InsecureSkipVerify: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Handshake() // which nobody answers
+	hello := w.all[0]
+	for range 1 << 8 { // every low byte that the length can have
+		hello = append(hello, 0)
+		at := cutAt(hello)
+		second := record(hello[:3], hello[at:])
+		if whole := bytes.Contains(second, []byte("t.co")) || bytes.Contains(hello[:at], []byte("t.co")); whole {
+			t.Errorf("cut at %d of %d: the name is whole", at, len(hello))
+		}
+	}
+}
+
 // What is no hello passes as it is.
 func TestFragmentedOther(t *testing.T) {
 	t.Parallel()
