@@ -97,13 +97,14 @@ const (
 // observe takes what the kernel says now and the rate at which the link is acknowledged.
 func (e *pathEstimate) observe(p transport.Path, rate float64, now time.Time) {
 	sent, d := p.Sent-e.last.Sent, now.Sub(e.since)
-	if !e.since.IsZero() && (d < pathInterval || sent < pathSample && d < 4*pathInterval) {
+	slow := e.full && rate < slowLink
+	if !e.since.IsZero() && (d < pathInterval || !slow && sent < pathSample && d < 4*pathInterval) {
 		return
 	}
 	calm := p.RTT < p.LeastRTT+p.LeastRTT/10+2*time.Millisecond
 	switch {
 	case e.since.IsZero():
-	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent), e.full && rate < slowLink:
+	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent), slow:
 		e.bad, e.good = e.bad+1, 0
 	default:
 		e.bad, e.good = 0, e.good+1

@@ -59,6 +59,7 @@ type Link struct {
 	rtt       rttEstimate
 	rate      rateEstimate
 	path      pathEstimate
+	trial     trial
 	inFlight  int       // bytes of unacknowledged frames whose link this is
 	frames    int       // how many those are
 	arrived   int       // bytes of such that were acknowledged
@@ -195,6 +196,9 @@ func (l *Link) failLocked(err error) {
 	go l.conn.Close() // it may wait for a Write, and the lock is held
 	if s.err != nil {
 		return
+	}
+	if s.strongest == l {
+		s.strongest = nil
 	}
 	s.moveLocked(l)
 	now := time.Now()

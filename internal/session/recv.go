@@ -137,6 +137,10 @@ func (l *Link) ackLocked(a wire.Ack, now time.Time) error {
 	for _, r := range a.Ranges {
 		s.acknowledgeLocked(r.From, r.To, now)
 	}
+	if s.compareDue {
+		s.compareDue = false
+		s.compareLocked(now)
+	}
 	s.kickLocked()
 	return nil
 }
@@ -160,6 +164,7 @@ func (s *Session) acknowledgeLocked(from, to uint64, now time.Time) {
 				l.progressLocked(now)
 				if l.rate.acked(len(f.buf), now) {
 					l.tuneLocked(now)
+					s.compareDue = true
 				}
 			}
 			s.ring.drop(n)

@@ -53,47 +53,6 @@ func (s *Session) pickLocked(bulk bool) *Link {
 	return pick
 }
 
-// rolesLocked tells which links have a role: main carries bulk, the oldest of those of the best standing; it is nil if
-// there is no link. Several would contend for the same path, fill its queue, and make every keystroke wait there and
-// behind what is lost of them. So the others stay free for what is small and urgent, unless main wants help; and then
-// one of three still does.
-func (s *Session) rolesLocked() (main, free *Link) {
-	for _, l := range s.links {
-		if !l.dead && !l.draining && (main == nil || l.standing() < main.standing()) {
-			main = l
-		}
-	}
-	good := 0
-	for _, l := range s.links {
-		if !l.dead && !l.draining && l.standing() == main.standing() {
-			good++
-			free = l
-		}
-	}
-	if good < 3 {
-		free = nil
-	}
-	return main, free
-}
-
-// carriesBulkLocked reports whether the link takes chunks of streams that send much.
-func (l *Link) carriesBulkLocked(main, free *Link) bool {
-	return l == main || main.path.wantsHelp() && l != free
-}
-
-// standing ranks links: lower is better.
-func (l *Link) standing() int {
-	switch {
-	case l.suspected:
-		return 3
-	case !l.confirmed:
-		return 2
-	case l.scarce:
-		return 1
-	}
-	return 0
-}
-
 // urgentLocked reports whether anything but bulk waits for a link.
 func (s *Session) urgentLocked() bool {
 	return s.resend.len() > 0 || s.control.len() > 0 || s.packets.len() > 0 || !s.fresh.empty()
@@ -247,6 +206,9 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		f := s.nextChunkLocked(bulk)
 		if f == nil {
 			break
+		}
+		if len(f.buf) >= smallChunk {
+			l.trial.carries(now)
 		}
 		s.ring.push(f)
 		l.takeLocked(f, b, now)

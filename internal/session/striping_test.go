@@ -60,6 +60,43 @@ func TestStriping(t *testing.T) {
 	}
 }
 
+// The link that carries most becomes the main one, however young it is, and one that carries next to nothing beside it holds
+// nothing up.
+func TestStrongestBecomesMain(t *testing.T) {
+	const size = 40 << 20
+	weak := simPath{delay: 100 * time.Millisecond, rate: 50e3, measured: true, losses: 0.02}
+	for _, losses := range []float64{0, 0.02} { // of the strong one; then both want help
+		synctest.Test(t, func(t *testing.T) {
+			p := newPair(t, func(st *Stream, _ flow.Target) {
+				st.Answer(nil)
+				st.Write(pattern(size, 0))
+				st.CloseWrite()
+			})
+			strong := simPath{delay: 100 * time.Millisecond, rate: 10e6, measured: true, losses: losses}
+			p.attach(weak)
+			st, err := p.client.Open(t.Context(), target, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second) // the old one is known to be weak
+			p.attach(strong)
+			start := time.Now()
+			if n, err := io.Copy(io.Discard, st); err != nil || n != size {
+				t.Fatalf("%d bytes, %v", n, err)
+			}
+			took, alone := time.Since(start), time.Duration(size/strong.rate*float64(time.Second))
+			if took > alone*3/2+time.Second {
+				t.Errorf("losses of %v: it took %v, where the strong link alone would take %v", losses, took, alone)
+			}
+			links := p.gateway.Status().Links
+			if links[0].Sent > 400e3 {
+				t.Errorf("losses of %v: the weak link carried %d bytes", losses, links[0].Sent)
+			}
+			p.close()
+		})
+	}
+}
+
 // While a link fills the path, what is small goes on the free one and waits for nothing of it.
 func TestKeystrokeOnFreeLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
