@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -70,6 +71,16 @@ func (e *rateEstimate) acked(n int, now time.Time) bool {
 // best is the rate in bytes per second, 0 before anything is known.
 func (e *rateEstimate) best() float64 { return e.top }
 
+// recentBytes counts bytes and forgets them, two thirds in each second, so that links can be compared by what they carry on
+// the whole: a silence and the burst after it look like a high rate.
+type recentBytes struct {
+	bytes float64
+	as    time.Time // when it was so
+}
+
+func (r *recentBytes) add(n int, now time.Time) { r.bytes, r.as = r.at(now)+float64(n), now }
+func (r *recentBytes) at(now time.Time) float64 { return r.bytes * math.Exp(-now.Sub(r.as).Seconds()) }
+
 // pathEstimate judges whether other links should help one: whether several connections carry more than it alone. They do
 // where the path loses what is sent on it while nothing waits there, since each slows down for its own losses only, and
 // where this one is so slow that something must be wrong with it. They do not where a connection fills the path's queue
@@ -77,6 +88,7 @@ func (e *rateEstimate) best() float64 { return e.top }
 type pathEstimate struct {
 	since     time.Time
 	last      transport.Path
+	arrived   int
 	full      bool // the link took no more at some time since
 	bad, good int  // intervals in a row
 	help      bool
@@ -94,17 +106,19 @@ const (
 	goodIntervals = 6
 )
 
-// observe takes what the kernel says now and the rate at which the link is acknowledged.
-func (e *pathEstimate) observe(p transport.Path, rate float64, now time.Time) {
+// observe takes what the kernel says now and how many bytes were acknowledged so far.
+func (e *pathEstimate) observe(p transport.Path, arrived int, now time.Time) {
 	sent, d := p.Sent-e.last.Sent, now.Sub(e.since)
-	slow := e.full && rate < slowLink
+	slow := e.full && float64(arrived-e.arrived) < slowLink*d.Seconds()
 	if !e.since.IsZero() && (d < pathInterval || !slow && sent < pathSample && d < 4*pathInterval) {
 		return
 	}
 	calm := p.RTT < p.LeastRTT+p.LeastRTT/10+2*time.Millisecond
 	switch {
 	case e.since.IsZero():
-	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent), slow:
+	case slow: // TCP that starts is faster after two intervals, on most paths
+		e.bad, e.good = e.bad+2, 0
+	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent):
 		e.bad, e.good = e.bad+1, 0
 	default:
 		e.bad, e.good = 0, e.good+1
@@ -114,7 +128,7 @@ func (e *pathEstimate) observe(p transport.Path, rate float64, now time.Time) {
 	} else if e.good >= goodIntervals {
 		e.help = false
 	}
-	e.since, e.last, e.full = now, p, false
+	e.since, e.last, e.arrived, e.full = now, p, arrived, false
 }
 
 // wantsHelp reports whether other links should help; they do where the kernel tells nothing.

@@ -58,8 +58,10 @@ type Link struct {
 
 	rtt       rttEstimate
 	rate      rateEstimate
+	recent    recentBytes
 	path      pathEstimate
-	trial     trial
+	slowUntil time.Time // it carries nothing beside others before; see overtakeLocked
+	slowTimes int       // how often it was found to be slow
 	inFlight  int       // bytes of unacknowledged frames whose link this is
 	frames    int       // how many those are
 	arrived   int       // bytes of such that were acknowledged
@@ -236,16 +238,22 @@ func (s *Session) moveLocked(l *Link) {
 		return
 	}
 	s.ring.each(func(f *frame) {
-		if f.link != l || f.acked || f.waiting {
-			return
-		}
-		f.link, f.waiting = nil, true
-		s.resend.push(f)
-		if l.arrived < frailBytes {
-			s.splitLocked(f)
+		if f.link == l && !f.acked && !f.waiting {
+			s.againLocked(f)
 		}
 	})
-	l.inFlight, l.frames = 0, 0
+}
+
+// againLocked puts a frame that a link has in line to be sent again elsewhere.
+func (s *Session) againLocked(f *frame) {
+	l := f.link
+	l.inFlight -= len(f.buf)
+	l.frames--
+	f.link, f.waiting = nil, true
+	s.resend.push(f)
+	if l.arrived < frailBytes {
+		s.splitLocked(f)
+	}
 }
 
 // splitLocked cuts a chunk that waits to be sent again into small ones. The first keeps the number, of which the far side
@@ -338,6 +346,7 @@ func (l *Link) waitLocked() {
 		l.s.armLocked(l.lastAck.Add(l.patience()))
 	}
 	l.waiting = true
+	l.s.armLocked(time.Now().Add(pathInterval))
 }
 
 // patience is how long acknowledgements may make no progress before the link is suspected: a round trip with its
@@ -377,7 +386,9 @@ func (l *Link) tuneLocked(now time.Time) {
 	if !ok {
 		return
 	}
-	l.path.observe(t.Measure(), l.rate.best(), now)
+	l.path.full = l.path.full || l.waiting
+	l.path.observe(t.Measure(), l.arrived, now)
+	l.s.forgiveLocked(now)
 	limit := min(max(int(l.rate.best()/25), minUnsent), 128<<10)
 	limit = max(limit, int(l.rate.best()/1000)) // beyond a gigabit, 128 KiB is less than a wake-up takes
 	if limit > l.unsent*5/4 || limit < l.unsent*3/4 {

@@ -137,10 +137,7 @@ func (l *Link) ackLocked(a wire.Ack, now time.Time) error {
 	for _, r := range a.Ranges {
 		s.acknowledgeLocked(r.From, r.To, now)
 	}
-	if s.compareDue {
-		s.compareDue = false
-		s.compareLocked(now)
-	}
+	s.overtakeLocked(now)
 	s.kickLocked()
 	return nil
 }
@@ -160,11 +157,11 @@ func (s *Session) acknowledgeLocked(from, to uint64, now time.Time) {
 			if l := f.link; l != nil {
 				l.inFlight -= len(f.buf)
 				l.arrived += len(f.buf)
+				l.recent.add(len(f.buf), now)
 				l.frames--
 				l.progressLocked(now)
 				if l.rate.acked(len(f.buf), now) {
 					l.tuneLocked(now)
-					s.compareDue = true
 				}
 			}
 			s.ring.drop(n)

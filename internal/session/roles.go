@@ -1,11 +1,15 @@
 package session
 
-import "time"
+import (
+	"time"
 
-// rolesLocked tells which links have a role: main carries bulk, one of those of the best standing, the oldest until another
-// has shown that it carries more (see compareLocked); it is nil if there is no link. Several would contend for the same
-// path, fill its queue, and make every keystroke wait there and behind what is lost of them. So the others stay free for
-// what is small and urgent, unless main wants help; and then one of three still does.
+	"github.com/godwit-vpn/godwit/internal/wire"
+)
+
+// rolesLocked tells which links have a role: main carries bulk, one of those of the best standing, the oldest until that is
+// found to be slow (see overtakeLocked); it is nil if there is no link. Several would contend for the same path, fill its
+// queue, and make every keystroke wait there and behind what is lost of them. So the others stay free for what is small and
+// urgent, unless main wants help; and then one of three still does.
 func (s *Session) rolesLocked() (main, free *Link) {
 	for _, l := range s.links {
 		if !l.dead && !l.draining && (main == nil || l.standing() < main.standing() || l == s.strongest && l.standing() == main.standing()) {
@@ -16,7 +20,7 @@ func (s *Session) rolesLocked() (main, free *Link) {
 	for _, l := range s.links {
 		if !l.dead && !l.draining && l.standing() == main.standing() {
 			good++
-			if l != main && (free == nil || !free.trial.slow) {
+			if l != main {
 				free = l
 			}
 		}
@@ -29,86 +33,98 @@ func (s *Session) rolesLocked() (main, free *Link) {
 
 // carriesBulkLocked reports whether the link takes chunks of streams that send much.
 func (l *Link) carriesBulkLocked(main, free *Link) bool {
-	return l == main || main.path.wantsHelp() && l != free && !l.trial.slow
+	return l == main || main.path.wantsHelp() && l != free
 }
 
-// standing ranks links: lower is better.
+// standing ranks links: lower is better. Only those of the best take what is queued.
 func (l *Link) standing() int {
 	switch {
 	case l.suspected:
-		return 3
+		return 4
 	case !l.confirmed:
-		return 2
+		return 3
 	case l.scarce:
+		return 2
+	case !l.slowUntil.IsZero():
 		return 1
 	}
 	return 0
 }
 
-// trial is how a link does that carries bulk.
-type trial struct {
-	from, last time.Time // the spell during which it carried bulk, without a pause; zero if it does not
-	slow       bool      // it carries so much less than the main one that its chunks hold up the others'
-	until      time.Time // when that is tried again
-	times      int       // how often it was found to be slow
-}
-
 const (
-	// trialPause ends a spell. A slow link takes a chunk or two a second.
-	trialPause = 3 * time.Second
-	// A link has shown what it carries after trialTime or trialTrips round trips, whichever is longer: TCP finds its rate
-	// within them.
-	trialTime  = time.Second
-	trialTrips = 8
-	// One that carries less than a slowShare of what main does is slow, and one that carries strongShare times as much
-	// becomes main.
-	slowShare   = 8
-	strongShare = 2
+	// overdueTrips is after how many of another link's round trips, beside overdueMargin, a chunk is overdue.
+	overdueTrips  = 2
+	overdueMargin = 50 * time.Millisecond
 	// slowTime is how long a link stays slow for the first time; each further time is twice as long, up to slowTimeMost.
 	slowTime     = 30 * time.Second
 	slowTimeMost = 10 * time.Minute
 )
 
-// carries notes that the link takes bulk now.
-func (t *trial) carries(now time.Time) {
-	if t.from.IsZero() || now.Sub(t.last) > trialPause {
-		t.from = now
-	}
-	t.last = now
-}
-
-// compareLocked looks at links that carry bulk beside one another, as they do where main wants help. The one that carries
-// most is main from then on: https may be the oldest and carry one Mbit/s where quic beside it carries ninety, above all
-// where a host has no congestion control that bears losses. And one that carries little next to main takes no more bulk, and
-// what it has goes elsewhere: all that is behind a chunk of a stream waits for it.
-func (s *Session) compareLocked(now time.Time) {
-	main, _ := s.rolesLocked()
-	if main == nil {
+// overtakeLocked ends that links which share the load wait for a slow one: where a stream's window is used up since its
+// oldest chunks have not arrived, long after they would have on another, they are sent again there. If theirs carries less than
+// that one it takes nothing more for a while, and is no longer main: https may be the oldest link and carry one Mbit/s where quic beside it
+// could carry ninety, above all where a host has no congestion control that bears losses. (Opportunistic retransmission and
+// penalization: Raiciu et al., "How Hard Can It Be?", NSDI 2012, section 4.2.)
+func (s *Session) overtakeLocked(now time.Time) {
+	f := s.blockingLocked()
+	if f == nil {
 		return
 	}
+	slow := f.link
+	main, _ := s.rolesLocked()
+	if main == nil || slow.slowUntil.IsZero() && !main.path.wantsHelp() {
+		return
+	}
+	var other *Link
 	for _, l := range s.links {
-		if l != main && (!main.path.wantsHelp() || now.Sub(l.trial.last) > trialPause) {
-			l.trial.from = time.Time{}
+		if l != slow && !l.dead && !l.draining && l.standing() == 0 && l.rtt.measured &&
+			(other == nil || l.rtt.smoothed < other.rtt.smoothed) {
+			other = l
 		}
 	}
-	for _, l := range s.links {
-		if !l.trial.from.IsZero() && l.standing() == main.standing() && !l.draining && l.rate.best() > strongShare*main.rate.best() {
-			main, s.strongest = l, l
-			s.log.Debug("link carries most", "link", l.id, "transport", l.opt.Transport)
+	if other == nil {
+		return
+	}
+	bearable := overdueTrips*other.rtt.smoothed + overdueMargin
+	if late := f.sentAt.Add(bearable); now.Before(late) {
+		s.armLocked(late)
+		return
+	}
+	if slow.slowUntil.IsZero() && slow.recent.at(now) < other.recent.at(now) {
+		s.log.Debug("link is slow", "link", slow.id, "transport", slow.opt.Transport)
+		slow.slowUntil = now.Add(min(slowTime<<min(slow.slowTimes, 8), slowTimeMost))
+		slow.slowTimes++
+		if slow == main {
+			s.strongest = other
 		}
 	}
-	for _, l := range s.links {
-		t := &l.trial
-		if t.slow {
-			t.slow = now.Before(t.until)
-			continue
+	most := other.batchLocked() // what more there is, the slow one may bring by itself meanwhile
+	s.ring.each(func(f *frame) {
+		if most > 0 && f.link == slow && !f.acked && !f.waiting && now.Sub(f.sentAt) >= bearable {
+			most -= len(f.buf)
+			s.againLocked(f)
 		}
-		long := !t.from.IsZero() && now.Sub(t.from) > max(trialTime, trialTrips*l.rtt.least)
-		if l != main && long && l.rate.best() < main.rate.best()/slowShare {
-			t.slow, t.until = true, now.Add(min(slowTime<<min(t.times, 8), slowTimeMost))
-			t.times++
-			s.log.Debug("link is slow", "link", l.id, "transport", l.opt.Transport)
-			s.moveLocked(l)
+	})
+	s.kickLocked()
+}
+
+// blockingLocked is the oldest chunk on a link whose stream's window is used up, or nil. It is found near the oldest frame of
+// all, if a link is late with it.
+func (s *Session) blockingLocked() *frame {
+	const near = 64
+	for n := s.ring.base; n < min(s.ring.base+near, s.ring.next()); n++ {
+		if f := s.ring.get(n); f != nil && f.link != nil && f.typ == wire.TypeData && f.stream != nil && f.stream.sendOff >= f.stream.sendMax {
+			return f
+		}
+	}
+	return nil
+}
+
+// forgiveLocked lets slow links try again after their time.
+func (s *Session) forgiveLocked(now time.Time) {
+	for _, l := range s.links {
+		if now.After(l.slowUntil) {
+			l.slowUntil = time.Time{}
 		}
 	}
 }

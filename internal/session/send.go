@@ -168,7 +168,8 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 	if l.unacked > 0 || l.ackNow {
 		l.appendAckLocked(b, now)
 	}
-	if l.draining || l.suspected && s.othersLocked(l) {
+	main, free := s.rolesLocked()
+	if l.draining || main != nil && l.standing() > main.standing() {
 		return
 	}
 	most := l.batchLocked()
@@ -200,15 +201,11 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 			b.closeSmall()
 		}
 	}
-	main, free := s.rolesLocked()
 	bulk := main == nil || l.carriesBulkLocked(main, free)
 	for b.size < most {
 		f := s.nextChunkLocked(bulk)
 		if f == nil {
 			break
-		}
-		if len(f.buf) >= smallChunk {
-			l.trial.carries(now)
 		}
 		s.ring.push(f)
 		l.takeLocked(f, b, now)
@@ -252,7 +249,7 @@ const (
 func (l *Link) sendTwiceLocked(f *frame) {
 	var other *Link
 	for _, o := range l.s.links {
-		if o != l && !o.dead && !o.draining && o.standing() == 0 && len(o.outbox) < maxOutbox &&
+		if o != l && !o.dead && !o.draining && o.standing() <= 1 && len(o.outbox) < maxOutbox &&
 			(other == nil || o.inFlight < other.inFlight) {
 			other = o
 		}

@@ -79,14 +79,13 @@ type Session struct {
 	ctx    context.Context // ends with the session
 	cancel context.CancelFunc
 
-	mu         sync.Mutex
-	err        error // why the session ended; nil while it lives
-	closing    bool  // CLOSE was queued
-	farewell   chan struct{}
-	links      []*Link
-	strongest  *Link // the one found to carry most, which may be gone
-	compareDue bool  // a link's rate was measured anew
-	lastLink   uint64
+	mu        sync.Mutex
+	err       error // why the session ended; nil while it lives
+	closing   bool  // CLOSE was queued
+	farewell  chan struct{}
+	links     []*Link
+	strongest *Link // the one that is main although there are older ones; it may be gone
+	lastLink  uint64
 	// detached is when the last link went; zero while there is one. trimmed: its memory was cut down to a sleeper's.
 	detached time.Time
 	trimmed  bool

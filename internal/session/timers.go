@@ -58,6 +58,9 @@ func (s *Session) tick() {
 			l.tickLocked(now)
 		}
 	}
+	if s.err == nil {
+		s.overtakeLocked(now)
+	}
 	if s.err == nil && s.cfg.Role == Client {
 		s.probeLocked(now)
 	}
@@ -107,6 +110,14 @@ func (l *Link) tickLocked(now time.Time) {
 			s.armLocked(at)
 		} else {
 			l.suspectLocked(now)
+		}
+	}
+	if l.waiting && !l.suspected { // its acknowledgements may be too rare to tell what its path is like
+		if at := l.path.since.Add(pathInterval); now.Before(at) {
+			s.armLocked(at)
+		} else {
+			l.tuneLocked(now)
+			s.armLocked(now.Add(pathInterval))
 		}
 	}
 	if l.suspected {
