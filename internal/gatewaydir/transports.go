@@ -126,17 +126,21 @@ func (p pipes) redirect(next nethttp.Handler) nethttp.Handler {
 	return http.Handler(next, p.step, p.http)
 }
 
-// Face is what strangers see of the website by TCP, without a door in it, for whoever compares the gateway with a plain
-// web server.
-func (d *Dir) Face() (nethttp.Handler, error) {
-	pages, err := d.Website()
-	if err != nil {
-		return nil, err
+// Face is what strangers see of the website by TCP, without a door in it, and of plain HTTP, for whoever compares the
+// gateway with a plain web server.
+func (d *Dir) Face() (pages, bare nethttp.Handler, err error) {
+	if pages, err = d.Website(); err != nil {
+		return nil, nil, err
 	}
+	step := doorstep.New(doorstep.Config{Pin: d.TLS.Pin, InSite: d.Settings.ownCookie()})
 	if d.Settings.offers(websocket.Name) {
-		pages = websocket.Handler(pages, doorstep.New(doorstep.Config{Pin: d.TLS.Pin, InSite: d.Settings.ownCookie()}), nil)
+		pages = websocket.Handler(pages, step, nil)
 	}
-	return d.Settings.alternative(pages, d.Settings.websitePort()), nil
+	bare = decoy.Redirect(d.Settings.websitePort())
+	if d.Settings.offers(http.Name) {
+		bare = http.Handler(bare, step, nil)
+	}
+	return d.Settings.alternative(pages, d.Settings.websitePort()), bare, nil
 }
 
 // alternative says in every answer that the website speaks HTTP/3, too, as web servers do (RFC 7838), if it does.

@@ -2,13 +2,11 @@ package peer
 
 import (
 	"context"
-	"crypto/tls"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -238,21 +236,21 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 }
 
 // Website opens what the gateway made of itself, and another gateway that never runs for the certificate.
-func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error) {
+func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (Face, error) {
 	// To a prober two versions of Go's web server are two kinds of server.
 	if info, err := buildinfo.ReadFile(g.path); err != nil {
-		return nil, nil, err
+		return Face{}, err
 	} else if info.GoVersion != runtime.Version() {
-		return nil, nil, fmt.Errorf("godwit is built with %s and this program with %s: build both with one", info.GoVersion, runtime.Version())
+		return Face{}, fmt.Errorf("godwit is built with %s and this program with %s: build both with one", info.GoVersion, runtime.Version())
 	}
 	log := slog.New(slog.DiscardHandler)
 	dir, err := gatewaydir.Open(ctx, filepath.Join(s.Dir, "gateway"), log)
 	if err != nil {
-		return nil, nil, err
+		return Face{}, err
 	}
-	pages, err := dir.Face()
+	pages, bare, err := dir.Face()
 	if err := errors.Join(err, dir.Close()); err != nil {
-		return nil, nil, err
+		return Face{}, err
 	}
 	endpoints := slices.Clone(dir.Settings.Endpoints)
 	for i, e := range endpoints {
@@ -262,11 +260,11 @@ func (g *godwit) Website(ctx context.Context, s *Site, addr netip.Addr) (http.Ha
 	}
 	other, _, err := gatewaydir.Init(ctx, filepath.Join(s.Dir, "website"), endpoints, log)
 	if err != nil {
-		return nil, nil, err
+		return Face{}, err
 	}
 	certificates, err := other.Certificates(log)
 	if err := errors.Join(err, other.Close()); err != nil {
-		return nil, nil, err
+		return Face{}, err
 	}
-	return pages, certificates.GetCertificate, nil
+	return Face{Pages: pages, Bare: bare, Certificate: certificates.GetCertificate}, nil
 }

@@ -26,9 +26,17 @@ type Peer interface {
 
 // Website is a Peer whose gateway is a website to strangers.
 type Website interface {
-	// Website returns that website's pages, and a certificate such as the gateway's for another address: what a plain web
-	// server needs to be of the same kind. It is asked for when the gateway has started.
-	Website(ctx context.Context, s *Site, addr netip.Addr) (http.Handler, func(*tls.ClientHelloInfo) (*tls.Certificate, error), error)
+	// Website returns that website for another address. It is asked for when the gateway has started.
+	Website(ctx context.Context, s *Site, addr netip.Addr) (Face, error)
+}
+
+// Face is what a plain web server needs to be of the same kind as a gateway.
+type Face struct {
+	Pages http.Handler
+	// Bare is what answers without TLS, on port 80.
+	Bare http.Handler
+	// Certificate is such as the gateway's.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 }
 
 // Site is where a peer is to run.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -163,17 +164,22 @@ func records(b []byte) string {
 // varying are headers whose values differ between two servers of one kind, or two moments.
 var varying = []string{"date", "set-cookie", "etag", "last-modified", "expires", "age", "x-request-id"}
 
-// page names an HTTP/1 answer: its status, its headers in their order, its body.
+// page names an HTTP/1 answer: its status, its headers in their order, its body; and the answer behind it, if there is one.
 func page(b []byte) string {
 	head, body, _ := bytes.Cut(b, []byte("\r\n\r\n"))
 	lines := strings.Split(string(head), "\r\n")
+	next := ""
 	for i, l := range lines[1:] {
-		name, _, _ := strings.Cut(l, ":")
+		name, value, _ := strings.Cut(l, ":")
 		if slices.Contains(varying, strings.ToLower(name)) {
 			lines[i+1] = name
 		}
+		if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && strings.EqualFold(name, "Content-Length") && n >= 0 && n < len(body) &&
+			bytes.HasPrefix(body[n:], []byte("HTTP/")) {
+			body, next = body[:n], " then "+page(body[n:])
+		}
 	}
-	return lines[0] + " {" + strings.Join(lines[1:], "; ") + "} " + digest(body)
+	return lines[0] + " {" + strings.Join(lines[1:], "; ") + "} " + digest(body) + next
 }
 
 // digest names a body.

@@ -11,21 +11,37 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/client"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	godwithttp "github.com/godwit-vpn/godwit/internal/transports/http"
+	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
 // A gateway that is in use is cleared beside net/http with the same pages and certificate, its user's own first flight
-// replayed and flooded.
+// replayed and flooded: on the website's port, and on that of plain HTTP.
 func TestGodwit(t *testing.T) {
-	t.Parallel()
+	for _, name := range []string{https.Name, godwithttp.Name} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			godwit(t, name)
+		})
+	}
+}
+
+func godwit(t *testing.T, name string) {
 	log := slog.New(slog.DiscardHandler)
-	at := freePort(t)
-	rec := tap(t, at.String())
-	dir, _, err := gatewaydir.Init(t.Context(), t.TempDir(), []string{rec.addr.String()}, log)
+	at, bareAt := freePort(t), freePort(t)
+	used := at
+	if name == godwithttp.Name {
+		used = bareAt
+	}
+	rec := tap(t, used.String())
+	dir, _, err := gatewaydir.Init(t.Context(), t.TempDir(), []string{at.String()}, log)
 	ok(t, err)
 	defer dir.Close()
 	dir.Settings.Listen = []string{at.String()}
+	dir.Settings.Website.Redirect = &[]string{bareAt.String()}
 	dir.Settings.Egress.Allow = []string{"127.0.0.0/8", "::1/128"}
 	g, err := dir.Service(log)
 	ok(t, err)
@@ -48,7 +64,12 @@ func TestGodwit(t *testing.T) {
 	ok(t, err)
 	access, err := dir.AccessKey(key)
 	ok(t, err)
-	user, err := client.New(client.Config{Key: access, Links: 1})
+	tapped := accesskey.Endpoint{Host: rec.addr.Addr().String(), Port: rec.addr.Port()}
+	if access.Endpoints = []accesskey.Endpoint{tapped}; name != https.Name { // the first is of https in all
+		tapped.Transport = name
+		access.Endpoints = append(access.Endpoints, tapped)
+	}
+	user, err := client.New(client.Config{Key: access, Links: 1, Transports: []string{name}})
 	ok(t, err)
 	defer run(user.Run)()
 	ok(t, user.Ready(t.Context()))
@@ -62,17 +83,20 @@ func TestGodwit(t *testing.T) {
 	resp.Body.Close()
 	visitor.CloseIdleConnections()
 
-	h, err := dir.Face()
+	pages, bare, err := dir.Face()
 	ok(t, err)
-	control := website(t, &tls.Config{GetCertificate: g.Certificates.GetCertificate}, h)
-	suspect := rec.suspect(t, at)
-	if hello(suspect.Client) == nil || len(suspect.Client) < 2 {
+	control := website(t, &tls.Config{GetCertificate: g.Certificates.GetCertificate}, pages)
+	if name == godwithttp.Name {
+		control = website(t, nil, bare)
+	}
+	suspect := rec.suspect(t, used)
+	if name == https.Name && hello(suspect.Client) == nil || len(suspect.Client) < 2 {
 		t.Fatalf("recorded %d packets of the user's", len(suspect.Client))
 	}
 	r := probe(t, control, suspect)
 	r.want(t, Cleared, "", true)
 	for _, res := range r.Results {
-		if res.Suspect.End == NotSent {
+		if res.Suspect.End == NotSent && name == https.Name { // without TLS some have nothing to replay
 			t.Errorf("%s was not sent: %s", res.Probe, res.Suspect.What)
 		}
 		if !res.Same {

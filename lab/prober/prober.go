@@ -44,6 +44,8 @@ type Suspect struct {
 type Config struct {
 	// Control is a plain web server of the kind that the suspect may be. Required; it is asked by UDP, too.
 	Control netip.AddrPort
+	// Bare is the same without TLS, for suspects on TCP port 80; the zero value compares those with Control too.
+	Bare netip.AddrPort
 	// Sources are the prober's addresses; each probe comes from one of them. Empty leaves it to Dial.
 	Sources []netip.Addr
 	// Dial connects from a source, which is the zero Addr without Sources. Nil means this process's own network. A TCP
@@ -72,6 +74,8 @@ type Config struct {
 }
 
 const (
+	httpPort = 80
+
 	// MaxReplays is the most often that one payload has been seen again (B2).
 	MaxReplays = 47
 
@@ -195,7 +199,7 @@ func (p *Prober) Probe(ctx context.Context, s Suspect) (*Report, error) {
 	if s.Network != "tcp" && s.Network != "udp" {
 		return nil, fmt.Errorf("field Network: %q is neither tcp nor udp", s.Network)
 	}
-	r := &Report{Schema: schema, Network: s.Network, Suspect: s.Addr, Control: p.cfg.Control, Why: s.Why,
+	r := &Report{Schema: schema, Network: s.Network, Suspect: s.Addr, Control: p.control(s), Why: s.Why,
 		Seen: describe(bytes.Join(s.Server, nil)), Scale: p.cfg.Scale, Seed: p.cfg.Seed, server: s.Server}
 	// Some probes follow only on an answer to others (B2).
 	var first, staged []*Result
@@ -260,6 +264,14 @@ func (p *Prober) Probe(ctx context.Context, s Suspect) (*Report, error) {
 	return r, nil
 }
 
+// control is the server that a suspect is compared with.
+func (p *Prober) control(s Suspect) netip.AddrPort {
+	if s.Addr.Port() == httpPort && s.Network == "tcp" && p.cfg.Bare.IsValid() {
+		return p.cfg.Bare
+	}
+	return p.cfg.Control
+}
+
 // all sends probes, each after its wait in the first try, and fills in the results.
 func (p *Prober) all(ctx context.Context, s Suspect, results []*Result, try int) error {
 	var wg sync.WaitGroup
@@ -303,7 +315,7 @@ func (p *Prober) send(ctx context.Context, s Suspect, res *Result, try int) {
 	}
 	var control Answer
 	var wg sync.WaitGroup
-	wg.Go(func() { control = ask(p.cfg.Control) })
+	wg.Go(func() { control = ask(p.control(s)) })
 	suspect := ask(s.Addr)
 	wg.Wait()
 	res.Tries = try + 1

@@ -138,7 +138,11 @@ func website(t testing.TB, config *tls.Config, h http.Handler) netip.AddrPort {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.ServeTLS(l, "", "")
+		if config == nil {
+			s.Serve(l)
+		} else {
+			s.ServeTLS(l, "", "")
+		}
 	}()
 	t.Cleanup(func() {
 		s.Close()
@@ -213,6 +217,23 @@ func (r *recorder) suspect(t testing.TB, at netip.AddrPort) Suspect {
 		t.Fatal("nothing was recorded")
 	}
 	return Suspect{Network: "tcp", Addr: at, Why: "the test says so", Client: r.client, Server: r.server}
+}
+
+// A suspect on port 80 is compared with what answers there, and its answers are told apart.
+func TestBare(t *testing.T) {
+	t.Parallel()
+	p, err := New(Config{Control: netip.MustParseAddrPort("192.0.2.1:443"), Bare: netip.MustParseAddrPort("192.0.2.1:80"), Scale: 1})
+	ok(t, err)
+	for suspect, want := range map[string]string{"192.0.2.2:443": "192.0.2.1:443", "192.0.2.2:80": "192.0.2.1:80", "192.0.2.2:8080": "192.0.2.1:443"} {
+		if got := p.control(Suspect{Network: "tcp", Addr: netip.MustParseAddrPort(suspect)}).String(); got != want {
+			t.Errorf("%s is compared with %s", suspect, got)
+		}
+	}
+	answer := "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Length: 2\r\n\r\nhi"
+	twice := func(first, second string) string { return describe(fmt.Appendf(nil, answer+answer, first, second)) }
+	if a, b := twice("today", "today"), twice("today", "tomorrow"); a != b || !strings.Contains(a, " then HTTP/1.1 200 OK") {
+		t.Errorf("two answers on one connection are %q and %q", a, b)
+	}
 }
 
 // The measured delays, B2.

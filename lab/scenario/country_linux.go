@@ -252,12 +252,12 @@ func (c *country) site(ctx context.Context, h *netns.Host, name string, addr net
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, h, traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, netip.AddrPortFrom(addr, 443), 80)
+	return c.serve(ctx, h, traffic.Website(name), traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, netip.AddrPortFrom(addr, 443), 80)
 }
 
 // serve serves pages on a host by TLS and QUIC at an address, and without at another port.
-func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, conf *tls.Config, at netip.AddrPort, bare uint16) error {
-	plain, err := h.Listen(netip.AddrPortFrom(at.Addr(), bare))
+func (c *country) serve(ctx context.Context, h *netns.Host, pages, bare http.Handler, conf *tls.Config, at netip.AddrPort, barePort uint16) error {
+	plain, err := h.Listen(netip.AddrPortFrom(at.Addr(), barePort))
 	if err != nil {
 		return err
 	}
@@ -271,7 +271,7 @@ func (c *country) serve(ctx context.Context, h *netns.Host, pages http.Handler, 
 	}
 	c.run("site "+at.String(), func() error {
 		defer quic.Close()
-		return traffic.Serve(ctx, pages, conf, plain, secure, quic)
+		return traffic.Serve(ctx, pages, bare, conf, plain, secure, quic)
 	})
 	return nil
 }

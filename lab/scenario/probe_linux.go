@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/godwit-vpn/godwit/lab/firewall"
@@ -80,14 +81,15 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 		return err
 	}
 	// Until something else is known, the kind is that of the allowed site: those that borrow a handshake borrow its.
-	q.control.set(traffic.Website(allowed), func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil })
+	q.control.set(peer.Face{Pages: traffic.Website(allowed), Bare: traffic.Website(allowed),
+		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }})
 	conf := &tls.Config{GetCertificate: q.control.certificate}
 	for _, at := range []netip.AddrPort{controlAddr, twinAddr} {
 		http80 := uint16(80)
 		if at == twinAddr {
 			http80 = 8080
 		}
-		if err := c.serve(ctx, c.host("plain"), q.control, conf.Clone(), at, http80); err != nil {
+		if err := c.serve(ctx, c.host("plain"), http.HandlerFunc(q.control.secure), http.HandlerFunc(q.control.bare), conf.Clone(), at, http80); err != nil {
 			return err
 		}
 	}
@@ -97,7 +99,7 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 	} else {
 		longest = max(delay.High-delay.Low, 1)
 	}
-	cfg := prober.Config{Control: controlAddr, Scale: 1, Longest: longest, Patience: patience, Parallel: parallel, Seed: seed, Report: c.judged,
+	cfg := prober.Config{Control: controlAddr, Bare: netip.AddrPortFrom(controlAddr.Addr(), 80), Scale: 1, Longest: longest, Patience: patience, Parallel: parallel, Seed: seed, Report: c.judged,
 		Dial: func(ctx context.Context, network string, _ netip.Addr, to netip.AddrPort) (net.Conn, error) {
 			return c.host("prober").DialContext(ctx, network, to.String())
 		}}
@@ -198,11 +200,11 @@ func (c *country) sameKind(ctx context.Context, p peer.Peer, s *peer.Site) error
 	if c.inquiry == nil || !ok {
 		return nil
 	}
-	h, cert, err := w.Website(ctx, s, controlAddr.Addr())
+	face, err := w.Website(ctx, s, controlAddr.Addr())
 	if err != nil {
 		return fmt.Errorf("a web server of the gateway's kind: %w", err)
 	}
-	c.inquiry.control.set(h, cert)
+	c.inquiry.control.set(face)
 	return nil
 }
 
@@ -287,30 +289,15 @@ func compare(plain *prober.Report, gateway []*prober.Report) run {
 }
 
 // pages is what a plain web server serves; it may become another one meanwhile.
-type pages struct {
-	mu   sync.Mutex
-	h    http.Handler
-	cert func(*tls.ClientHelloInfo) (*tls.Certificate, error)
-}
+type pages struct{ face atomic.Pointer[peer.Face] }
 
-func (p *pages) set(h http.Handler, cert func(*tls.ClientHelloInfo) (*tls.Certificate, error)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.h, p.cert = h, cert
-}
+func (p *pages) set(f peer.Face) { p.face.Store(&f) }
 
-func (p *pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.mu.Lock()
-	h := p.h
-	p.mu.Unlock()
-	h.ServeHTTP(w, r)
-}
+func (p *pages) secure(w http.ResponseWriter, r *http.Request) { p.face.Load().Pages.ServeHTTP(w, r) }
+func (p *pages) bare(w http.ResponseWriter, r *http.Request)   { p.face.Load().Bare.ServeHTTP(w, r) }
 
 func (p *pages) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	p.mu.Lock()
-	cert := p.cert
-	p.mu.Unlock()
-	return cert(hello)
+	return p.face.Load().Certificate(hello)
 }
 
 const (

@@ -109,7 +109,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- Serve(ctx, Website("banned.example"), &tls.Config{Certificates: []tls.Certificate{cert}}, ls[0], ls[1], udp)
+		done <- Serve(ctx, Website("banned.example"), Website("banned.example"), &tls.Config{Certificates: []tls.Certificate{cert}}, ls[0], ls[1], udp)
 	}()
 	for i, scheme := range []string{"http", "https"} {
 		if r := (Fetch{URL: scheme + "://" + ls[i].Addr().String() + "/file/20000?rate=5000", Bytes: 20000}).Do(t.Context()); !r.Right || r.Stall < time.Second {

@@ -3,6 +3,7 @@ package https
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"errors"
 	"net"
 
 	"github.com/godwit-vpn/godwit/internal/transports/crowd"
@@ -79,4 +80,13 @@ func (v *visitors) end() error {
 func (one *visitor) Close() error {
 	one.all.leave(one)
 	return one.Conn.Close()
+}
+
+// CloseWrite ends our direction alone, which the HTTP server does where a request was not read to its end: closed at once, the
+// connection would be reset, as no other server's is.
+func (one *visitor) CloseWrite() error {
+	if c, ok := one.Conn.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
