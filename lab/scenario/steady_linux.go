@@ -244,9 +244,10 @@ type dialCount struct {
 	box  time.Duration
 }
 
-// Watch implements firewall.Rule.
+// Watch implements firewall.Rule. What the client's system says by ICMP of datagrams that came too late is no dial.
 func (d *dialCount) Watch(f *firewall.Flow) firewall.Watcher {
-	if !slices.Contains(clientAddrs, f.Client.Addr()) || !slices.Contains(d.to, f.Server.Addr()) || f.Proto == firewall.TCP && !f.Opened {
+	begins := f.Proto == firewall.UDP || f.Proto == firewall.TCP && f.Opened
+	if !begins || !slices.Contains(clientAddrs, f.Client.Addr()) || !slices.Contains(d.to, f.Server.Addr()) {
 		return nil
 	}
 	d.mu.Lock()
