@@ -292,7 +292,7 @@ func (s *Session) splitLocked(f *frame) {
 func (s *Session) relieveLocked() {
 	main, _ := s.rolesLocked()
 	for _, l := range s.links {
-		if l.suspected || l.scarce && main != nil && main.standing() == 0 {
+		if l.suspected || l.scarce && main != nil && main.standing() < l.standing() {
 			s.moveLocked(l)
 		}
 	}

@@ -12,7 +12,10 @@ import (
 // urgent, unless main wants help; and then one of three still does.
 func (s *Session) rolesLocked() (main, free *Link) {
 	for _, l := range s.links {
-		if !l.dead && !l.draining && (main == nil || l.standing() < main.standing() || l == s.strongest && l.standing() == main.standing()) {
+		if l.dead || l.draining {
+			continue
+		}
+		if main == nil || l.standing() < main.standing() || l == s.strongest && l.standing() == main.standing() {
 			main = l
 		}
 	}
@@ -61,10 +64,10 @@ const (
 )
 
 // overtakeLocked ends that links which share the load wait for a slow one: where a stream's window is used up since its
-// oldest chunks have not arrived, long after they would have on another, they are sent again there. If theirs carries less than
-// that one it takes nothing more for a while, and is no longer main: https may be the oldest link and carry one Mbit/s where quic beside it
-// could carry ninety, above all where a host has no congestion control that bears losses. (Opportunistic retransmission and
-// penalization: Raiciu et al., "How Hard Can It Be?", NSDI 2012, section 4.2.)
+// oldest chunks have not arrived, long after they would have on another, they are sent again there. If theirs carries less
+// than that one it takes nothing more for a while, and is no longer main: https may be the oldest link and carry one Mbit/s
+// where quic beside it could carry ninety, above all where a host has no congestion control that bears losses.
+// (Opportunistic retransmission and penalization: Raiciu et al., "How Hard Can It Be?", NSDI 2012, section 4.2.)
 func (s *Session) overtakeLocked(now time.Time) {
 	f := s.blockingLocked()
 	if f == nil {
