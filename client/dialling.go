@@ -130,6 +130,7 @@ func (c *Client) dial(ctx context.Context, s *session.Session, way int) error {
 	transportName, patience := c.ways.Way(way).Transport, c.ways.Patience(way, began)
 	c.wearLocked()
 	c.mu.Unlock()
+	c.log.Debug("dialling", "transport", transportName, "way", way)
 	cert, renew := c.identity.present(time.Now())
 	d := c.dialers[transportName]
 	k := link.Knock{Transport: transports.Ends(d), KeyID: c.cfg.Key.ID, Secret: c.cfg.Key.Secret.Reveal(),

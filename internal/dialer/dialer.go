@@ -73,6 +73,9 @@ const (
 	costSlow    = 3 // each slow dial by the same transport: what swallows one may well swallow all
 	// costLived is for a way that has carried much on this network, when there is no link: it is known to be let be.
 	costLived = -3
+	// costCarried is for one whose last link was broken when it had carried much, when there is no link: where others are
+	// frozen as soon as they begin, that is the way to go on by.
+	costCarried = -1
 	// costBlocked is for one that was found blocked: as if it had failed as often as counts.
 	costBlocked = costFailure * mostFailures
 	// costPoor is for one that was found slow: behind the good ones of the next class, and before those of the last.
@@ -96,7 +99,8 @@ type Known struct {
 	Strikes  int       `json:"strikes,omitempty"` // dials in a row that were struck
 	Until    time.Time `json:"until,omitzero"`    // when whoever struck has forgotten
 	Worked   time.Time `json:"worked,omitzero"`
-	Lived    time.Time `json:"lived,omitzero"` // a link carried much, and was let be
+	Lived    time.Time `json:"lived,omitzero"`   // a link carried much, and was let be
+	Carried  time.Time `json:"carried,omitzero"` // a link that had carried much was broken
 	// Blocked and Slow are when an examination of the network found the way so.
 	Blocked time.Time `json:"blocked,omitzero"`
 	Slow    time.Time `json:"slow,omitzero"`
@@ -207,6 +211,8 @@ func (w *Ways) cost(i int, now time.Time, standby bool) int {
 		c += costPoor
 	case !blocked && now.Sub(w.known[i].Lived) < worksFor:
 		c += costLived
+	case !blocked && now.Sub(w.known[i].Carried) < forgets:
+		c += costCarried
 	}
 	return c + costFailure*failures
 }
@@ -276,6 +282,8 @@ func (w *Ways) Broke(i int, now time.Time, early bool) {
 	w.count(i, now)
 	if early {
 		w.count(i, now)
+	} else {
+		w.known[i].Carried = now
 	}
 }
 

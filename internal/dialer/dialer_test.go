@@ -51,6 +51,24 @@ func TestNext(t *testing.T) {
 	next(t, "after sleep, the one that worked last", w, start, 1, nil)
 }
 
+// A way whose link was struck when it had carried much, however young, is gone on by before those that freeze at once; but not
+// before one of its kind that nothing is known against.
+func TestCarried(t *testing.T) {
+	w := New([]Way{{"https", "a:443"}, {"quic", "a:443"}, {"relay", "r:443"}})
+	w.Worked(2, start)
+	w.Broke(2, start, false)
+	next(t, "others are fresh", w, start, 0, []Link{{Way: 2, Suspected: true}})
+	w.Worked(0, start)
+	w.Broke(0, start, true)
+	w.Worked(1, start)
+	w.Broke(1, start, true)
+	links := []Link{{Way: 0, Suspected: true}, {Way: 1, Suspected: true}, {Way: 2, Suspected: true}}
+	next(t, "others froze at once", w, start, 2, links)
+	w.Broke(2, start, true)
+	w.Broke(2, start, true)
+	next(t, "it freezes at once, too", w, start, 0, links[2:])
+}
+
 // Where links freeze soon after they begin, another kind of way is left to carry, and is not given up when it is struck once.
 func TestFreezes(t *testing.T) {
 	w := New([]Way{{"https", "a:443"}, {"https", "b:443"}, {"relay", "r:443"}})

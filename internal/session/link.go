@@ -138,6 +138,9 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.links = append(s.links, l)
 	s.detached, s.trimmed = time.Time{}, false
 	s.probeAt = time.Time{}
+	if len(s.streams) > 0 { // what they wait for comes by this link now, or it is asked why not
+		s.lastData, s.quietPings = now, 0
+	}
 	s.relieveLocked()
 	l.tuneLocked(now)
 	s.kickLocked()

@@ -33,6 +33,28 @@ func TestStallEndsWithSuspicion(t *testing.T) {
 	}
 }
 
+// A link that comes while a stream waits in silence, and is dead, is found so although the client has nothing to send by it.
+func TestSilentNewLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, func(st *Stream, _ flow.Target) { st.Answer(nil) })
+		path := simPath{delay: 50 * time.Millisecond, rate: 2e6}
+		a := p.attach(path)
+		if _, err := p.client.Open(t.Context(), target, false); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		a.blackHole()
+		p.attach(path).blackHole()
+		time.Sleep(2 * time.Second)
+		for _, l := range p.client.Status().Links {
+			if !l.Suspected {
+				t.Errorf("link %d is not suspected after two seconds", l.ID)
+			}
+		}
+		p.close()
+	})
+}
+
 // worstStall does something to both links of a session with a download of 20 MB on them, and is how long that stood still.
 func worstStall(t *testing.T, blow func(a, b *simLink)) (worst time.Duration) {
 	t.Helper()
