@@ -88,7 +88,7 @@ func (r *recentBytes) at(now time.Time) float64 { return r.bytes * math.Exp(-now
 type pathEstimate struct {
 	since     time.Time
 	last      transport.Path
-	arrived   int
+	arrived   int  // bytes that were acknowledged until since
 	full      bool // the link took no more at some time since
 	bad, good int  // intervals in a row
 	help      bool

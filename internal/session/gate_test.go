@@ -6,8 +6,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
 // A member with a hundred senders gets no more than one with four, when both always have something to send.
@@ -81,11 +79,7 @@ func TestGateWaitIsShort(t *testing.T) {
 func TestGateIsNotHeldByOneWhoWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 1 << 20
-		p := newPair(t, func(st *Stream, _ flow.Target) {
-			st.Answer(nil)
-			st.Write(pattern(size, 0))
-			st.CloseWrite()
-		})
+		p := newPair(t, sends(size))
 		p.gateway.cfg.Turn = NewGate(1).Join()
 		pipe := fast
 		pipe.blocking = true

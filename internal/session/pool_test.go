@@ -15,11 +15,7 @@ func TestSleepersPay(t *testing.T) {
 		pool := NewPool(4 << 20)
 		var sleepers []*pair
 		add := func() *pair {
-			p := newPair(t, func(st *Stream, _ flow.Target) {
-				st.Answer(nil)
-				st.Write(pattern(1<<20, 0))
-				st.CloseWrite()
-			})
+			p := newPair(t, sends(1<<20))
 			p.pool.remove(p.gateway)
 			p.gateway.cfg.Pool = pool
 			pool.add(p.gateway)

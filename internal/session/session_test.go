@@ -84,6 +84,15 @@ func echo(st *Stream, _ flow.Target) {
 	st.CloseWrite()
 }
 
+// sends serves n bytes to whoever opens a stream.
+func sends(n int) func(*Stream, flow.Target) {
+	return func(st *Stream, _ flow.Target) {
+		st.Answer(nil)
+		st.Write(pattern(n, 0))
+		st.CloseWrite()
+	}
+}
+
 func pattern(n int, seed byte) []byte {
 	b := make([]byte, n)
 	for i := range b {

@@ -59,11 +59,7 @@ func TestSilentNewLink(t *testing.T) {
 func worstStall(t *testing.T, blow func(a, b *simLink)) (worst time.Duration) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		p := newPair(t, func(st *Stream, _ flow.Target) {
-			st.Answer(nil)
-			st.Write(pattern(20<<20, 0))
-			st.CloseWrite()
-		})
+		p := newPair(t, sends(20<<20))
 		path := simPath{delay: 50 * time.Millisecond, rate: 2e6}
 		a, b := p.attach(path), p.attach(path)
 		st, err := p.client.Open(t.Context(), target, false)
@@ -97,11 +93,7 @@ func worstStall(t *testing.T, blow func(a, b *simLink)) (worst time.Duration) {
 func TestFrozenLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 4 << 20
-		p := newPair(t, func(st *Stream, _ flow.Target) {
-			st.Answer(nil)
-			st.Write(pattern(size, 0))
-			st.CloseWrite()
-		})
+		p := newPair(t, sends(size))
 		path := simPath{delay: 50 * time.Millisecond, rate: 12e6}
 		first := p.attach(path)
 		st, err := p.client.Open(t.Context(), target, false)
@@ -151,11 +143,7 @@ func TestFrozenLinks(t *testing.T) {
 func TestScarceGivesWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 2 << 20
-		p := newPair(t, func(st *Stream, _ flow.Target) {
-			st.Answer(nil)
-			st.Write(pattern(size, 0))
-			st.CloseWrite()
-		})
+		p := newPair(t, sends(size))
 		p.attach(simPath{delay: 50 * time.Millisecond, rate: 4e3, scarce: true})
 		st, err := p.client.Open(t.Context(), target, false)
 		if err != nil {

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
 // Links help one another where that carries more, and only there.
@@ -27,11 +25,7 @@ func TestStriping(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := newPair(t, func(st *Stream, _ flow.Target) {
-					st.Answer(nil)
-					st.Write(pattern(size, 0))
-					st.CloseWrite()
-				})
+				p := newPair(t, sends(size))
 				for range c.links {
 					p.attach(c.path)
 				}
@@ -67,11 +61,7 @@ func TestStrongestBecomesMain(t *testing.T) {
 	weak := simPath{delay: 100 * time.Millisecond, rate: 50e3, measured: true, losses: 0.02}
 	for _, losses := range []float64{0, 0.02} { // of the strong one; then both want help
 		synctest.Test(t, func(t *testing.T) {
-			p := newPair(t, func(st *Stream, _ flow.Target) {
-				st.Answer(nil)
-				st.Write(pattern(size, 0))
-				st.CloseWrite()
-			})
+			p := newPair(t, sends(size))
 			strong := simPath{delay: 100 * time.Millisecond, rate: 10e6, measured: true, losses: losses}
 			p.attach(weak)
 			st, err := p.client.Open(t.Context(), target, false)
@@ -126,11 +116,7 @@ func TestKeystrokeOnFreeLink(t *testing.T) {
 func TestStuckLinkCarriesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const size = 20 << 20
-		p := newPair(t, func(st *Stream, _ flow.Target) {
-			st.Answer(nil)
-			st.Write(pattern(size, 0))
-			st.CloseWrite()
-		})
+		p := newPair(t, sends(size))
 		path := simPath{delay: 20 * time.Millisecond, rate: 4e6, measured: true}
 		p.attach(path)
 		p.attach(path)

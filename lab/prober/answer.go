@@ -174,8 +174,11 @@ func page(b []byte) string {
 		if slices.Contains(varying, strings.ToLower(name)) {
 			lines[i+1] = name
 		}
-		if n, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && strings.EqualFold(name, "Content-Length") && n >= 0 && n < len(body) &&
-			bytes.HasPrefix(body[n:], []byte("HTTP/")) {
+		n, err := strconv.Atoi(strings.TrimSpace(value))
+		if err != nil || !strings.EqualFold(name, "Content-Length") || n < 0 || n >= len(body) {
+			continue
+		}
+		if bytes.HasPrefix(body[n:], []byte("HTTP/")) {
 			body, next = body[:n], " then "+page(body[n:])
 		}
 	}

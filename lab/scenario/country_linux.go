@@ -252,11 +252,13 @@ func (c *country) site(ctx context.Context, h *netns.Host, name string, addr net
 	if err != nil {
 		return err
 	}
-	return c.serve(ctx, h, traffic.Website(name), traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}, netip.AddrPortFrom(addr, 443), 80)
+	pages, conf := traffic.Website(name), &tls.Config{Certificates: []tls.Certificate{cert}}
+	return c.serve(ctx, h, pages, pages, conf, netip.AddrPortFrom(addr, 443), 80)
 }
 
-// serve serves pages on a host by TLS and QUIC at an address, and without at another port.
-func (c *country) serve(ctx context.Context, h *netns.Host, pages, bare http.Handler, conf *tls.Config, at netip.AddrPort, barePort uint16) error {
+// serve serves pages on a host by TLS and QUIC at an address, and bare without TLS at another port.
+func (c *country) serve(ctx context.Context, h *netns.Host, pages, bare http.Handler, conf *tls.Config, at netip.AddrPort,
+	barePort uint16) error {
 	plain, err := h.Listen(netip.AddrPortFrom(at.Addr(), barePort))
 	if err != nil {
 		return err

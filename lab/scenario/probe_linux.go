@@ -81,7 +81,8 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 		return err
 	}
 	// Until something else is known, the kind is that of the allowed site: those that borrow a handshake borrow its.
-	q.control.set(peer.Face{Pages: traffic.Website(allowed), Bare: traffic.Website(allowed),
+	site := traffic.Website(allowed)
+	q.control.set(peer.Face{Pages: site, Bare: site,
 		Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil }})
 	conf := &tls.Config{GetCertificate: q.control.certificate}
 	for _, at := range []netip.AddrPort{controlAddr, twinAddr} {
@@ -89,7 +90,8 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 		if at == twinAddr {
 			http80 = 8080
 		}
-		if err := c.serve(ctx, c.host("plain"), http.HandlerFunc(q.control.secure), http.HandlerFunc(q.control.bare), conf.Clone(), at, http80); err != nil {
+		pages, bare := http.HandlerFunc(q.control.secure), http.HandlerFunc(q.control.bare)
+		if err := c.serve(ctx, c.host("plain"), pages, bare, conf.Clone(), at, http80); err != nil {
 			return err
 		}
 	}
@@ -99,7 +101,8 @@ func (c *country) inquire(ctx context.Context, seed uint64) error {
 	} else {
 		longest = max(delay.High-delay.Low, 1)
 	}
-	cfg := prober.Config{Control: controlAddr, Bare: netip.AddrPortFrom(controlAddr.Addr(), 80), Scale: 1, Longest: longest, Patience: patience, Parallel: parallel, Seed: seed, Report: c.judged,
+	cfg := prober.Config{Control: controlAddr, Bare: netip.AddrPortFrom(controlAddr.Addr(), 80), Scale: 1, Longest: longest,
+		Patience: patience, Parallel: parallel, Seed: seed, Report: c.judged,
 		Dial: func(ctx context.Context, network string, _ netip.Addr, to netip.AddrPort) (net.Conn, error) {
 			return c.host("prober").DialContext(ctx, network, to.String())
 		}}

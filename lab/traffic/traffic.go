@@ -77,9 +77,10 @@ func Website(name string) http.Handler {
 	return mux
 }
 
-// Serve serves bare on a plain listener, and pages on a TLS one and as HTTP/3 on a UDP socket if that is not nil, until ctx ends. The
-// server is net/http with HTTP/2 of golang.org/x/net, as Caddy is.
-func Serve(ctx context.Context, pages, bare http.Handler, conf *tls.Config, plain, secure net.Listener, quic net.PacketConn) error {
+// Serve serves bare on a plain listener, and pages on a TLS one and as HTTP/3 on a UDP socket if that is not nil, until ctx
+// ends. The server is net/http with HTTP/2 of golang.org/x/net, as Caddy is.
+func Serve(ctx context.Context, pages, bare http.Handler, conf *tls.Config, plain, secure net.Listener,
+	quic net.PacketConn) error {
 	// Two: a server that was first asked to serve without TLS does not speak HTTP/2 later.
 	s := &http.Server{Handler: pages, ReadHeaderTimeout: time.Minute, TLSConfig: conf, ErrorLog: silent}
 	//lint:ignore SA1019 it is what Caddy calls
