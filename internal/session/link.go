@@ -3,6 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -44,6 +45,8 @@ type Link struct {
 	born time.Time
 	// nonBlocking is conn if its writes never wait, else nil: then only the link's writer goroutine writes.
 	nonBlocking transport.NonBlocking
+	// laned is conn if it has lanes, else nil.
+	laned transport.Laned
 	// scarce links carry nothing while there are others.
 	scarce bool
 
@@ -121,6 +124,7 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 		l.nonBlocking = nb
 		nb.OnDrained(l.onDrained)
 	}
+	l.laned, _ = conn.(transport.Laned)
 	if sc, ok := conn.(transport.Scarce); ok {
 		l.scarce = sc.Scarce()
 	}
@@ -147,6 +151,9 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 	s.armLocked(now.Add(minSuspicion))
 	s.changedLocked()
 	s.mu.Unlock()
+	if opt.Handshake == nil {
+		l.takeLanes()
+	}
 	if h, ok := conn.(transport.Hosted); ok {
 		h.Host(l.read)
 	} else {
@@ -427,29 +434,48 @@ func (s *Session) chunkLocked() int {
 	return smallChunk
 }
 
-// read is the link's reader: it takes frames off the connection until that ends. It never writes to any link.
+// takeLanes has the connection's lanes read, if it has any. Nothing may come by them before the handshake is done.
+func (l *Link) takeLanes() {
+	if l.laned != nil {
+		l.laned.OnLane(func(lane io.Reader) {
+			if err := l.readFrames(lane); !errors.Is(err, io.EOF) {
+				l.fail(err)
+			}
+		})
+	}
+}
+
+// read is the link's reader: it takes frames off the connection until that ends.
 func (l *Link) read() {
 	defer close(l.readDone)
+	l.fail(l.readFrames(l.conn))
+}
+
+// readFrames takes frames off r until that ends. It never writes to any link.
+func (l *Link) readFrames(r io.Reader) error {
 	var idle [512]byte // an idle link holds this much and no more
 	var big []byte     // what was read and not yet handled is big[:have]
+	defer func() {
+		if big != nil {
+			putReadBuffer(big)
+		}
+	}()
 	have := 0
 	for {
 		into := idle[:]
 		if big != nil {
 			into = big[have:]
 		}
-		n, err := l.conn.Read(into)
+		n, err := r.Read(into)
 		if n > 0 {
 			if big == nil {
 				big = getReadBuffer()
 				copy(big, idle[:n])
 			}
 			have += n
-			used, ferr := l.handle(big[:have])
-			if ferr != nil {
-				l.fail(ferr)
-				putReadBuffer(big)
-				return
+			used, err := l.handle(big[:have])
+			if err != nil {
+				return err
 			}
 			have = copy(big, big[used:have])
 			if have == 0 && n < 16384 {
@@ -458,11 +484,7 @@ func (l *Link) read() {
 			}
 		}
 		if err != nil {
-			l.fail(fmt.Errorf("reading: %w", err))
-			if big != nil {
-				putReadBuffer(big)
-			}
-			return
+			return fmt.Errorf("reading: %w", err)
 		}
 	}
 }

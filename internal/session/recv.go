@@ -29,6 +29,7 @@ func (l *Link) frame(t wire.Type, body []byte) error {
 		l.progressLocked(now)
 		s.relieveLocked()
 		s.acknowledgeLocked(0, next, now)
+		l.takeLanes()
 		s.kickLocked()
 		s.changedLocked()
 		return nil

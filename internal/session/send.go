@@ -116,6 +116,7 @@ func (l *Link) flushLocked(inline bool) {
 			return
 		}
 		b.reset()
+		b.laned = l.laned != nil
 		l.fillLocked(b, time.Now())
 		if b.size == 0 {
 			break
@@ -130,7 +131,7 @@ func (l *Link) flushLocked(inline bool) {
 		if l.nonBlocking == nil { // everyone would wait for a far side that takes nothing: as many of them, and all stand still
 			s.cfg.Turn.leave(b.size)
 		}
-		err := transport.WriteBatch(l.conn, b.out)
+		err := l.write(b)
 		if l.nonBlocking != nil {
 			s.cfg.Turn.leave(b.size)
 		}
@@ -157,12 +158,20 @@ func (l *Link) flushLocked(inline bool) {
 	l.busy = false
 }
 
+// write writes a batch. The lock is not held.
+func (l *Link) write(b *batch) error {
+	if l.laned != nil {
+		return l.laned.WriteLanes(b.out, b.lanes)
+	}
+	return transport.WriteBatch(l.conn, b.out)
+}
+
 // fillLocked takes what the link should send next: first what keeps the session going, then the small and urgent, then
 // streams in turn.
 func (l *Link) fillLocked(b *batch, now time.Time) {
 	s := l.s
 	if len(l.outbox) > 0 {
-		b.copy(l.outbox)
+		b.copy(l.outbox, 0)
 		l.outbox = l.outbox[:0]
 	}
 	if l.unacked > 0 || l.ackNow {
@@ -198,7 +207,7 @@ func (l *Link) fillLocked(b *batch, now time.Time) {
 		if p := s.packets.pop(now, &s.count); p != nil {
 			b.small = wire.AppendPacket(b.small, p)
 			b.size += len(p) + wire.HeaderLen
-			b.closeSmall()
+			b.closeSmall(transport.LaneLoose)
 		}
 	}
 	bulk := main == nil || l.carriesBulkLocked(main, free)
@@ -270,7 +279,7 @@ func (l *Link) appendAckLocked(b *batch, now time.Time) {
 	at := len(b.small)
 	b.small = wire.AppendAck(b.small, a)
 	b.size += len(b.small) - at
-	b.closeSmall()
+	b.closeSmall(0)
 	l.unacked, l.ackNow, l.ackAt = 0, false, time.Time{}
 }
 
@@ -279,6 +288,8 @@ type batch struct {
 	frames []*frame
 	size   int
 	out    [][]byte
+	lanes  []uint32 // by which each of out goes, where the link has lanes
+	laned  bool
 	small  []byte
 	nth    int     // of the youngest stream's pieces in it, plus one; zero if there is no stream's beginning
 	pieces []piece // in order: a stretch of small, or a large frame
@@ -287,6 +298,7 @@ type batch struct {
 type piece struct {
 	from, to int // of small, when large is nil
 	large    []byte
+	lane     uint32
 }
 
 var batchPool = sync.Pool{New: func() any { return new(batch) }}
@@ -295,20 +307,24 @@ func (b *batch) reset() {
 	clear(b.frames)
 	clear(b.out)
 	clear(b.pieces)
-	b.frames, b.out, b.pieces, b.small, b.size = b.frames[:0], b.out[:0], b.pieces[:0], b.small[:0], 0
-	b.nth = 0
+	b.frames, b.out, b.lanes, b.pieces, b.small = b.frames[:0], b.out[:0], b.lanes[:0], b.pieces[:0], b.small[:0]
+	b.size, b.nth = 0, 0
 }
 
 // copy adds bytes that are copied.
-func (b *batch) copy(p []byte) {
+func (b *batch) copy(p []byte, lane uint32) {
 	b.small = append(b.small, p...)
 	b.size += len(p)
-	b.closeSmall()
+	b.closeSmall(lane)
 }
 
-// closeSmall makes the bytes appended to small since the last call part of the last piece.
-func (b *batch) closeSmall() {
-	if n := len(b.pieces); n > 0 && b.pieces[n-1].large == nil {
+// closeSmall makes the bytes appended to small since the last call part of the last piece, or one of their own if that goes
+// by another lane.
+func (b *batch) closeSmall(lane uint32) {
+	if !b.laned {
+		lane = 0
+	}
+	if n := len(b.pieces); n > 0 && b.pieces[n-1].large == nil && b.pieces[n-1].lane == lane {
 		b.pieces[n-1].to = len(b.small)
 		return
 	}
@@ -319,17 +335,26 @@ func (b *batch) closeSmall() {
 			break
 		}
 	}
-	b.pieces = append(b.pieces, piece{from: from, to: len(b.small)})
+	b.pieces = append(b.pieces, piece{from: from, to: len(b.small), lane: lane})
 }
 
 func (b *batch) add(f *frame) {
 	b.frames = append(b.frames, f)
 	if len(f.buf) <= smallFrame {
-		b.copy(f.buf)
+		b.copy(f.buf, f.lane())
 		return
 	}
-	b.pieces = append(b.pieces, piece{large: f.buf})
+	b.pieces = append(b.pieces, piece{large: f.buf, lane: f.lane()})
 	b.size += len(f.buf)
+}
+
+// lane is by which a frame goes: a stream's chunks have one of their own, so that no stream waits for what another has lost;
+// lane 0 is the session's.
+func (f *frame) lane() uint32 {
+	if f.typ == wire.TypeData && f.stream != nil {
+		return f.stream.id + 1
+	}
+	return 0
 }
 
 // seal makes out from the pieces, once small no longer moves.
@@ -340,5 +365,6 @@ func (b *batch) seal() {
 		} else {
 			b.out = append(b.out, b.small[p.from:p.to])
 		}
+		b.lanes = append(b.lanes, p.lane)
 	}
 }

@@ -57,7 +57,7 @@ func (l *Link) shapeLocked(b *batch, now time.Time) {
 	if n >= wire.HeaderLen {
 		b.small = wire.AppendPadding(b.small, n)
 		b.size += n
-		b.closeSmall()
+		b.closeSmall(0)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"time"
@@ -100,6 +101,22 @@ type NonBlocking interface {
 	// Backlog reports whether bytes are kept.
 	Backlog() bool
 }
+
+// Laned is a Conn that can carry bytes beside its own, in lanes: what is lost of one holds up none of the others. Whoever
+// uses it writes with WriteLanes only. Found by assertion.
+type Laned interface {
+	// WriteLanes is WriteBatch, but that bufs[i] goes by lanes[i]. Bytes stay in order within a lane, except in LaneLoose.
+	// Any bytes may go by lane 0 instead, as long as there are no others, or too many: no lane may rely on not being 0.
+	WriteLanes(bufs [][]byte, lanes []uint32) error
+	// OnLane has read called, on a goroutine of its own, with every lane that the far side opens beside lane 0, which is
+	// what Read reads. A lane ends with io.EOF when the far side has left it; that says nothing of the others. It must be
+	// called once, and before it is no lane is looked at.
+	OnLane(read func(lane io.Reader))
+}
+
+// LaneLoose is for bytes of which each batch may arrive before or after any other. 0 is the lane of Write and Read; the
+// rest is the caller's to number.
+const LaneLoose uint32 = 1<<32 - 1
 
 // Hosted is a Conn that has a goroutine to lend, whose stack would otherwise lie idle. Found by assertion.
 type Hosted interface {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -44,6 +45,7 @@ func Run(t *testing.T, start func(t *testing.T) World) {
 		"ContextEndsDial":    contextEndsDial,
 		"CloseUnblocks":      closeUnblocks,
 		"NonBlocking":        nonBlocking,
+		"Lanes":              lanes,
 		"ListenerCloses":     listenerCloses,
 		"StrangersDoNotStop": strangersDoNotStop,
 		"WrongKnock":         wrongKnock,
@@ -271,6 +273,47 @@ func nonBlocking(t *testing.T, w World) {
 	got, err := io.ReadAll(io.LimitReader(server, int64(sent+3)))
 	if err != nil || len(got) != sent+3 || string(got[sent:]) != "end" {
 		t.Errorf("%d of %d bytes came, %v", len(got), sent+3, err)
+	}
+}
+
+// lanes sends by several, both ways: each brings its bytes in order, and lane 0 only its own.
+func lanes(t *testing.T, w World) {
+	client, server := connect(t, w)
+	from, ok := client.(*framed).Conn.(transport.Laned)
+	if !ok {
+		t.Skip("this transport has no lanes")
+	}
+	to := server.(*framed).Conn.(transport.Laned)
+	if _, err := server.Write([]byte("0")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	ends := [2]transport.Laned{from, to}
+	came := [2]chan string{make(chan string, 2), make(chan string, 2)}
+	for i, end := range ends {
+		end.OnLane(func(lane io.Reader) {
+			b := make([]byte, 4)
+			if _, err := io.ReadFull(lane, b); err != nil {
+				t.Errorf("reading a lane: %v", err)
+			}
+			came[i] <- string(b)
+		})
+	}
+	for i, end := range ends {
+		bufs := [][]byte{[]byte("a1"), []byte("b1"), appendFrame(nil, kindData, []byte("0")), []byte("a2"), []byte("b2")}
+		if err := end.WriteLanes(bufs, []uint32{7, 9, 0, 7, 9}); err != nil {
+			t.Fatal(err)
+		}
+		got := []string{<-came[1-i], <-came[1-i]}
+		if slices.Sort(got); got[0] != "a1a2" || got[1] != "b1b2" {
+			t.Errorf("two lanes brought %q", got)
+		}
+		b := make([]byte, 1)
+		if _, err := io.ReadFull([]transport.Conn{server, client}[i], b); err != nil || b[0] != '0' {
+			t.Errorf("lane 0 brought %q, %v", b, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package quic
 import (
 	"context"
 	"crypto/sha256"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -13,34 +14,39 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/quic/bbr"
 )
 
-// conn is one QUIC connection of ours, of which stream 0 carries the link's bytes. It implements transport.Conn,
-// BatchWriter, NonBlocking and Tuned.
+// conn is one QUIC connection of ours, of which stream 0 carries the link's bytes, and others those of its lanes. It
+// implements transport.Conn, BatchWriter, NonBlocking, Tuned and Laned.
 //
-// What is written is kept in a queue, from which a goroutine feeds the stream. The stream takes bytes as packets take
-// them, so the queue is what has not left this machine:
+// What is written is kept in a queue for each lane, from which a goroutine feeds the lane's stream while there is
+// something. A stream takes bytes as packets take them, so the queues are what has not left this machine:
 //
-//	WriteBatch ──> queue ──> feed ──> stream ──> packets
-//	            at most limit; more is a backlog
+//	WriteBatch, WriteLanes ──> queues ──> feed ──> streams ──> packets
+//	                        at most limit; more is a backlog
 type conn struct {
 	qc        *quicgo.Conn
 	stream    *quicgo.Stream
+	open      func() (outgoing, error) // begins a stream for a lane
 	control   *bbr.Controller
 	export    func(label string, context []byte, n int) ([]byte, error)
 	serverKey [sha256.Size]byte
 	knock     []byte
 	shut      func()        // closes the client's socket
 	closed    chan struct{} // Close was called
-	fed       chan struct{} // feed has ended
+	fed       chan struct{} // it was, and nothing is fed any more
 	hosted    chan func()   // at the gateway: for the goroutine that the HTTP server has for the stream
 	once      sync.Once
 
 	entry []byte // at the client, until it is through the door: the marker. The reader's.
 
+	take   func(io.Reader) // what the far side's lanes bring
+	takers chan struct{}   // closed when there is take
+
 	mu      sync.Mutex
-	fill    sync.Cond // there is something to feed, or an end
 	room    sync.Cond // there is room, or an end
-	queue   []byte    // a buffer of buffers, or nil
-	unsent  int       // of the queue, and of what feed has taken and not passed on
+	main    lane      // lane 0
+	lanes   lanes
+	feeding int // how many lanes are fed
+	unsent  int // of the queues, and of what feed has taken and not passed on
 	limit   int
 	drained func()
 	backlog bool
@@ -55,6 +61,7 @@ var (
 	_ transport.BatchWriter = (*conn)(nil)
 	_ transport.NonBlocking = (*conn)(nil)
 	_ transport.Tuned       = (*conn)(nil)
+	_ transport.Laned       = (*conn)(nil)
 )
 
 const (
@@ -62,18 +69,20 @@ const (
 	// packets wait for the feeder. It passes on half of the limit at once, which is how finely it knows what is unsent.
 	unsentLimit = 128 << 10
 	leastUnsent = 16 << 10
+	// firstQueue is how large a queue is at first. It grows with what is fed by it.
+	firstQueue = 16 << 10
 
 	// What was written before Close is still delivered, if that takes no longer than this.
 	lingerTime = time.Second
 )
 
 // buffers are for queues. An idle connection has none.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, unsentLimit); return &b }}
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, firstQueue); return &b }}
 
 func newConn(qc *quicgo.Conn, export func(string, []byte, int) ([]byte, error), key [sha256.Size]byte) *conn {
 	c := &conn{qc: qc, export: export, serverKey: key, shut: func() {}, limit: unsentLimit,
-		closed: make(chan struct{}), fed: make(chan struct{})}
-	c.fill.L, c.room.L = &c.mu, &c.mu
+		closed: make(chan struct{}), fed: make(chan struct{}), takers: make(chan struct{})}
+	c.room.L = &c.mu
 	return c
 }
 
@@ -86,8 +95,8 @@ func (c *conn) steer() {
 // begin makes the stream the link's.
 func (c *conn) begin(stream *quicgo.Stream) {
 	c.stream = stream
+	c.main.stream = stream
 	context.AfterFunc(c.qc.Context(), c.died)
-	go c.feed()
 }
 
 // died ends what waits when the connection has ended.
@@ -97,7 +106,6 @@ func (c *conn) died() {
 	if c.err == nil {
 		c.err = c.why(context.Cause(c.qc.Context()))
 	}
-	c.fill.Signal()
 	c.room.Broadcast()
 }
 
@@ -125,6 +133,9 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, dialError(transport.StageDoor, transport.ErrDoor)
 		}
 		c.entry = nil
+		c.mu.Lock()
+		c.lanes.allowed = true
+		c.mu.Unlock()
 	}
 	n, err := c.stream.Read(b)
 	if err != nil {
@@ -152,7 +163,10 @@ func (c *conn) Write(b []byte) (int, error) {
 }
 
 // WriteBatch implements transport.BatchWriter.
-func (c *conn) WriteBatch(bufs [][]byte) error {
+func (c *conn) WriteBatch(bufs [][]byte) error { return c.WriteLanes(bufs, nil) }
+
+// WriteLanes implements transport.Laned. Without lanes all goes by lane 0.
+func (c *conn) WriteLanes(bufs [][]byte, lanes []uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reply != nil {
@@ -160,7 +174,8 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 		if err != nil {
 			return err
 		}
-		bufs, c.reply = c.reply.begin(marker, bufs), nil
+		bufs, lanes, c.reply = c.reply.begin(marker, bufs), nil, nil
+		c.lanes.allowed = true
 	}
 	for c.drained == nil && c.unsent >= c.limit && c.err == nil && !c.ending {
 		c.room.Wait()
@@ -171,54 +186,19 @@ func (c *conn) WriteBatch(bufs [][]byte) error {
 	case c.err != nil:
 		return c.err
 	}
-	if c.queue == nil {
-		c.queue = *buffers.Get().(*[]byte)
+	c.wrote = time.Now()
+	if lanes != nil {
+		c.leaveIdleLocked()
 	}
-	for _, b := range bufs {
-		c.queue = append(c.queue, b...)
-		c.unsent += len(b)
+	for i, b := range bufs {
+		l := &c.main
+		if lanes != nil {
+			l = c.laneLocked(lanes[i])
+		}
+		c.queueLocked(l, b)
 	}
 	c.backlog = c.backlog || c.drained != nil && c.unsent > c.limit
-	c.wrote = time.Now()
-	c.fill.Signal()
 	return nil
-}
-
-// feed passes on what is queued until the connection ends.
-func (c *conn) feed() {
-	defer close(c.fed)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for {
-		for len(c.queue) == 0 && !c.ending && c.err == nil {
-			c.fill.Wait()
-		}
-		if len(c.queue) == 0 || c.err != nil {
-			return
-		}
-		all := c.queue
-		c.queue = nil
-		for left := all; len(left) > 0 && c.err == nil; {
-			n := min(len(left), c.limit/2)
-			c.mu.Unlock()
-			_, err := c.stream.Write(left[:n])
-			c.mu.Lock()
-			left = left[n:]
-			c.unsent -= n
-			if err != nil {
-				c.err = c.why(err)
-			}
-			if c.backlog && c.unsent <= c.limit/2 && c.err == nil {
-				c.backlog = false
-				go c.drained()
-			}
-			c.room.Broadcast()
-		}
-		if cap(all) <= 2*unsentLimit {
-			all = all[:0]
-			buffers.Put(&all)
-		}
-	}
 }
 
 // OnDrained implements transport.NonBlocking.
@@ -274,15 +254,21 @@ func (c *conn) Close() error {
 		c.mu.Lock()
 		c.ending = true
 		idle := c.unsent == 0 && time.Since(c.wrote) > lingerTime || c.err != nil
-		c.fill.Signal()
 		c.room.Broadcast()
+		if c.feeding == 0 {
+			close(c.fed)
+		}
+		by := time.Now().Add(lingerTime)
+		for _, l := range c.lanes.open {
+			l.stream.SetWriteDeadline(by)
+		}
 		c.mu.Unlock()
 		c.stream.SetReadDeadline(time.Unix(1, 0))
 		if idle {
 			c.end()
 			return
 		}
-		c.stream.SetWriteDeadline(time.Now().Add(lingerTime))
+		c.stream.SetWriteDeadline(by)
 		go c.linger()
 	})
 	return nil

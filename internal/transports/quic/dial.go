@@ -152,6 +152,7 @@ func (d *Dialer) socket(ctx context.Context, to *net.UDPAddr) (net.PacketConn, e
 // open sends the request that knocks.
 func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, error) {
 	c := newConn(qc, h.export, h.serverKey)
+	c.open = func() (outgoing, error) { return openRequest(qc) }
 	k, err := ep.Opener.Knock(c)
 	if err != nil {
 		return nil, err
@@ -186,5 +187,6 @@ func (d *Dialer) open(qc *quicgo.Conn, h *hello, ep transport.Endpoint) (*conn, 
 		return nil, err
 	}
 	c.begin(stream)
+	go c.takeLanes()
 	return c, nil
 }

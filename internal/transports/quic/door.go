@@ -19,7 +19,16 @@ var noKnock = make([]byte, transport.MaxKnock)
 // is complete, would have waited as long for the same bytes.
 func (l *Listener) dispatch(kind http3.FrameType, stream *quicgo.Stream, err error) (bool, error) {
 	g, _ := stream.Context().Value(guestKey{}).(*guest)
-	if err != nil || kind != frameHeaders || stream.StreamID() != 0 || g == nil {
+	if err != nil || g == nil {
+		return false, nil
+	}
+	if c := g.link.Load(); c != nil && kind == laneKind {
+		io.CopyN(io.Discard, stream, 1) // laneKind, which has been looked at
+		stream.Close()
+		c.takeLane(stream)
+		return true, nil
+	}
+	if kind != frameHeaders || stream.StreamID() != 0 {
 		return false, nil
 	}
 	used, block := peekBlock(stream, l.cookie*5/8) // shorter than a knock: it is not even decoded
@@ -31,6 +40,7 @@ func (l *Listener) dispatch(kind http3.FrameType, stream *quicgo.Stream, err err
 		return false, nil // no link is made of such
 	}
 	c := newConn(g.conn, state.TLS.ExportKeyingMaterial, l.cfg.Key)
+	c.open = func() (outgoing, error) { return openOneWay(g.conn) }
 	c.knock = findKnock(block, l.cookie)
 	// Who does not knock is tried, too: that something is computed for a cookie of one length only could be timed.
 	tried := c.knock
@@ -47,6 +57,7 @@ func (l *Listener) dispatch(kind http3.FrameType, stream *quicgo.Stream, err err
 	c.reply = &reply{length: l.answers.length(), filler: l.cfg.Door}
 	c.steer()
 	c.begin(stream)
+	g.link.Store(c)
 	select {
 	case l.conns <- hostedConn{c}:
 		c.serve()

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	quicgo "github.com/sagernet/quic-go"
@@ -204,7 +205,8 @@ func (l *Listener) end() {
 // the library's own.
 type guest struct {
 	place *crowd.Member
-	conn  *quicgo.Conn // nil until the server has it
+	conn  *quicgo.Conn         // nil until the server has it
+	link  atomic.Pointer[conn] // what it turned out to be
 }
 
 var errFull = errors.New("there is no more room")

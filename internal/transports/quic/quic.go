@@ -10,8 +10,9 @@
 //	                                                  <──    stream 0: HEADERS: the marker, 16 bytes of exporter
 //	                                                  <──    stream 0: what the link sends …
 //
-// From the request and the marker on stream 0 carries the link's bytes as they are, without HTTP/3's frames. If the knock
-// does not open the door the request is one to the website, and is answered as such.
+// From the request and the marker on stream 0 carries the link's bytes as they are, without HTTP/3's frames, and further
+// streams carry those of its lanes. If the knock does not open the door the request is one to the website, and is answered
+// as such.
 //
 //	dial.go     the client's end, and what it skips until the marker
 //	hello.go    the client's ClientHello: Chrome's
@@ -20,6 +21,7 @@
 //	h3.go       HTTP/3's frames, as far as all these have to know them
 //	reply.go    how long the website's answer is, and so the beginning of a link's
 //	conn.go     the connection that a link gets
+//	lanes.go    the streams by which it sends
 //	bbr/        how fast it sends
 package quic
 

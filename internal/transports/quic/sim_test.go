@@ -95,6 +95,13 @@ func (e *end) WriteTo(b []byte, _ net.Addr) (int, error) {
 	return len(b), nil
 }
 
+// lose sets the share of what it sends that is lost.
+func (e *end) lose(share float64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.out.loss = share
+}
+
 func (e *end) Close() error                   { e.once.Do(func() { close(e.closed) }); return nil }
 func (e *end) LocalAddr() net.Addr            { return e.addr }
 func (e *end) SetDeadline(t time.Time) error  { return e.SetReadDeadline(t) }
@@ -109,9 +116,15 @@ func (e *end) SetReadDeadline(t time.Time) error {
 // simulate connects a client and a gateway by a path, the same both ways.
 func simulate(t *testing.T, l line, seed uint64) (client, server transport.Conn, done func()) {
 	t.Helper()
+	client, server, _, done = simulateLines(t, l, seed)
+	return client, server, done
+}
+
+func simulateLines(t *testing.T, l line, seed uint64) (client, server transport.Conn, ends [2]*end, done func()) {
+	t.Helper()
 	time.Sleep(50 * 365 * 24 * time.Hour) // a bubble begins in the year 2000, and the library counts from when it was started
 	lines := [2]line{l, l}
-	ends := [2]*end{newEnd(1, &lines[0]), newEnd(2, &lines[1])}
+	ends = [2]*end{newEnd(1, &lines[0]), newEnd(2, &lines[1])}
 	for i := range lines {
 		lines[i].to, lines[i].rng = ends[1-i], mrand.New(mrand.NewPCG(seed, uint64(i)))
 	}
@@ -145,7 +158,7 @@ func simulate(t *testing.T, l line, seed uint64) (client, server transport.Conn,
 	if server, err = gateway.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	return client, server, func() {
+	return client, server, ends, func() {
 		client.Close()
 		server.Close()
 		time.Sleep(2 * lingerTime)
