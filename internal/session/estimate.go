@@ -92,6 +92,8 @@ type pathEstimate struct {
 	full      bool // the link took no more at some time since
 	bad, good int  // intervals in a row
 	help      bool
+	// lossBased says that the connection takes losses for a full path (CUBIC, Reno): where they are none, it stays slow.
+	lossBased bool
 }
 
 const (
@@ -104,6 +106,9 @@ const (
 	// A connection's search for its rate ends within badIntervals; a verdict lasts goodIntervals.
 	badIntervals  = 3
 	goodIntervals = 6
+	// longTrip is the round trip from which a connection that takes losses for a full path wants help until it has shown that
+	// it needs none: finding its rate takes seconds, and a single loss ends that.
+	longTrip = 100 * time.Millisecond
 )
 
 // observe takes what the kernel says now and how many bytes were acknowledged so far.
@@ -116,10 +121,14 @@ func (e *pathEstimate) observe(p transport.Path, arrived int, now time.Time) {
 	calm := p.RTT < p.LeastRTT+p.LeastRTT/10+2*time.Millisecond
 	switch {
 	case e.since.IsZero():
+		e.help = e.lossBased && p.LeastRTT >= longTrip
 	case slow: // TCP that starts is faster after two intervals, on most paths
 		e.bad, e.good = e.bad+2, 0
 	case calm && float64(p.Resent-e.last.Resent) > lossy*float64(sent):
 		e.bad, e.good = e.bad+1, 0
+		if e.lossBased {
+			e.bad++
+		}
 	default:
 		e.bad, e.good = 0, e.good+1
 	}

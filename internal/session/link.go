@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -125,6 +126,10 @@ func (s *Session) Attach(conn transport.Conn, opt LinkOptions) (*Link, error) {
 		nb.OnDrained(l.onDrained)
 	}
 	l.laned, _ = conn.(transport.Laned)
+	if t, ok := conn.(transport.Tuned); ok {
+		cc := t.Congestion()
+		l.path.lossBased = cc != "" && !strings.HasPrefix(cc, "bbr")
+	}
 	if sc, ok := conn.(transport.Scarce); ok {
 		l.scarce = sc.Scarce()
 	}

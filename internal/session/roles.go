@@ -58,18 +58,21 @@ const (
 	// overdueTrips is after how many of another link's round trips, beside overdueMargin, a chunk is overdue.
 	overdueTrips  = 2
 	overdueMargin = 50 * time.Millisecond
+	// outdone is how many times as much another link carries before a chunk is late on one that holds up no stream yet.
+	outdone = 8
 	// slowTime is how long a link stays slow for the first time; each further time is twice as long, up to slowTimeMost.
 	slowTime     = 30 * time.Second
 	slowTimeMost = 10 * time.Minute
 )
 
 // overtakeLocked ends that links which share the load wait for a slow one: where a stream's window is used up since its
-// oldest chunks have not arrived, long after they would have on another, they are sent again there. If theirs carries less
-// than that one it takes nothing more for a while, and is no longer main: https may be the oldest link and carry one Mbit/s
+// oldest chunks have not arrived, long after they would have on another, they are sent again there; and where it is not yet,
+// if the other carries many times as much. If theirs carries less than that one it takes nothing more for a while, and is no
+// longer main: https may be the oldest link and carry one Mbit/s
 // where quic beside it could carry ninety, above all where a host has no congestion control that bears losses.
 // (Opportunistic retransmission and penalization: Raiciu et al., "How Hard Can It Be?", NSDI 2012, section 4.2.)
 func (s *Session) overtakeLocked(now time.Time) {
-	f := s.blockingLocked()
+	f, blocking := s.oldestLocked()
 	if f == nil {
 		return
 	}
@@ -85,7 +88,7 @@ func (s *Session) overtakeLocked(now time.Time) {
 			other = l
 		}
 	}
-	if other == nil {
+	if other == nil || !blocking && slow.recent.at(now)*outdone > other.recent.at(now) {
 		return
 	}
 	bearable := overdueTrips*other.rtt.smoothed + overdueMargin
@@ -111,16 +114,21 @@ func (s *Session) overtakeLocked(now time.Time) {
 	s.kickLocked()
 }
 
-// blockingLocked is the oldest chunk on a link whose stream's window is used up, or nil. It is found near the oldest frame of
-// all, if a link is late with it.
-func (s *Session) blockingLocked() *frame {
+// oldestLocked is the oldest chunk on a link, or nil: rather one whose stream's window is used up, which it reports. They are
+// looked for near the oldest frame of all, which is where they are if a link is late with them.
+func (s *Session) oldestLocked() (oldest *frame, blocking bool) {
 	const near = 64
 	for n := s.ring.base; n < min(s.ring.base+near, s.ring.next()); n++ {
-		if f := s.ring.get(n); f != nil && f.link != nil && f.typ == wire.TypeData && f.stream != nil && f.stream.sendOff >= f.stream.sendMax {
-			return f
+		f := s.ring.get(n)
+		switch {
+		case f == nil || f.link == nil || f.typ != wire.TypeData || f.stream == nil:
+		case f.stream.sendOff >= f.stream.sendMax:
+			return f, true
+		case oldest == nil:
+			oldest = f
 		}
 	}
-	return nil
+	return oldest, false
 }
 
 // forgiveLocked lets slow links try again after their time.

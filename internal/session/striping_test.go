@@ -148,3 +148,27 @@ func TestStuckLinkCarriesNothing(t *testing.T) {
 		p.close()
 	})
 }
+
+// A chunk is not waited for on a weak link when the strong one beside it has carried many times as much, also where nothing
+// stands still for it yet.
+func TestOutdone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 900 << 10 // the stream's window has room for all of it
+		p := newPair(t, sends(size))
+		p.attach(simPath{delay: 100 * time.Millisecond, rate: 20e3, measured: true, losses: 0.02})
+		p.attach(simPath{delay: 100 * time.Millisecond, rate: 10e6, measured: true})
+		p.gateway.links[0].path.help = true
+		st, err := p.client.Open(t.Context(), target, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if n, err := io.Copy(io.Discard, st); err != nil || n != size {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		if took := time.Since(start); took > 1500*time.Millisecond {
+			t.Errorf("900 KB took %v: the weak link's part was waited for", took)
+		}
+		p.close()
+	})
+}
