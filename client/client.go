@@ -124,6 +124,7 @@ type Client struct {
 	attempts  int       // failed dials since the last good one
 	young     int       // links in a row that were welcomed and soon silent or broken
 	youngAt   time.Time // when the last of them was
+	compared  time.Time // when links were last compared
 	lastErr   error
 	nextDial  time.Time
 	ways      *dialer.Ways

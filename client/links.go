@@ -2,6 +2,8 @@ package client
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/link"
@@ -18,6 +20,7 @@ type tracked struct {
 	failed    bool // it is suspected, and that was counted as a failure of its way
 	lived     bool // it has proven that it is let be
 	carried   uint64
+	compared  uint64 // what it had carried when links were last compared
 	suspected bool
 }
 
@@ -98,6 +101,13 @@ func (c *Client) notice(s *session.Session) {
 		}
 		events = append(events, Event{Time: now, Kind: LinkDown, Link: id, Transport: c.ways.Way(r.way).Transport, Cause: describe(cause)})
 	}
+	if now.Sub(c.compared) >= compareEvery {
+		c.compared = now
+		if slow, better, ok := compare(slices.Collect(maps.Values(c.links))); ok {
+			c.ways.Outdone(slow.way, better.way, now)
+			c.log.Debug("link outdone", "transport", c.ways.Way(slow.way).Transport, "by", c.ways.Way(better.way).Transport)
+		}
+	}
 	c.mu.Unlock()
 	for _, e := range events {
 		if e.Kind == LinkDown {
@@ -109,6 +119,36 @@ func (c *Client) notice(s *session.Session) {
 			c.cfg.Events(e)
 		}
 	}
+}
+
+const (
+	// compareEvery is how often links are compared by what they have carried since.
+	compareEvery = 3 * time.Second
+	// outdone is how many times as much the better one has carried, and outdoneBytes how much at least.
+	outdone      = 8
+	outdoneBytes = 1 << 20
+)
+
+// compare tells whether a link has carried many times as much as the oldest, which would have had it all if that were as good:
+// only the far side may know of a path what shows in a download. It begins the next comparison.
+func compare(links []*tracked) (slow, better *tracked, ok bool) {
+	since := func(r *tracked) uint64 { return r.carried - r.compared }
+	for _, r := range links {
+		if !r.answered || r.suspected {
+			continue
+		}
+		if slow == nil || r.since.Before(slow.since) {
+			slow = r
+		}
+		if better == nil || since(r) > since(better) {
+			better = r
+		}
+	}
+	ok = better != nil && better.way != slow.way && slow.compared > 0 && since(better) >= max(outdoneBytes, outdone*since(slow))
+	for _, r := range links {
+		r.compared = r.carried
+	}
+	return slow, better, ok
 }
 
 // unansweredLocked counts a link that ended, or became suspected, before the gateway answered on it: a firewall that lets

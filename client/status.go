@@ -109,12 +109,13 @@ type Way struct {
 	Transport string    `json:"transport"`
 	Endpoint  int       `json:"endpoint"` // of the access key, from 1: it is not shown by its address
 	Links     int       `json:"links"`
-	State     string    `json:"state"`           // untried, works, failed, struck: answered and then blocked
-	Failures  int       `json:"failures"`        // in a row, those that still count
-	Worked    time.Time `json:"worked,omitzero"` // last
-	Until     time.Time `json:"until,omitzero"`  // it is left alone until then, as long as there are others
-	Error     string    `json:"error,omitempty"` // of the last dial, if it failed
-	Found     string    `json:"found,omitempty"` // by Steer: blocked, slow
+	State     string    `json:"state"`             // untried, works, failed, struck: answered and then blocked
+	Failures  int       `json:"failures"`          // in a row, those that still count
+	Worked    time.Time `json:"worked,omitzero"`   // last
+	Until     time.Time `json:"until,omitzero"`    // it is left alone until then, as long as there are others
+	Error     string    `json:"error,omitempty"`   // of the last dial, if it failed
+	Found     string    `json:"found,omitempty"`   // by Steer: blocked, slow
+	Outdone   bool      `json:"outdone,omitempty"` // lately another carried many times as much, and is dialled before it
 }
 
 // freshFor is for how long after the last byte a client with an open stream calls itself connected.

@@ -82,7 +82,7 @@ func (c *Client) waysLocked() []Way {
 	for i := range all {
 		k := c.ways.Known(i)
 		w := Way{Transport: c.ways.Way(i).Transport, Endpoint: c.places[i].number, State: "untried",
-			Failures: c.ways.Failures(i, now), Worked: k.Worked}
+			Failures: c.ways.Failures(i, now), Worked: k.Worked, Outdone: c.ways.Beaten(i, now)}
 		switch {
 		case now.Before(k.Until):
 			w.State, w.Until = "struck", k.Until

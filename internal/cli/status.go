@@ -209,6 +209,9 @@ func wayText(w client.Way, now time.Time) string {
 	if w.Found != "" {
 		text += "; the doctor found it " + w.Found
 	}
+	if w.Outdone {
+		text += "; another carried more"
+	}
 	if w.Error != "" {
 		text += "; " + w.Error
 	}

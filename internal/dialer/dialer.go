@@ -54,6 +54,8 @@ const (
 	exploreFirst, exploreLast = 30 * time.Second, time.Hour
 	// foundFor is how long it counts what an examination found of a way.
 	foundFor = 24 * time.Hour
+	// outdoneFor is how long it counts that another way carried more.
+	outdoneFor = 24 * time.Hour
 )
 
 // residuals are for how long firewalls were measured to go on blocking whom they have struck: the GFW 90 s and 120 s by
@@ -76,6 +78,9 @@ const (
 	// costCarried is for one whose last link was broken when it had carried much, when there is no link: where others are
 	// frozen as soon as they begin, that is the way to go on by.
 	costCarried = -1
+	// costOutdone is for one beside which a link by another way carried many times as much, when there is no link: that other
+	// one had better be there first next time. It is less than a class.
+	costOutdone = 1
 	// costBlocked is for one that was found blocked: as if it had failed as often as counts.
 	costBlocked = costFailure * mostFailures
 	// costPoor is for one that was found slow: behind the good ones of the next class, and before those of the last.
@@ -101,6 +106,7 @@ type Known struct {
 	Worked   time.Time `json:"worked,omitzero"`
 	Lived    time.Time `json:"lived,omitzero"`   // a link carried much, and was let be
 	Carried  time.Time `json:"carried,omitzero"` // a link that had carried much was broken
+	Outdone  time.Time `json:"outdone,omitzero"` // a link by another way carried many times as much beside it
 	// Blocked and Slow are when an examination of the network found the way so.
 	Blocked time.Time `json:"blocked,omitzero"`
 	Slow    time.Time `json:"slow,omitzero"`
@@ -214,6 +220,9 @@ func (w *Ways) cost(i int, now time.Time, standby bool) int {
 	case !blocked && now.Sub(w.known[i].Carried) < forgets:
 		c += costCarried
 	}
+	if !standby && w.Beaten(i, now) {
+		c += costOutdone
+	}
 	return c + costFailure*failures
 }
 
@@ -229,6 +238,9 @@ func (w *Ways) Blocked(i int, now time.Time) bool { return now.Sub(w.known[i].Bl
 
 // Slow reports whether an examination has lately found that a way carries badly.
 func (w *Ways) Slow(i int, now time.Time) bool { return now.Sub(w.known[i].Slow) < foundFor }
+
+// Beaten reports whether another way has lately carried many times as much beside it.
+func (w *Ways) Beaten(i int, now time.Time) bool { return now.Sub(w.known[i].Outdone) < outdoneFor }
 
 // Steer has an examination's findings take the place of those of the last one. Ways that it says nothing of stay as they are,
 // and so does all that dials have shown.
@@ -303,7 +315,17 @@ func (w *Ways) Worked(i int, now time.Time) {
 // Lived tells that a link has lived so long that no firewall can have taken it at first sight for what it forbids.
 func (w *Ways) Lived(i int, now time.Time) {
 	w.changed = true
-	w.known[i] = Known{Worked: now, Lived: now, Slow: w.known[i].Slow}
+	w.known[i] = Known{Worked: now, Lived: now, Slow: w.known[i].Slow, Outdone: w.known[i].Outdone}
+}
+
+// Outdone tells that a link by another way carried many times as much beside one by way i, which would have carried it all if
+// it could.
+func (w *Ways) Outdone(i, by int, now time.Time) {
+	if now.Sub(w.known[i].Outdone) < outdoneFor/2 && w.known[by].Outdone.IsZero() {
+		return // as it is known
+	}
+	w.changed = true
+	w.known[i].Outdone, w.known[by].Outdone = now, time.Time{}
 }
 
 // Changed reports whether more is known than Memory has kept.
@@ -361,10 +383,10 @@ func (w *Ways) tried(i int) time.Time {
 func (w *Ways) Better(a, b int) bool { return w.class(a) < w.class(b) }
 
 // Forget is for when the machine has slept: what was blocked need not be any more. What an examination found is a rule of the
-// network, and stays.
+// network, and what ways carry lies in its paths: these stay.
 func (w *Ways) Forget() {
 	for i, k := range w.known {
-		w.known[i] = Known{Worked: k.Worked, Lived: k.Lived, Blocked: k.Blocked, Slow: k.Slow}
+		w.known[i] = Known{Worked: k.Worked, Lived: k.Lived, Blocked: k.Blocked, Slow: k.Slow, Outdone: k.Outdone}
 	}
 	w.explored, w.tries = time.Time{}, 0
 }

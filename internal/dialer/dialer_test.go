@@ -69,6 +69,31 @@ func TestCarried(t *testing.T) {
 	next(t, "it freezes at once, too", w, start, 0, links[2:])
 }
 
+// A way beside which another carried many times as much is dialled after that one, while it counts; as a standby it is as good
+// as before, and it still comes before a worse kind.
+func TestOutdone(t *testing.T) {
+	w := New([]Way{{"https", "a:443"}, {"quic", "a:443"}, {"websocket", "a:443"}})
+	for i := range 2 {
+		w.Lived(i, start)
+	}
+	w.Outdone(0, 1, start)
+	next(t, "quic carried more", w, start, 1, nil)
+	next(t, "a standby is sought", w, start, 0, []Link{{Way: 1}})
+	w.Lived(0, start)
+	w.Forget()
+	next(t, "that it is let be, or the machine slept, changes nothing", w, start, 1, nil)
+	for range 2 {
+		w.Failed(1, start, Unreachable)
+	}
+	next(t, "quic is unreachable now", w, start, 0, nil)
+	w.Lived(1, start)
+	next(t, "it is there again", w, start, 1, nil)
+	w.Outdone(1, 0, start)
+	next(t, "https carried more", w, start, 0, nil)
+	w.Outdone(0, 1, start)
+	next(t, "a day later", w, start.Add(outdoneFor), 0, nil)
+}
+
 // Where links freeze soon after they begin, another kind of way is left to carry, and is not given up when it is struck once.
 func TestFreezes(t *testing.T) {
 	w := New([]Way{{"https", "a:443"}, {"https", "b:443"}, {"relay", "r:443"}})

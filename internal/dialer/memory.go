@@ -82,7 +82,7 @@ func (m *Memory) Recall(name string, w *Ways, now time.Time) {
 
 // latest is when something was last learned of a way.
 func latest(k Known) (t time.Time) {
-	for _, at := range []time.Time{k.Failed, k.Worked, k.Lived, k.Blocked, k.Slow} {
+	for _, at := range []time.Time{k.Failed, k.Worked, k.Lived, k.Blocked, k.Slow, k.Outdone} {
 		if at.After(t) {
 			t = at
 		}
