@@ -68,6 +68,7 @@ type Link struct {
 	slowTimes int       // how often it was found to be slow
 	inFlight  int       // bytes of unacknowledged frames whose link this is
 	frames    int       // how many those are
+	busySince time.Time // since when there are any
 	arrived   int       // bytes of such that were acknowledged
 	lastAck   time.Time // when acknowledgements last progressed, or the link began to wait for one
 	lastRecv  time.Time

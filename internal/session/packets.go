@@ -49,7 +49,7 @@ func (s *Session) SendPacket(p []byte) error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.packets.bytes+len(p) > packetQueueBytes {
+	if s.packets.bytes > 0 && s.packets.bytes+len(p) > packetQueueBytes { // one may be longer than that by itself
 		s.count.overflowDrops++
 		return nil
 	}

@@ -58,8 +58,10 @@ const (
 	// overdueTrips is after how many of another link's round trips, beside overdueMargin, a chunk is overdue.
 	overdueTrips  = 2
 	overdueMargin = 50 * time.Millisecond
-	// outdone is how many times as much another link carries before a chunk is late on one that holds up no stream yet.
-	outdone = 8
+	// outdone is how many times as much another link carries before a chunk is late on one that holds up no stream yet, and
+	// outdoneTime how long that one has been at work: after a rest it has carried nothing for a while.
+	outdone     = 8
+	outdoneTime = time.Second
 	// slowTime is how long a link stays slow for the first time; each further time is twice as long, up to slowTimeMost.
 	slowTime     = 30 * time.Second
 	slowTimeMost = 10 * time.Minute
@@ -92,7 +94,11 @@ func (s *Session) overtakeLocked(now time.Time) {
 		return
 	}
 	bearable := overdueTrips*other.rtt.smoothed + overdueMargin
-	if late := f.sentAt.Add(bearable); now.Before(late) {
+	late := f.sentAt.Add(bearable)
+	if tried := slow.busySince.Add(outdoneTime); !blocking && late.Before(tried) {
+		late = tried
+	}
+	if now.Before(late) {
 		s.armLocked(late)
 		return
 	}

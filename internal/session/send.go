@@ -233,6 +233,9 @@ func (l *Link) takeLocked(f *frame, b *batch, now time.Time) {
 		l.lastAck = now
 		l.s.armLocked(now.Add(l.patience()))
 	}
+	if l.frames == 0 {
+		l.busySince = now
+	}
 	f.link, f.sentAt = l, now
 	f.sends++
 	f.writing++

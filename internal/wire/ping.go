@@ -76,8 +76,8 @@ func ParseGoAway(body []byte) (g GoAway, err error) {
 //	| IPv4 or IPv6 packet …
 //	+-----------------
 
-// MaxPacket is the longest packet a PACKET carries.
-const MaxPacket = MaxFrame - HeaderLen
+// MaxPacket is the longest packet a PACKET carries: the longest there is of IPv6, but for jumbograms.
+const MaxPacket = 40 + 65535
 
 // AppendPacket appends a PACKET; p is at most MaxPacket bytes.
 func AppendPacket(b, p []byte) []byte {

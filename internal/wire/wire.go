@@ -62,7 +62,7 @@ const (
 	HeaderLen = 4
 	// SeqLen is the length of a numbered frame's sequence number, which follows the header.
 	SeqLen = 8
-	// MaxFrame is the longest frame, header included: four full TLS records, so that a full chunk wastes none.
+	// MaxFrame is the longest frame but PACKET, header included: four full TLS records, so that a full chunk wastes none.
 	MaxFrame = 4 * 16384
 )
 
@@ -77,8 +77,12 @@ func malformed(format string, args ...any) error {
 func ParseHeader(b []byte) (t Type, body int, err error) {
 	v := binary.BigEndian.Uint32(b)
 	t, body = Type(v>>24), int(v&0xffffff)
-	if body > MaxFrame-HeaderLen {
-		return 0, 0, malformed("type %#x is %d bytes long, at most %d are allowed", uint8(t), body, MaxFrame-HeaderLen)
+	most := MaxFrame - HeaderLen
+	if t == TypePacket {
+		most = MaxPacket
+	}
+	if body > most {
+		return 0, 0, malformed("type %#x is %d bytes long, at most %d are allowed", uint8(t), body, most)
 	}
 	return t, body, nil
 }

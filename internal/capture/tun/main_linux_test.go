@@ -1,0 +1,9 @@
+package tun_test
+
+import (
+	"testing"
+
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
+)
+
+func TestMain(m *testing.M) { netnstest.Main(m) }

@@ -1,0 +1,286 @@
+// Package tun captures what a machine sends by a TUN device: TCP becomes the session's streams, DNS questions are answered
+// here, and all other UDP and ICMP cross as packets.
+//
+//	applications ── TUN ─┬─ TCP ── a listener of this machine's own kernel ── stream.Join ── streams
+//	                     ├─ DNS ── Config.Answer
+//	                     └─ UDP, ICMP ── Config.Send, Deliver ── packets
+//
+// TCP is spoken by the kernel on both sides: a segment from an application is given another source and destination and
+// comes back out of the TUN to a listener, and so do the listener's segments on their way back; super-segments stay whole.
+// The first segment of a connection waits until the gateway has answered, so that an application hears of a refusal as if
+// there were no tunnel.
+//
+//	tun.go         a Capture: what goes where
+//	device*.go     the TUN, with its segmentation offloads
+//	segment.go     TCP segments, and their addresses changed in place
+//	connect.go     connections: from the first segment to the stream
+//	fragment.go    datagrams longer than the MTU, put together
+package tun
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/packet"
+)
+
+// Config is what a Capture needs.
+type Config struct {
+	// Device is the TUN; the Capture closes it.
+	Device Device
+	// Addr4 and Addr6 are what the TUN's networks are: the machine has their first host's address, which programs send from,
+	// and the second stands for everything else. Either may be missing.
+	Addr4, Addr6 netip.Prefix
+	// Outside opens streams.
+	Outside flow.Opener
+	// Send sends a packet through the session. It does not block or keep the slice.
+	Send func(packet []byte) error
+	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
+	Online func() bool
+	// Answer answers one DNS message, in at most so many bytes; nil is no answer.
+	Answer func(ctx context.Context, query []byte, most int) []byte
+	// ServeDNS answers DNS over TCP until the connection ends, and closes it.
+	ServeDNS func(ctx context.Context, conn net.Conn)
+	// NameOf is the name that an address was lately given out for by Answer.
+	NameOf func(netip.Addr) (name string, ok bool)
+	// Logger gets errors, never destinations; nil discards them.
+	Logger *slog.Logger
+}
+
+// Capture is a TUN whose traffic crosses a session. Safe for concurrent use.
+type Capture struct {
+	cfg     Config
+	local   [2]family // IPv4, IPv6
+	conns   conns
+	pieces  reassembly
+	asking  chan struct{} // one token for each DNS question under way
+	wg      sync.WaitGroup
+	stats   counters
+	started atomic.Bool
+}
+
+// family is one IP version's addresses on the TUN.
+type family struct {
+	own, peer netip.Addr // invalid where the version is not carried
+	listener  *net.TCPListener
+	port      uint16
+}
+
+type counters struct {
+	opened, refused, packets, questions, dropped atomic.Uint64
+}
+
+const (
+	// mostQuestions are answered at once; more are dropped, and asked again.
+	mostQuestions = 256
+	questionTime  = 10 * time.Second
+	dnsPort       = 53
+	quicPort      = 443
+)
+
+// New makes a Capture, and the listeners that its TCP ends at: the TUN has its addresses already.
+func New(cfg Config) (*Capture, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	c := &Capture{cfg: cfg, asking: make(chan struct{}, mostQuestions)}
+	for i, p := range [...]netip.Prefix{cfg.Addr4, cfg.Addr6} {
+		if !p.IsValid() {
+			continue
+		}
+		f := &c.local[i]
+		f.own = p.Masked().Addr().Next()
+		if f.peer = f.own.Next(); !p.Contains(f.peer) {
+			return nil, fmt.Errorf("the TUN's network %v has no room for two", p)
+		}
+		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.own, 0)))
+		if err != nil {
+			c.closeListeners()
+			return nil, fmt.Errorf("listening on the TUN: %w", err)
+		}
+		f.listener, f.port = l, l.Addr().(*net.TCPAddr).AddrPort().Port()
+	}
+	c.conns.init()
+	return c, nil
+}
+
+func (c *Capture) closeListeners() {
+	for _, f := range c.local {
+		if f.listener != nil {
+			f.listener.Close()
+		}
+	}
+}
+
+// Run carries traffic until ctx is done, and then returns nil; or until the TUN fails. Either way it is closed, connections
+// are reset, and no goroutine is left.
+func (c *Capture) Run(ctx context.Context) error {
+	if c.started.Swap(true) {
+		return errors.New("the capture runs already")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.cfg.Device.Close() })
+	defer stop()
+	for i := range c.local {
+		if f := &c.local[i]; f.listener != nil {
+			c.wg.Go(func() { c.accept(ctx, f) })
+		}
+	}
+	c.wg.Go(func() { c.sweep(ctx) })
+	err := c.read(ctx)
+	asked := ctx.Err() != nil
+	cancel()
+	c.cfg.Device.Close()
+	c.closeListeners()
+	c.conns.resetAll()
+	c.wg.Wait()
+	if asked {
+		return nil
+	}
+	return err
+}
+
+// read takes packets off the TUN.
+func (c *Capture) read(ctx context.Context) error {
+	buf := make([]byte, maxFrame)
+	for {
+		f, err := c.cfg.Device.Read(buf)
+		if err != nil {
+			return fmt.Errorf("reading the TUN: %w", err)
+		}
+		c.packet(ctx, f)
+	}
+}
+
+// packet takes one packet off the machine's hands.
+func (c *Capture) packet(ctx context.Context, f Frame) {
+	if s, ok := parseSegment(f.Packet); ok {
+		c.segment(ctx, f, s)
+		return
+	}
+	b := f.Packet
+	if whole, isPiece := c.pieces.add(b, time.Now()); isPiece {
+		if whole == nil {
+			return
+		}
+		b = whole
+	} else if f.Partial {
+		f.complete()
+	}
+	p, err := packet.Parse(b)
+	if err != nil || !c.isOwn(p.Src) {
+		c.stats.dropped.Add(1)
+		return
+	}
+	switch p.Proto {
+	case packet.ProtoUDP:
+		u, err := p.UDP()
+		switch {
+		case err != nil:
+			c.stats.dropped.Add(1)
+			return
+		case u.Dst.Port() == dnsPort:
+			c.question(ctx, u)
+			return
+		case !oneHost(p.Dst):
+			c.stats.dropped.Add(1)
+			return
+		case u.Dst.Port() == quicPort && !c.cfg.Online():
+			c.unreachable(&p, packet.NoPort)
+			return
+		}
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		m, err := p.ICMP()
+		if err != nil || m.Kind != packet.EchoRequest || !oneHost(p.Dst) {
+			c.stats.dropped.Add(1)
+			return
+		}
+	default:
+		c.unreachable(&p, packet.Prohibited)
+		return
+	}
+	c.stats.packets.Add(1)
+	if err := c.cfg.Send(b); err != nil {
+		c.unreachable(&p, packet.NoRoute)
+	}
+}
+
+// Deliver takes a packet from the session. It reports false if that is not for the TUN's addresses. It does not keep b.
+func (c *Capture) Deliver(b []byte) bool {
+	_, dst, err := packet.Addrs(b)
+	if err != nil || !c.isOwn(dst) {
+		return false
+	}
+	if p, err := packet.Parse(b); err != nil || p.Proto == packet.ProtoTCP {
+		c.stats.dropped.Add(1)
+		return true
+	}
+	c.stats.packets.Add(1)
+	c.write(Frame{Packet: b})
+	return true
+}
+
+func (c *Capture) write(f Frame) {
+	if err := c.cfg.Device.Write(f); err != nil {
+		c.stats.dropped.Add(1)
+	}
+}
+
+// unreachable tells whoever sent p that it goes nowhere.
+func (c *Capture) unreachable(p *packet.Packet, why packet.Reason) {
+	var buf [1280]byte
+	if b, ok := packet.AppendUnreachable(buf[:0], p.Dst, why, p); ok {
+		c.write(Frame{Packet: b})
+	}
+}
+
+// question has a DNS question answered, whoever it was to.
+func (c *Capture) question(ctx context.Context, u packet.UDP) {
+	select {
+	case c.asking <- struct{}{}:
+	default:
+		c.stats.dropped.Add(1)
+		return
+	}
+	c.stats.questions.Add(1)
+	src, dst, query := u.Src, u.Dst, append([]byte(nil), u.Payload...)
+	c.wg.Go(func() {
+		defer func() { <-c.asking }()
+		ctx, cancel := context.WithTimeout(ctx, questionTime)
+		defer cancel()
+		answer := c.cfg.Answer(ctx, query, packet.MaxUDPPayload(src.Addr()))
+		if answer == nil {
+			return
+		}
+		if b, err := packet.AppendUDP(nil, dst, src, answer); err == nil {
+			c.write(Frame{Packet: b})
+		}
+	})
+}
+
+func (c *Capture) isOwn(a netip.Addr) bool { return a.IsValid() && (a == c.local[0].own || a == c.local[1].own) }
+
+func oneHost(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
+// Stats are counts since the beginning, never of whom.
+type Stats struct {
+	Opened, Refused, Packets, Questions, Dropped uint64
+	Connections                                  int // now
+}
+
+// Stats returns the counters as they are now.
+func (c *Capture) Stats() Stats {
+	return Stats{Opened: c.stats.opened.Load(), Refused: c.stats.refused.Load(), Packets: c.stats.packets.Load(),
+		Questions: c.stats.questions.Load(), Dropped: c.stats.dropped.Load(), Connections: c.conns.len()}
+}

@@ -1,0 +1,220 @@
+package tun_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/godwit-vpn/godwit/internal/capture/tun"
+	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/lab/netns"
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
+)
+
+// machine is a host all of whose traffic is captured, and the world as its capture sees it: what is behind an address is a
+// function.
+type machine struct {
+	t       testing.TB
+	host    *netns.Host
+	capture *tun.Capture
+
+	mu     sync.Mutex
+	behind map[string]func(*far) // by host:port
+	fails  map[string]flow.Code
+	names  map[netip.Addr]string
+	early  []bool // as streams were opened
+	sent   chan []byte
+	down   bool // no link
+}
+
+var (
+	network4 = netip.MustParsePrefix("198.18.66.0/30")
+	network6 = netip.MustParsePrefix("fd67:6f64:7769:7400::/126")
+	own4     = netip.MustParseAddr("198.18.66.1")
+	own6     = netip.MustParseAddr("fd67:6f64:7769:7400::1")
+)
+
+func newMachine(t testing.TB) *machine {
+	t.Helper()
+	netnstest.Need(t)
+	h, err := netns.NewHost("machine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	m := &machine{t: t, host: h, behind: map[string]func(*far){}, fails: map[string]flow.Code{}, names: map[netip.Addr]string{},
+		sent: make(chan []byte, 64)}
+	var device tun.Device
+	var name string
+	do := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(h.EnableIPv6())
+	do(h.Do(func() error {
+		var err error
+		device, name, err = tun.Create("godwit%d")
+		return err
+	}))
+	do(h.LinkUp(name))
+	do(h.AddAddr(name, netip.PrefixFrom(own4, network4.Bits()), ""))
+	do(h.AddAddr(name, netip.PrefixFrom(own6, network6.Bits()), ""))
+	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Dev: name}))
+	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
+	do(h.Do(func() error {
+		var err error
+		m.capture, err = tun.New(tun.Config{Device: device, Addr4: network4, Addr6: network6, Outside: m, Send: m.send,
+			Online: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
+			Answer: m.answer, ServeDNS: m.serveDNS,
+			NameOf: func(a netip.Addr) (string, bool) {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				name, ok := m.names[a]
+				return name, ok
+			}})
+		return err
+	}))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.capture.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if n := m.capture.Stats().Connections; n != 0 {
+			t.Errorf("%d connections are left", n)
+		}
+	})
+	return m
+}
+
+// Open implements flow.Opener.
+func (m *machine) Open(ctx context.Context, target flow.Target, early bool) (flow.Stream, error) {
+	m.mu.Lock()
+	m.early = append(m.early, early)
+	behind, code := m.behind[target.String()], m.fails[target.String()]
+	m.mu.Unlock()
+	switch {
+	case behind != nil:
+		near, there := newStream(m.t)
+		go behind(there)
+		return near, nil
+	case code != flow.CodeNone:
+		return nil, &flow.Error{Code: code}
+	}
+	<-ctx.Done() // nobody answers
+	return nil, flow.Errorf(flow.CodeTimeout, "nobody")
+}
+
+func (m *machine) send(b []byte) error {
+	select {
+	case m.sent <- append([]byte(nil), b...):
+	default:
+	}
+	return nil
+}
+
+func (m *machine) answer(_ context.Context, query []byte, _ int) []byte {
+	return append([]byte("answer to "), query...)
+}
+
+func (m *machine) serveDNS(_ context.Context, conn net.Conn) {
+	defer conn.Close()
+	io.Copy(conn, conn)
+}
+
+// dial connects from the machine.
+func (m *machine) dial(to string) (*net.TCPConn, error) {
+	var c net.Conn
+	err := m.host.DoApart(func() (err error) {
+		d := net.Dialer{Timeout: 3 * time.Second}
+		c, err = d.Dial("tcp", to)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	m.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c.(*net.TCPConn), nil
+}
+
+// udp is a socket of the machine's.
+func (m *machine) udp(network string, to netip.AddrPort) *net.UDPConn {
+	m.t.Helper()
+	var c *net.UDPConn
+	if err := m.host.DoApart(func() (err error) {
+		c, err = net.DialUDP(network, nil, net.UDPAddrFromAddrPort(to))
+		return err
+	}); err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(5 * time.Second))
+	return c
+}
+
+// far is the far end of a stream.
+type far struct{ *net.TCPConn }
+
+// near is a stream whose far end is a connection in this process.
+type near struct{ *net.TCPConn }
+
+func newStream(t testing.TB) (*near, *far) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	defer l.Close()
+	a, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	b, err := l.Accept()
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	return &near{a.(*net.TCPConn)}, &far{b.(*net.TCPConn)}
+}
+
+func (f *far) abort() { f.SetLinger(0); f.Close() }
+
+// Reset implements flow.Stream.
+func (s *near) Reset(flow.Code) { s.SetLinger(0); s.Close() }
+
+// Join implements flow.Stream.
+func (s *near) Join(conn net.Conn) error {
+	c := conn.(*net.TCPConn)
+	var wg sync.WaitGroup
+	var broken error
+	var once sync.Once
+	pass := func(to, from *net.TCPConn) {
+		if _, err := io.Copy(to, from); err != nil {
+			once.Do(func() {
+				broken = err
+				for _, c := range []*net.TCPConn{to, from} {
+					c.SetLinger(0)
+					c.Close()
+				}
+			})
+			return
+		}
+		to.CloseWrite()
+	}
+	wg.Go(func() { pass(c, s.TCPConn) })
+	wg.Go(func() { pass(s.TCPConn, c) })
+	wg.Wait()
+	c.Close()
+	s.Close()
+	return broken
+}
