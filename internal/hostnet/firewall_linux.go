@@ -50,6 +50,12 @@ import (
 //	  chain mss { forward mangle }         <with Router> TCP's segments fit the way's MTU
 //	  chain masquerade { postrouting }     <with Router> what leaves by the TUN has its address
 //	}
+//	table arp godwit {
+//	  chain input { input filter
+//	    target <Addrs>: drop               nor may a neighbour learn whose the TUN's addresses are
+//	    meta mark set Mark                 a strict reverse path filter holds for questions too: whom is it to answer?
+//	  }
+//	}
 const tableName = "godwit"
 
 // systemUsers are below this: who renews a lease is root, or a user made for that.
@@ -95,18 +101,52 @@ func removeFirewall() (undone []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	tables, err := c.ListTables()
 	if err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == tableName }) {
-		return nil, nil
+	for _, t := range tables {
+		if t.Name != tableName {
+			continue
+		}
+		switch t.Family {
+		case nftables.TableFamilyINet:
+			undone = append(undone, "removed the kill switch: firewall table inet "+tableName)
+			c.DelTable(t)
+		case nftables.TableFamilyARP:
+			undone = append(undone, "removed firewall table arp "+tableName)
+			c.DelTable(t)
+		}
 	}
-	c.DelTable(ourTable())
 	if err := c.Flush(); err != nil {
 		return nil, fmt.Errorf("firewall: %w", err)
 	}
-	return []string{"removed the kill switch: firewall table inet " + tableName}, nil
+	return undone, nil
+}
+
+// loadNeighbours puts the table arp in the place of the one that is there. Some kernels are made without it.
+func loadNeighbours(d Desired) error {
+	c, err := newConn()
+	if err != nil {
+		return err
+	}
+	table := &nftables.Table{Name: tableName, Family: nftables.TableFamilyARP}
+	c.AddTable(table)
+	c.DelTable(table)
+	fw := &firewall{c: c, table: c.AddTable(table)}
+	fw.chain("input", nftables.ChainTypeFilter, nftables.ChainHookRef(0), 0, nftables.ChainPolicyAccept) // NF_ARP_IN
+	for _, p := range d.Addrs {
+		if d.Tun != "" && is4(p) {
+			const target = 24 // RFC 826, on Ethernet
+			fw.rule(match{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: target, Len: 4},
+				equal(p.Addr().AsSlice())}, verdict(expr.VerdictDrop))
+		}
+	}
+	fw.rule(setMark)
+	if err := fw.flush(); !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	return nil
 }
 
 // loadFirewall puts the table in the place of the one that is there, in one transaction: no packet sees neither, or half.
@@ -133,9 +173,7 @@ func loadFirewall(d Desired) error {
 	}
 
 	fw.chain("answers", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, -150, nftables.ChainPolicyAccept)
-	fw.rule(match{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, equal(native32(Mark)),
-		&expr.Immediate{Register: 1, Data: native32(Mark)},
-		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}})
+	fw.rule(match{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, equal(native32(Mark))}, setMark)
 
 	fw.chain("output", nftables.ChainTypeFilter, nftables.ChainHookOutput, 0, nftables.ChainPolicyDrop)
 	accept, drop := verdict(expr.VerdictAccept), verdict(expr.VerdictDrop)
@@ -373,6 +411,9 @@ func icmpType(first, last byte) match {
 	return match{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Len: 1},
 		&expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: []byte{first}, ToData: []byte{last}}}
 }
+
+var setMark = match{&expr.Immediate{Register: 1, Data: native32(Mark)},
+	&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1}}
 
 // fitSegments lowers the size that a TCP's SYN offers to what the ways there and back carry.
 func fitSegments() match {

@@ -106,6 +106,9 @@ func (h *Host) Set(d Desired) error {
 	if err := loadFirewall(d); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
+	if err := loadNeighbours(d); err != nil {
+		return fmt.Errorf("firewall: neighbours: %w", err)
+	}
 	if h.kept.Tun != "" && h.kept.Tun != d.Tun {
 		if err := clearTun(h.kept.Tun, h.kept.Addrs); err != nil {
 			return fmt.Errorf("interface %s: %w", h.kept.Tun, err)

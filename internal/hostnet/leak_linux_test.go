@@ -72,6 +72,7 @@ func TestLeaks(t *testing.T) {
 	// The local network may be reached, and calls itself by other people's addresses (TunnelCrack).
 	lan := carrying
 	lan.LAN = true
+	u.drop()
 	w.set(t, h, lan)
 	eth(func(l netlink.Link) error {
 		return netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("203.0.113.2/24"))})

@@ -43,10 +43,6 @@ func sysctls(d Desired) (want []sysctl) {
 	// Answers to marked sockets are marked by the firewall. With this a strict reverse path filter looks for the way back
 	// by the same mark, and finds it.
 	add("ipv4/conf/all/src_valid_mark", "1")
-	// A neighbour who asks for the TUN's address is to learn nothing. Higher values tell even less.
-	if d.Tun != "" && slices.ContainsFunc(d.Addrs, is4) {
-		add("ipv4/conf/all/arp_ignore", "1", "2", "8")
-	}
 	if !d.Router {
 		return want
 	}

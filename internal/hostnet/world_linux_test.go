@@ -31,6 +31,7 @@ type world struct {
 	client, router *netns.Host
 	state, etc     string
 	seen           *capture.Capture
+	home           *capture.Capture // what a guest sends
 	mac            net.HardwareAddr // the client's
 
 	mu    sync.Mutex
@@ -88,6 +89,7 @@ func newWorld(t *testing.T) *world {
 	w.seen, err = capture.Start(w.router, "eth0", 0)
 	must(t, err)
 	t.Cleanup(func() { w.seen.Stop() })
+	w.marked(t) // what is sent in a cable's first moments is lost
 	return w
 }
 
@@ -120,7 +122,8 @@ func (w *world) set(t *testing.T, h *Host, d Desired) {
 	must(t, w.client.Do(func() error { return h.Set(d) }))
 }
 
-// marked sends something to the gateway from a protected socket and waits for the answer, in both families.
+// marked sends something to the gateway from a protected socket, waits for the answer, in both families, and until the
+// capture, too, has come so far.
 func (w *world) marked(t *testing.T) {
 	t.Helper()
 	for _, a := range []netip.Addr{gateway4, gateway6} {
@@ -149,7 +152,19 @@ func (w *world) marked(t *testing.T) {
 		if string(got[:n]) != text {
 			t.Fatalf("answer %q, want %q", got[:n], text)
 		}
+		await(t, w.seen, text)
 	}
+}
+
+// await waits until a capture has noted a frame with a text.
+func await(t *testing.T, c *capture.Capture, text string) {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(time.Millisecond) {
+		if slices.ContainsFunc(c.Frames(), func(f capture.Frame) bool { return bytes.Contains(f.Data, []byte(text)) }) {
+			return
+		}
+	}
+	t.Fatalf("the capture did not see %q", text)
 }
 
 // attempt is what a program tries to send, and what it looks like outside.
@@ -387,6 +402,13 @@ func (u *tun) run() {
 func (u *tun) close() {
 	u.f.Close()
 	<-u.done
+}
+
+// drop forgets what has come so far.
+func (u *tun) drop() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.packets = nil
 }
 
 // read waits for a packet that looks like something.
