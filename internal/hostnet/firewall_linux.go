@@ -33,6 +33,7 @@ import (
 //	    meta mark Mark: ct mark set Mark, accept
 //	    udp 68 to 67, 546 to 547; by a user of the system's: accept
 //	    icmpv6 133 to 136; hop limit 255: accept
+//	    daddr <Addrs>: counter blocked, drop   what is said inside of the machine
 //	    <direct>: accept
 //	    <LAN; not DNS, DoT, LLMNR; on a link>: accept
 //	    IGMP, MLD: drop                    the kernel's own, whoever says what
@@ -43,6 +44,7 @@ import (
 //	    <with Router>
 //	    oifname <Tun>: accept
 //	    iifname <Tun>; answers: accept
+//	    daddr <Addrs>: counter blocked, drop
 //	    <direct, either way>: accept
 //	    <LAN; not DNS; on a link>: accept
 //	    counter blocked, drop
@@ -192,6 +194,9 @@ func loadFirewall(d Desired) error {
 	fw.rule(family(unix.NFPROTO_IPV6), protocol(unix.IPPROTO_UDP), port(src, 546), port(dst, 547), system, accept)
 	fw.rule(family(unix.NFPROTO_IPV6), protocol(unix.IPPROTO_ICMPV6), icmpType(133, 136),
 		match{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1}, equal([]byte{255})}, accept)
+	for _, p := range d.Addrs {
+		fw.rule(address(dst, p), count, drop)
+	}
 	fw.direct(dst, accept)
 	if d.LAN {
 		fw.noNames(count, drop)
@@ -220,6 +225,9 @@ func loadFirewall(d Desired) error {
 		fw.rule(iif(expr.CmpOpEq, d.Tun), match{&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: native32(answers), Xor: native32(0)},
 			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: native32(0)}}, accept)
+	}
+	for _, p := range d.Addrs {
+		fw.rule(address(dst, p), count, drop)
 	}
 	fw.direct(dst, accept)
 	fw.direct(src, accept)

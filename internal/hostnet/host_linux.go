@@ -89,7 +89,8 @@ func (h *Host) take() error {
 }
 
 // Set makes the network what is desired. It may be called again at any time, with the same or something else; each call
-// also repairs what others have changed. The firewall is first, so whatever fails after it, nothing leaks.
+// also repairs what others have changed. The firewall is first, so whatever fails after it, nothing leaks. DNS is last: an
+// ErrDNS says that all else is set.
 func (h *Host) Set(d Desired) error {
 	if err := d.check(); err != nil {
 		return err
@@ -134,7 +135,7 @@ func (h *Host) Set(d Desired) error {
 		return fmt.Errorf("routing rules: %w", err)
 	}
 	if err := h.setDNS(d); err != nil {
-		return fmt.Errorf("DNS settings: %w", err)
+		return fmt.Errorf("%w: %w", ErrDNS, err)
 	}
 	return nil
 }

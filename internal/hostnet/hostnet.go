@@ -32,7 +32,8 @@ const Mark = 0x2677
 // traffic is then blocked, never let out.
 type Desired struct {
 	// Tun names the TUN, which the caller owns; Set gives it its addresses and MTU, and brings it up. A family without
-	// an address is blocked.
+	// an address is blocked. The networks of Addrs are the TUN's alone, whoever else claims them; name them without a
+	// TUN, too, for as long as sockets of the program's own have such addresses.
 	Tun   string
 	Addrs []netip.Prefix
 	MTU   int // 0 leaves it as it is
@@ -52,6 +53,10 @@ type Desired struct {
 	// what comes out of the TUN, which goes nowhere.
 	Router bool
 }
+
+// ErrDNS is matched when all is set but the DNS settings, as where nobody can write resolv.conf. Nothing leaks: questions are
+// captured, whomever they go to.
+var ErrDNS = errors.New("DNS settings")
 
 // check finds what no system could do.
 func (d Desired) check() error {

@@ -18,12 +18,8 @@ func TestIntervals(t *testing.T) {
 		{"3fff::/20 3fff:1000::/20", "3fff::-3fff:1fff:ffff:ffff:ffff:ffff:ffff:ffff"},
 	}
 	for _, tt := range tests {
-		var prefixes []netip.Prefix
-		for _, s := range strings.Fields(tt.prefixes) {
-			prefixes = append(prefixes, netip.MustParsePrefix(s))
-		}
 		var got []string
-		for _, i := range intervals(prefixes) {
+		for _, i := range intervals(prefixesOf(tt.prefixes)) {
 			got = append(got, i.first.String()+"-"+i.last.String())
 		}
 		if s := strings.Join(got, " "); s != tt.want {
@@ -45,4 +41,12 @@ func TestDesiredIsChecked(t *testing.T) {
 			t.Errorf("%+v is taken", d)
 		}
 	}
+}
+
+// prefixesOf reads prefixes that are separated by spaces.
+func prefixesOf(text string) (prefixes []netip.Prefix) {
+	for _, s := range strings.Fields(text) {
+		prefixes = append(prefixes, netip.MustParsePrefix(s))
+	}
+	return prefixes
 }

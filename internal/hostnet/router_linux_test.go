@@ -71,9 +71,7 @@ func (w *world) tryGuest(t *testing.T, g *netns.Host, list []attempt) []string {
 		await(t, w.home, last)
 	}
 	w.marked(t)
-	return slices.DeleteFunc(w.strays(w.seen.Frames()[before:]), func(s string) bool {
-		return s == "ICMP ff02::16" // a router tells which groups it is in, if the local network may be reached
-	})
+	return withoutGroups(w.strays(w.seen.Frames()[before:]))
 }
 
 func guestAttempts() []attempt {

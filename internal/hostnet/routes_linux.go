@@ -16,12 +16,14 @@ import (
 
 // The routing table that captured traffic uses, and no other:
 //
+//	<Addrs> dev <Tun>     whoever else claims these networks
 //	throw <direct>        on to the rules after ours
 //	default dev <Tun>     metric 10; the kernel removes it with the TUN
 //	unreachable default   metric 4096; stays
 const (
 	table       = 26770
-	metricThrow = 1
+	metricOwn   = 1
+	metricThrow = 2
 	metricTun   = 10
 	metricBlock = 4096
 )
@@ -32,6 +34,7 @@ const (
 	ruleMarked = 2670 + iota // from marked sockets: to the end
 	ruleDHCP                 // renewals, which go to one server: to the end
 	ruleBack                 // Router: out of the TUN: to the end, where the others are
+	ruleTun                  // LAN: the TUN's own networks: our table
 	ruleNames                // LAN: DNS and its like: our table
 	ruleLAN                  // LAN: main, but for routes wider than the local networks
 	ruleAll                  // everything; without Router, everything of this machine's own: our table
@@ -68,12 +71,9 @@ func setTun(d Desired) error {
 	if err != nil {
 		return fmt.Errorf("addresses: %w", err)
 	}
-	for _, p := range d.Addrs {
+	for _, p := range carried(d) {
 		if i := slices.Index(have, p); i >= 0 {
 			have = slices.Delete(have, i, i+1)
-			continue
-		}
-		if off, _ := readSysctl("ipv6/conf/" + d.Tun + "/disable_ipv6"); is6(p) && off != "0" {
 			continue
 		}
 		if err := netlink.AddrAdd(link, addr(p)); err != nil {
@@ -86,6 +86,12 @@ func setTun(d Desired) error {
 		}
 	}
 	return netlink.LinkSetUp(link)
+}
+
+// carried are the TUN's addresses that it can have: none of IPv6 where that is off.
+func carried(d Desired) []netip.Prefix {
+	off, err := readSysctl("ipv6/conf/" + d.Tun + "/disable_ipv6")
+	return slices.DeleteFunc(slices.Clone(d.Addrs), func(p netip.Prefix) bool { return is6(p) && (err != nil || off != "0") })
 }
 
 // clearTun takes its addresses from a TUN that may be there still.
@@ -147,12 +153,17 @@ func setRoutes(d Desired) error {
 		}
 		want[route{to: all, typ: unix.RTN_UNREACHABLE, metric: metricBlock}] = true
 		same := func(p netip.Prefix) bool { return p.Addr().BitLen() == all.Addr().BitLen() }
-		if d.Tun != "" && slices.ContainsFunc(d.Addrs, same) {
+		if d.Tun != "" && slices.ContainsFunc(carried(d), same) {
 			link, err := netlink.LinkByName(d.Tun)
 			if err != nil {
 				return err
 			}
 			want[route{to: all, typ: unix.RTN_UNICAST, link: link.Attrs().Index, metric: metricTun}] = true
+			for _, p := range d.Addrs {
+				if same(p) {
+					want[route{to: p.Masked(), typ: unix.RTN_UNICAST, link: link.Attrs().Index, metric: metricOwn}] = true
+				}
+			}
 		}
 		for _, p := range d.Direct {
 			if same(p) {
@@ -271,6 +282,14 @@ func rules(d Desired, family int) []*netlink.Rule {
 		list = append(list, rule(ruleBack, func(r *netlink.Rule) { r.IifName, r.Goto = d.Tun, ruleEnd }))
 	}
 	if d.LAN {
+		for _, p := range d.Addrs {
+			if is6(p) == (family == unix.AF_INET6) {
+				list = append(list, rule(ruleTun, func(r *netlink.Rule) {
+					captured(r)
+					r.Dst = ipNet(p.Masked())
+				}))
+			}
+		}
 		for _, n := range namePorts {
 			list = append(list, rule(ruleNames, func(r *netlink.Rule) {
 				captured(r)
