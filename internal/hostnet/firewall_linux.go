@@ -248,10 +248,10 @@ func loadFirewall(d Desired) error {
 			fw.rule(by, protocol(unix.IPPROTO_TCP), fitSegments())
 		}
 		fw.chain("masquerade", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, 100, nftables.ChainPolicyAccept)
-		for nf, is := range map[byte]func(netip.Prefix) bool{unix.NFPROTO_IPV4: is4, unix.NFPROTO_IPV6: is6} {
+		for _, nf := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
 			var foreign match
 			for _, p := range d.Addrs {
-				if is(p) {
+				if is6(p) == (nf == unix.NFPROTO_IPV6) {
 					foreign = append(foreign, addressIs(expr.CmpOpNeq, src, hostOf(p))...)
 				}
 			}
@@ -319,7 +319,11 @@ func (fw *firewall) add(set *nftables.Set) {
 
 // direct does something with packets whose address is one of a direct network.
 func (fw *firewall) direct(which end, do match) {
-	for name, nf := range map[string]byte{"direct4": unix.NFPROTO_IPV4, "direct6": unix.NFPROTO_IPV6} {
+	for _, nf := range []byte{unix.NFPROTO_IPV4, unix.NFPROTO_IPV6} {
+		name := "direct4"
+		if nf == unix.NFPROTO_IPV6 {
+			name = "direct6"
+		}
 		if set := fw.sets[name]; set != nil {
 			fw.rule(family(nf), match{which.load(nf, 1), &expr.Lookup{SourceRegister: 1, SetName: name, SetID: set.ID}}, do)
 		}

@@ -77,7 +77,7 @@ func (h *Host) take() error {
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
 		return &HeldError{PID: pid}
 	}
-	if err := f.Truncate(0); err == nil {
+	if err = f.Truncate(0); err == nil {
 		_, err = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	}
 	if err != nil {

@@ -48,9 +48,9 @@ type Desired struct {
 	// Direct go out by the physical network, whatever the rest says.
 	Direct []netip.Prefix
 
-	// Router carries what the machine forwards for others too: into the TUN, behind its address, or not at all. Those
-	// others reach this machine itself, for DHCP say, only with LAN. Without Router forwarding is left alone, but for
-	// what comes out of the TUN, which goes nowhere.
+	// Router carries what the machine forwards for others too, be they on a link of its or containers and virtual machines
+	// on it: into the TUN, behind its address, or not at all. Those others reach this machine itself, for DHCP say, only
+	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere.
 	Router bool
 }
 

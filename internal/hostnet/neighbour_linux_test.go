@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -69,7 +70,7 @@ func TestNeighbours(t *testing.T) {
 				return err
 			}
 			_, err = c.Write([]byte("own"))
-			return c.Close()
+			return errors.Join(err, c.Close())
 		}))
 		b := make([]byte, 100)
 		listener.SetReadDeadline(time.Now().Add(5 * time.Second))

@@ -60,6 +60,7 @@ func TestWithoutIPv6(t *testing.T) {
 	for _, off := range []string{"all", "default"} {
 		t.Run(off, func(t *testing.T) {
 			w := newWorld(t)
+			w.settled(t)
 			must(t, w.client.Sysctl("net.ipv6.conf."+off+".disable_ipv6", "1"))
 			before := w.snapshot(t)
 			h := w.open(t)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -92,6 +93,21 @@ func (w *world) snapshot(t *testing.T) (lines []string) {
 	return lines
 }
 
+// settled is a snapshot with the routes that the kernel adds a little after IPv6's addresses.
+func (w *world) settled(t *testing.T) []string {
+	t.Helper()
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(time.Millisecond) {
+		lines := w.snapshot(t)
+		global := func(l string) bool { return strings.Contains(l, client6.Addr().String()+"/128") }
+		link := func(l string) bool { return strings.Contains(l, "Dst: fe80:") && strings.Contains(l, "/128") }
+		if slices.ContainsFunc(lines, global) && slices.ContainsFunc(lines, link) {
+			return lines
+		}
+	}
+	t.Fatal("the client does not get its addresses")
+	return nil
+}
+
 func same(t *testing.T, what string, before, after []string) {
 	t.Helper()
 	for _, l := range before {
@@ -129,7 +145,7 @@ func TestRestored(t *testing.T) {
 				if err := c.Flush(); err != nil {
 					return err
 				}
-				if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Table: 77, Dst: ipNet(all4),
+				if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Table: 77, Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")),
 					Gw: router4.Addr().AsSlice()}); err != nil {
 					return err
 				}
@@ -139,12 +155,7 @@ func TestRestored(t *testing.T) {
 				"net.ipv4.conf.all.accept_redirects": "1"} {
 				must(t, w.client.Sysctl(key, value))
 			}
-			before := w.snapshot(t)
-			settled := func(l string) bool { return strings.Contains(l, client6.Addr().String()+"/128") }
-			linkLocal := func(l string) bool { return strings.Contains(l, "Dst: fe80:") && strings.Contains(l, "/128") }
-			for !slices.ContainsFunc(before, settled) || !slices.ContainsFunc(before, linkLocal) {
-				before = w.snapshot(t) // the kernel adds IPv6 addresses a little later
-			}
+			before := w.settled(t)
 			h := w.open(t)
 			u := newTun(t, w.client, "tun7")
 			w.set(t, h, everything)

@@ -49,6 +49,16 @@ func hasIPv6() bool {
 	return err == nil && off == "0"
 }
 
+// dump lists something of the kernel's, again if it was changed meanwhile.
+func dump[T any](list func() (T, error)) (v T, err error) {
+	for range 10 {
+		if v, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return v, err
+}
+
 // setTun gives the TUN its addresses and its MTU and brings it up.
 func setTun(d Desired) error {
 	if d.Tun == "" {
@@ -118,7 +128,7 @@ func clearTun(name string, addrs []netip.Prefix) error {
 
 // addresses are an interface's, without link-local ones.
 func addresses(link netlink.Link) (have []netip.Prefix, err error) {
-	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	for _, a := range list {
 		if p := prefixOf(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
 			have = append(have, p)
@@ -213,7 +223,9 @@ func (r route) netlink() *netlink.Route {
 func ourRoutes() (map[route]bool, error) {
 	have := map[route]bool{}
 	for _, family := range families {
-		list, err := netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		list, err := dump(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
+		})
 		if family == unix.AF_INET6 && err != nil && !hasIPv6() {
 			continue
 		} else if err != nil {
@@ -346,7 +358,7 @@ func setRules(d Desired) error {
 
 // ourRules are the rules of a family that have our priorities and look like ours.
 func ourRules(family int) (map[string]*netlink.Rule, error) {
-	list, err := netlink.RuleList(family)
+	list, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 	if err != nil {
 		return nil, err
 	}

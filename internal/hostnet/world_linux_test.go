@@ -45,7 +45,6 @@ var (
 	site4, site6       = netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("3fff:5::5")
 	private4, private6 = netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("fd00:1::3") // behind the router, if it says so
 	tun4, tun6         = netip.MustParsePrefix("100.64.9.2/32"), netip.MustParsePrefix("fd77::2/128")
-	all4, all6         = netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")
 )
 
 const (
@@ -377,22 +376,31 @@ type tun struct {
 
 func newTun(t *testing.T, h *netns.Host, name string) *tun {
 	t.Helper()
-	var fd int
+	u := &tun{done: make(chan struct{})}
 	must(t, h.Do(func() (err error) {
-		if fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0); err != nil {
-			return err
-		}
-		ifr, err := unix.NewIfreq(name)
-		if err != nil {
-			return err
-		}
-		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		return unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+		u.f, err = openTun(name)
+		return err
 	}))
-	u := &tun{f: os.NewFile(uintptr(fd), "tun"), done: make(chan struct{})}
 	go u.run()
 	t.Cleanup(u.close)
 	return u
+}
+
+func openTun(name string) (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), "tun"), nil
 }
 
 func (u *tun) run() {
