@@ -7,6 +7,7 @@ toolchain go1.26.11
 
 // What the program is made of. Each is a person we trust at night.
 require (
+	github.com/google/nftables v0.3.0 // the kill switch, in one transaction, without the program nft
 	github.com/makiuchi-d/gozxing v0.1.1 // reads the QR code in a picture of an access key
 	github.com/metacubex/utls v1.8.7 // TLS inside of QUIC: the copy of utls that sagernet/quic-go is written for
 	github.com/mholt/acmez/v3 v3.1.7 // asks CAs for certificates: certmagic's client, without its listeners and its key files
@@ -16,6 +17,7 @@ require (
 	github.com/refraction-networking/utls v1.8.2 // TLS whose first message is the one that we say, not Go's
 	github.com/sagernet/quic-go v0.61.0-sing-box-mod.7 // QUIC and HTTP/3: quic-go (MIT) with Chrome's packets and a congestion control of one's own
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
+	github.com/vishvananda/netlink v1.3.1 // routes, rules and addresses
 	github.com/xtaci/kcp-go/v5 v5.6.72 // repeats what DNS loses; its state machine alone. Not 5.7 and later: they link an LGPL package
 	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
 	golang.org/x/sync v0.24.0 // errgroup: Run owns its goroutines
@@ -39,6 +41,7 @@ require (
 	github.com/andybalholm/brotli v1.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
+	github.com/google/go-cmp v0.6.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/klauspost/compress v1.20.4 // indirect
@@ -46,11 +49,14 @@ require (
 	github.com/klauspost/reedsolomon v1.12.0 // indirect
 	github.com/letsencrypt/challtestsrv v1.4.2 // indirect
 	github.com/mattn/go-isatty v0.0.24 // indirect
+	github.com/mdlayher/netlink v1.7.3-0.20250113171957-fbb4dce95f42 // indirect
+	github.com/mdlayher/socket v0.5.0 // indirect
 	github.com/ncruces/go-strftime v1.1.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tjfoc/gmsm v1.4.1 // indirect
+	github.com/vishvananda/netns v0.0.5 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/exp v0.0.0-20240904232852-e7e105dedf7e // indirect
 	golang.org/x/text v0.43.0 // indirect

@@ -16,6 +16,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device/secretfile"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/hostnet"
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
 	"github.com/godwit-vpn/godwit/internal/store"
@@ -191,6 +192,11 @@ func explain(err error) problem {
 	case errors.As(err, &up):
 		p.hint = fmt.Sprintf("'godwit down --profile %s' ends it; a second tunnel needs another --profile and --proxy",
 			up.profile)
+	case errors.As(err, new(*hostnet.HeldError)):
+		p.hint = "'godwit down' ends it"
+	case is(errRescueNeedsRoot):
+		p.code = exitPermission
+		p.hint = "try: sudo godwit rescue"
 	case errors.As(err, &held):
 		p.hint = "end that one first"
 	case errors.As(err, &key):
