@@ -159,7 +159,7 @@ func (r Resolver) Exchanger(s Sockets) Exchanger {
 			return nil, err
 		}
 		return t, nil
-	})
+	}, 0)
 }
 
 // overUDP asks as a machine's own resolver does: every query from a port of its own.
@@ -215,7 +215,7 @@ func (u *overUDP) Exchange(ctx context.Context, query []byte, take func([]byte) 
 
 // again asks by TCP, on a connection for this query alone (RFC 7766, section 5).
 func (u *overUDP) again(ctx context.Context, query []byte, take func([]byte) Taken) error {
-	s := OverStream(func(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "tcp", u.addr) })
+	s := OverStream(func(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "tcp", u.addr) }, 0)
 	defer s.Close()
 	return s.Exchange(ctx, query, take)
 }
@@ -223,6 +223,7 @@ func (u *overUDP) again(ctx context.Context, query []byte, take func([]byte) Tak
 // overStream asks on one connection, TCP or TLS, as long as it holds. Answers come in any order.
 type overStream struct {
 	dial func(ctx context.Context) (net.Conn, error)
+	age  time.Duration // after which a connection gets no more questions; 0: none
 
 	turn   chan struct{} // holds one token while somebody looks at what is below, or dials
 	stream *stream
@@ -230,9 +231,10 @@ type overStream struct {
 }
 
 // OverStream returns an Exchanger that asks on one connection made by dial, many questions at once (RFC 7766), and makes
-// another when it has broken. Questions under way then fail with io.ErrUnexpectedEOF.
-func OverStream(dial func(ctx context.Context) (net.Conn, error)) Exchanger {
-	return &overStream{dial: dial, turn: make(chan struct{}, 1)}
+// another when it has broken. Questions under way then fail with io.ErrUnexpectedEOF. A connection that is older than age,
+// unless that is 0, gets no more questions and is closed with its last answer.
+func OverStream(dial func(ctx context.Context) (net.Conn, error), age time.Duration) Exchanger {
+	return &overStream{dial: dial, age: age, turn: make(chan struct{}, 1)}
 }
 
 // stream is a connection and who waits for what on it.
@@ -244,6 +246,19 @@ type stream struct {
 	next    uint16
 	waiting map[uint16]chan []byte
 	heard   time.Time // when something last came, or the beginning
+	begun   time.Time
+	retired bool // closed with its last answer
+}
+
+// retire has the connection closed as soon as nobody waits for anything on it.
+func (s *stream) retire() {
+	s.mu.Lock()
+	s.retired = true
+	done := len(s.waiting) == 0
+	s.mu.Unlock()
+	if done {
+		s.Close()
+	}
 }
 
 // stuck is how long a connection says nothing at all to a question until it is taken for dead.
@@ -279,16 +294,20 @@ func (o *overStream) connected(ctx context.Context) (*stream, error) {
 	if o.stream != nil {
 		select {
 		case <-o.stream.over:
-			o.stream = nil
 		default:
-			return o.stream, nil
+			if o.age == 0 || time.Since(o.stream.begun) < o.age {
+				return o.stream, nil
+			}
+			o.stream.retire()
 		}
+		o.stream = nil
 	}
 	c, err := o.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte), heard: time.Now()}
+	now := time.Now()
+	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte), heard: now, begun: now}
 	o.stream = s
 	go s.read()
 	return s, nil
@@ -345,7 +364,11 @@ func (o *overStream) Exchange(ctx context.Context, query []byte, take func([]byt
 	defer func() {
 		s.mu.Lock()
 		delete(s.waiting, id)
+		done := s.retired && len(s.waiting) == 0
 		s.mu.Unlock()
+		if done {
+			s.Close()
+		}
 	}()
 	if err != nil {
 		s.Close() // half a message spoils what comes behind it

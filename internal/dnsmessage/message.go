@@ -370,6 +370,9 @@ func (q Question) Made(code RCode, records ...Record) *Answer {
 		a.b = binary.BigEndian.AppendUint16(a.b, uint16(len(r.Data)))
 		a.b = append(a.b, r.Data...)
 		a.b[7]++
+		if r.Type == TypeA || r.Type == TypeAAAA {
+			a.addrs++
+		}
 	}
 	return a
 }

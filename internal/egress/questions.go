@@ -15,7 +15,7 @@ import (
 )
 
 // questionLimits bound a stream of DNS messages. It ends early: another costs its client no wait.
-var questionLimits = dnsmessage.Limits{AtOnce: 128, Idle: 2 * time.Minute, Write: 10 * time.Second}
+var questionLimits = dnsmessage.Limits{AtOnce: 128, Idle: 30 * time.Second, Write: 10 * time.Second}
 
 const (
 	maxQuestions = 1024 // under way at once, of all streams

@@ -27,6 +27,9 @@ const (
 	answerTimeout = 5 * time.Second
 	// staleTime is how long after their end answers are good while there is no link (RFC 8767).
 	staleTime = time.Minute
+	// streamAge is how long one stream is used. Another costs no round trip, and a session that is to be left ends only with
+	// its last stream.
+	streamAge = time.Minute
 	// syntheticTTL is short, so that nobody keeps an address that means something here alone.
 	syntheticTTL = 1
 	// mostSafe is what crosses every path in one UDP packet (DNS flag day 2020).
@@ -77,7 +80,7 @@ func New(c Config) *Server {
 	s := &Server{cfg: c, split: make(map[string]*dnsclient.Client), given: newTable(maxGiven)}
 	s.tunnel = dnsclient.OverStream(func(ctx context.Context) (net.Conn, error) {
 		return c.Outside.Open(ctx, flow.ResolverTarget, true)
-	})
+	}, streamAge)
 	for domain, up := range c.Split {
 		r, sockets := up.Resolver, dnsclient.Sockets{Dial: up.Dial}
 		if up.Dial == nil {
