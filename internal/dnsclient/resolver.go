@@ -372,6 +372,10 @@ func (o *overStream) Exchange(ctx context.Context, query []byte, take func([]byt
 	}()
 	if err != nil {
 		s.Close() // half a message spoils what comes behind it
+		select {
+		case <-s.over: // whoever asks again finds it gone
+		case <-ctx.Done():
+		}
 		return err
 	}
 	select {

@@ -28,7 +28,7 @@ func withoutHints(q dnsmessage.Question, a *dnsmessage.Answer) *dnsmessage.Answe
 	}
 	m.Extra, m.Compress = nil, true // which are addresses, too
 	wire, err := m.Pack()
-	if err != nil {
+	if err != nil || m.Unpack(wire) != nil { // it passes on what it would not read again
 		return q.Made(dnsmessage.Success)
 	}
 	b, err := dnsmessage.ParseAnswer(q, wire)
