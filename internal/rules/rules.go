@@ -214,3 +214,42 @@ func (p *portRange) UnmarshalText(b []byte) error {
 	*p = portRange{uint16(lo), uint16(hi)}
 	return nil
 }
+
+// ParseFlow reads a destination as people write it: a name or an address, with or without a port.
+func ParseFlow(s string) (Flow, error) {
+	var f Flow
+	host := s
+	if _, err := netip.ParseAddr(strings.Trim(s, "[]")); err != nil {
+		if h, port, ok := cutLast(s, ":"); ok {
+			n, err := strconv.ParseUint(port, 10, 16)
+			if err != nil || n == 0 {
+				return f, fmt.Errorf("%.60q: %.20q is not a port from 1 to 65535", s, port)
+			}
+			host, f.Port = h, uint16(n)
+		}
+	}
+	if a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")); err == nil && a.Zone() == "" {
+		f.Addr = a.Unmap()
+		return f, nil
+	}
+	d, err := parseDomain(host)
+	if err != nil || d.exact {
+		return f, fmt.Errorf("%.60q is neither a name nor an address, with or without a port", s)
+	}
+	f.Name = d.domain
+	return f, nil
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// ParseUser reads a user as a rule names them.
+func ParseUser(s string) (uint32, error) {
+	var u uid
+	err := u.UnmarshalText([]byte(s))
+	return uint32(u), err
+}

@@ -68,7 +68,9 @@ func TestMatch(t *testing.T) {
 		f.UID, f.KnowUID = uid, true
 		return f
 	}
-	name := func(n string, port uint16) Flow { return user(Flow{Name: n, Port: port, Addr: netip.MustParseAddr("192.0.9.9")}, 7) }
+	name := func(n string, port uint16) Flow {
+		return user(Flow{Name: n, Port: port, Addr: netip.MustParseAddr("192.0.9.9")}, 7)
+	}
 	addr := func(a string) Flow { return user(Flow{Addr: netip.MustParseAddr(a), Port: 443}, 7) }
 	for _, tt := range []struct {
 		flow   Flow
@@ -152,6 +154,29 @@ func TestErrors(t *testing.T) {
 		var e *Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: %v; want %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestParseFlow(t *testing.T) {
+	for in, want := range map[string]string{"example.com": "example.com", "Example.com.:443": "example.com:443", "192.0.2.1": "192.0.2.1",
+		"192.0.2.1:53": "192.0.2.1:53", "2001:db8::1": "2001:db8::1", "[2001:db8::1]:443": "2001:db8::1:443", "[::1]": "::1",
+		"bücher.example": "xn--bcher-kva.example", "::ffff:192.0.2.1": "192.0.2.1"} {
+		f, err := ParseFlow(in)
+		got := f.Name
+		if f.Addr.IsValid() {
+			got = f.Addr.String()
+		}
+		if f.Port != 0 {
+			got += fmt.Sprint(":", f.Port)
+		}
+		if err != nil || got != want {
+			t.Errorf("%q is %q, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{"", "a b", "example.com:0", "example.com:x", "=example.com", "192.0.2.0/24", "fe80::1%eth0", "a..b"} {
+		if f, err := ParseFlow(in); err == nil {
+			t.Errorf("%q is %+v", in, f)
 		}
 	}
 }
