@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"io"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -13,16 +13,25 @@ import (
 	"github.com/godwit-vpn/godwit/internal/dnsmessage"
 )
 
-// Client has questions answered by the first of several resolvers that can. Safe for concurrent use. Close it.
+// Client has questions answered by the first of several resolvers that can; it begins with the one that did the last
+// time. Safe for concurrent use. Close it.
 type Client struct {
 	sockets Sockets
 	list    func() ([]Resolver, error)
+	closing sync.WaitGroup // of connections that were given up
 
 	mu     sync.Mutex
 	closed bool
 	listed time.Time
 	asked  []Resolver
-	each   []Exchanger // of asked
+	each   []*held // of asked
+	first  int     // of each
+}
+
+// held is an Exchanger, and when it last had an answer.
+type held struct {
+	Exchanger
+	good time.Time // or when it was made; under the client's mu
 }
 
 // NewClient returns a Client that asks resolvers in this order; none means the system's, as they are at the time.
@@ -34,76 +43,72 @@ func NewClient(s Sockets, resolvers ...Resolver) *Client {
 	return c
 }
 
-// listAge is how long the list of the system's resolvers is good for.
-const listAge = 5 * time.Second
+const (
+	// listAge is how long the list of the system's resolvers is good for.
+	listAge = 5 * time.Second
+	// datagramPatience is how long an answer by UDP is waited for until the next resolver, or the same again, is asked.
+	datagramPatience = 1200 * time.Millisecond
+	// stuck is how long a connection may owe an answer until it is taken for dead, if it has given none meanwhile.
+	stuck  = 3 * time.Second
+	rounds = 2
+)
 
-// exchangers returns those to ask, in order.
-func (c *Client) exchangers() ([]Resolver, []Exchanger, error) {
+// resolvers looks at the list, and returns how many there are to ask and which of them is the first.
+func (c *Client) resolvers() (n, first int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, nil, io.ErrClosedPipe
+		return 0, 0, net.ErrClosed
 	}
 	if c.each != nil && time.Since(c.listed) < listAge {
-		return c.asked, c.each, nil
+		return len(c.each), c.first, nil
 	}
 	list, err := c.list()
 	if err != nil {
-		return nil, nil, err
+		return 0, 0, err
 	}
-	if c.listed = time.Now(); slices.Equal(list, c.asked) {
-		return c.asked, c.each, nil
+	if c.listed = time.Now(); c.each == nil || !slices.Equal(list, c.asked) {
+		for _, h := range c.each { // by UDP, the system's: nothing is cut
+			h.Close()
+		}
+		c.asked, c.each, c.first = list, make([]*held, len(list)), 0
+		for i, r := range list {
+			c.each[i] = &held{r.Exchanger(c.sockets), time.Now()}
+		}
 	}
-	for _, e := range c.each { // by UDP, the system's: nothing is cut
-		e.Close()
-	}
-	c.asked, c.each = list, make([]Exchanger, len(list))
-	for i, r := range list {
-		c.each[i] = r.Exchanger(c.sockets)
-	}
-	return c.asked, c.each, nil
+	return len(c.each), c.first, nil
 }
 
 // Close ends the connections there are. What is asked afterwards fails.
 func (c *Client) Close() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	for _, e := range c.each {
-		e.Close()
+	each := c.each
+	c.closed, c.each = true, nil
+	c.mu.Unlock()
+	for _, h := range each {
+		h.Close()
 	}
-	c.each = nil
+	c.closing.Wait()
 }
 
-const (
-	// datagramPatience is how long an answer by UDP is waited for until the next resolver, or the same again, is asked.
-	datagramPatience = 1200 * time.Millisecond
-	rounds           = 2
-)
-
-// Ask has a question answered. An answer that the resolver failed is one, if no resolver has a better one.
+// Ask has a question answered. That a resolver has failed is an answer, if no other one has a better.
 func (c *Client) Ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.Answer, error) {
-	resolvers, each, err := c.exchangers()
+	n, first, err := c.resolvers()
 	if err != nil {
 		return nil, err
 	}
 	var poor *dnsmessage.Answer
-	for range rounds {
-		for i, e := range each {
-			a, aerr := askOne(ctx, e, resolvers[i].kind == "udp", q)
-			switch {
-			case aerr != nil:
-				err = aerr
-			case a.Code == dnsmessage.ServFail || a.Code == dnsmessage.Refused || a.Code == dnsmessage.NotImp:
-				poor = a
-			default:
-				return a, nil
-			}
-			if ctx.Err() != nil {
-				break
-			}
+	for i := range n * rounds {
+		a, aerr := c.askOne(ctx, (first+i)%n, q)
+		switch {
+		case aerr != nil:
+			err = aerr
+		case a.Code == dnsmessage.ServFail || a.Code == dnsmessage.Refused || a.Code == dnsmessage.NotImp:
+			poor = a
+		default:
+			return a, nil
 		}
-		if poor != nil || ctx.Err() != nil {
+		if ctx.Err() != nil || poor != nil && i >= n-1 {
 			break
 		}
 	}
@@ -113,13 +118,36 @@ func (c *Client) Ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.An
 	return nil, err
 }
 
-func askOne(ctx context.Context, e Exchanger, datagrams bool, q dnsmessage.Question) (*dnsmessage.Answer, error) {
-	if datagrams {
+// askOne asks the resolver of a number.
+func (c *Client) askOne(ctx context.Context, i int, q dnsmessage.Question) (*dnsmessage.Answer, error) {
+	c.mu.Lock()
+	if i >= len(c.each) { // the list has become shorter
+		c.mu.Unlock()
+		return nil, net.ErrClosed
+	}
+	h, r := c.each[i], c.asked[i]
+	c.mu.Unlock()
+	if r.kind == "udp" {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, datagramPatience)
 		defer cancel()
 	}
-	return Exchange(ctx, e, q)
+	asked := time.Now()
+	a, err := Exchange(ctx, h, q)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	current := i < len(c.each) && c.each[i] == h
+	switch {
+	case err == nil:
+		h.good = time.Now()
+		if current && a.Code != dnsmessage.ServFail && a.Code != dnsmessage.Refused {
+			c.first = i
+		}
+	case current && !c.closed && time.Since(asked) >= stuck && h.good.Before(asked):
+		c.each[i] = &held{r.Exchanger(c.sockets), time.Now()}
+		c.closing.Go(h.Close) // which may wait for the connection's last words
+	}
+	return a, err
 }
 
 // Exchange has one Exchanger answer a question.

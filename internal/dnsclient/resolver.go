@@ -245,7 +245,6 @@ type stream struct {
 	mu      sync.Mutex
 	next    uint16
 	waiting map[uint16]chan []byte
-	heard   time.Time // when something last came, or the beginning
 	begun   time.Time
 	retired bool // closed with its last answer
 }
@@ -260,9 +259,6 @@ func (s *stream) retire() {
 		s.Close()
 	}
 }
-
-// stuck is how long a connection says nothing at all to a question until it is taken for dead.
-const stuck = 4 * time.Second
 
 // mostWaiting bounds the questions on one connection.
 const mostWaiting = 1 << 14
@@ -306,8 +302,7 @@ func (o *overStream) connected(ctx context.Context) (*stream, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte), heard: now, begun: now}
+	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte), begun: time.Now()}
 	o.stream = s
 	go s.read()
 	return s, nil
@@ -327,7 +322,6 @@ func (s *stream) read() {
 			return
 		}
 		s.mu.Lock()
-		s.heard = time.Now()
 		to := s.waiting[binary.BigEndian.Uint16(answer)]
 		delete(s.waiting, binary.BigEndian.Uint16(answer))
 		s.mu.Unlock()
@@ -344,7 +338,6 @@ func (o *overStream) Exchange(ctx context.Context, query []byte, take func([]byt
 		return err
 	}
 	to := make(chan []byte, 1) // read never waits
-	asked := time.Now()
 	s.mu.Lock()
 	if len(s.waiting) >= mostWaiting {
 		s.mu.Unlock()
@@ -390,12 +383,6 @@ func (o *overStream) Exchange(ctx context.Context, query []byte, take func([]byt
 	case <-s.over:
 		return io.ErrUnexpectedEOF
 	case <-ctx.Done():
-		s.mu.Lock()
-		dead := time.Since(asked) >= stuck && s.heard.Before(asked)
-		s.mu.Unlock()
-		if dead {
-			s.Close()
-		}
 		return ctx.Err()
 	}
 }
