@@ -18,7 +18,7 @@ import (
 var questionLimits = dnsmessage.Limits{AtOnce: 128, Idle: 30 * time.Second, Write: 10 * time.Second}
 
 const (
-	maxQuestions = 1024 // under way at once, of all streams
+	maxQuestions = 2048 // under way at once, of all streams
 	// questionTimeout leaves a client that waits 5 s the time to hear that there is no answer.
 	questionTimeout = 4 * time.Second
 )

@@ -357,4 +357,3 @@ func TestQuestionsMalformed(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
-

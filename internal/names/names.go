@@ -32,8 +32,6 @@ const (
 	streamAge = time.Minute
 	// syntheticTTL is short, so that nobody keeps an address that means something here alone.
 	syntheticTTL = 1
-	// mostSafe is what crosses every path in one UDP packet (DNS flag day 2020).
-	mostSafe = 1232
 )
 
 // streamLimits bound one application's connection.
@@ -122,9 +120,6 @@ func (s *Server) Answer(ctx context.Context, query []byte, max int) []byte {
 	q, refusal, ok := dnsmessage.ParseQuery(query)
 	if !ok {
 		return refusal
-	}
-	if max > mostSafe {
-		max = mostSafe
 	}
 	if a := s.here(q.Question); a != nil {
 		return q.Reply(a, 0, max)

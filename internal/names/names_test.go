@@ -291,6 +291,38 @@ func TestThroughSession(t *testing.T) {
 	}
 }
 
+// One device has few streams of questions, since each can ask a lot.
+func TestFewStreams(t *testing.T) {
+	c := session(t, newNameServer(t, "").addr)
+	open := func() (flow.Stream, flow.Code) {
+		st, err := c.Open(t.Context(), flow.ResolverTarget, false)
+		return st, flow.CodeOf(err)
+	}
+	var last flow.Stream
+	for n := 1; ; n++ {
+		st, code := open()
+		if code == flow.CodeBusy && n > 2 {
+			break
+		}
+		if code != flow.CodeNone || n > 10 {
+			t.Fatalf("stream %d: %v", n, code)
+		}
+		defer st.Close()
+		last = st
+	}
+	last.Close()
+	for {
+		st, code := open() // as soon as the gateway has heard of it
+		if code == flow.CodeNone {
+			st.Close()
+			return
+		}
+		if t.Context().Err() != nil || code != flow.CodeBusy {
+			t.Fatal(code)
+		}
+	}
+}
+
 // Applications by TCP, and a real resolver at the other end.
 func TestUnbound(t *testing.T) {
 	s := newServer(t, names.Config{Outside: session(t, unbound(t))})
@@ -506,7 +538,7 @@ func TestSplit(t *testing.T) {
 	}
 	var dialled atomic.Int32
 	s := newServer(t, names.Config{Outside: o, NamesFirst: prefixes("198.18.0.0/15"), Split: map[string]names.Upstream{
-		"who.example":        {Resolver: parse(inside.addr)}, // through the tunnel, by TCP
+		"who.example": {Resolver: parse(inside.addr)}, // through the tunnel, by TCP
 		"Office.Example.Net": {Resolver: parse(office.addr), Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dialled.Add(1)
 			return new(net.Dialer).DialContext(ctx, network, addr)
