@@ -25,6 +25,7 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/capture/proxy"
 	"github.com/godwit-vpn/godwit/internal/dialer"
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/network"
@@ -32,7 +33,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports"
-	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/internal/udpport"
 	"github.com/godwit-vpn/godwit/internal/wire"
@@ -159,7 +159,7 @@ type read struct {
 	fragment  transport.Fragment
 	shape     shape.Level
 	browser   chrome.Family // empty is the device's own
-	resolvers []dns.Resolver
+	resolvers []dnsclient.Resolver
 }
 
 // Check says with a *FieldError what is wrong with a Config, but for its Key, which New looks at.
@@ -186,7 +186,7 @@ func (cfg *Config) read() (r read, err error) {
 		return r, &FieldError{"Browser", fmt.Errorf("%.20q is neither chrome nor firefox", cfg.Browser)}
 	}
 	for _, s := range cfg.Resolvers {
-		resolver, err := dns.ParseResolver(s)
+		resolver, err := dnsclient.Parse(s)
 		if err != nil {
 			return r, &FieldError{"Resolvers", err}
 		}

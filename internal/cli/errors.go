@@ -19,6 +19,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/hostnet"
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
+	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/store"
 )
 
@@ -210,6 +211,8 @@ func explain(err error) problem {
 	case is(gatewaydir.ErrNotInitialised, control.ErrNoSecrets):
 		p.code = exitConfig
 	case is(gatewaydir.ErrSettings, control.ErrSecretsLost, store.ErrNewer, store.ErrNotDatabase, store.ErrCorrupt):
+		p.code = exitConfig
+	case errors.As(err, new(*rules.Error)):
 		p.code = exitConfig
 	case is(secretfile.ErrExposed):
 		p.code = exitPermission

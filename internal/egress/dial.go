@@ -31,6 +31,9 @@ func (s *Sockets) dial(ctx context.Context, t flow.Target) (net.Conn, *flow.Erro
 	if err != nil {
 		return nil, toError(err)
 	}
+	if t == flow.ResolverTarget {
+		return s.serveQuestions()
+	}
 	if s.policy.closed[t.Port] {
 		return nil, flow.Errorf(flow.CodeDenied, "%s", closedPort)
 	}

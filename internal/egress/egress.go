@@ -1,7 +1,8 @@
 // Package egress is how a gateway reaches the world for its sessions with ordinary sockets, as an ordinary user: it
 // looks names up, dials TCP, and gives every inner UDP port a socket of its own.
 //
-//	Dial     name ─ lookup ─ policy ─ race of addresses (RFC 8305) ─ policy again, in the socket's hook ─ connect
+//	Dial     the reserved name ─ DNS messages, answered here: see questions
+//	         name ─ lookup ─ policy ─ race of addresses (RFC 8305) ─ policy again, in the socket's hook ─ connect
 //	         name ─ policy for literals ─ upstream SOCKS5 proxy, which looks the name up
 //	Packets  inner packet ─ checks ─ policy ─ mapping (RFC 4787) ─ UDP socket
 //	         UDP socket ─ policy, filter ─ inner packet ─ send
@@ -12,6 +13,7 @@ package egress
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -21,6 +23,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnscache"
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
@@ -34,7 +38,12 @@ type NameLookup interface {
 type Config struct {
 	// Log is told about the gateway's own condition, never about destinations; nil discards.
 	Log *slog.Logger
-	// Lookup resolves names; nil is the system's resolver.
+	// Resolver answers sessions' DNS questions and names' addresses: "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
+	// "https://dns.example/dns-query"; empty is the system's. The policy does not apply to it.
+	Resolver string
+	// ResolverRoots are whom the resolver's certificate is to be signed by; nil is the system's.
+	ResolverRoots *x509.CertPool
+	// Lookup finds names' addresses; nil is Resolver.
 	Lookup NameLookup
 
 	// Allow opens prefixes that are refused by default, such as a site's own network. It does not open what is not one
@@ -83,6 +92,8 @@ type Sockets struct {
 	log      *slog.Logger
 	policy   *policy
 	resolver *resolver
+	client   *dnsclient.Client
+	answers  *dnscache.Cache
 	upstream *upstream // nil: none
 	dialer   [2]net.Dialer
 	bufs     sync.Pool // of *[maxDatagram]byte
@@ -114,7 +125,14 @@ func New(c Config) (*Sockets, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Lookup == nil {
+	client, err := newClient(c)
+	if err != nil {
+		return nil, err
+	}
+	answers := newAnswers(client)
+	if c.Lookup == nil && c.Resolver != "" {
+		c.Lookup = lookup{answers}
+	} else if c.Lookup == nil {
 		// Go's own resolver can be cancelled and holds no thread while it waits; elsewhere it knows the system less well.
 		c.Lookup = &net.Resolver{PreferGo: runtime.GOOS == "linux"}
 	}
@@ -156,6 +174,8 @@ func New(c Config) (*Sockets, error) {
 		log:      c.Log,
 		policy:   p,
 		resolver: newResolver(c.Lookup),
+		client:   client,
+		answers:  answers,
 		upstream: up,
 		started:  time.Now(),
 		sinks:    make(map[*sink]struct{}),
@@ -188,7 +208,9 @@ func (s *Sockets) Close() error {
 		k.shut()
 	}
 	s.resolver.close()
+	s.answers.Close()
 	s.wg.Wait()
+	s.client.Close()
 	return nil
 }
 
@@ -234,6 +256,7 @@ func familyOf(a netip.Addr) flow.Families {
 type Stats struct {
 	Dials, DialsFailed, DialsDenied uint64 // Failed includes Denied
 	Lookups, LookupsCached          uint64 // names asked for, and those of them that were still known
+	Questions, QuestionsCached      uint64 // DNS messages, likewise
 
 	Mappings                        int // open now, of all sessions
 	MappingsOpened, MappingsRefused uint64
@@ -251,7 +274,9 @@ type counters struct {
 // Stats returns the counters as they are now.
 func (s *Sockets) Stats() Stats {
 	c := &s.counters
+	questions, known := s.answers.Stats()
 	return Stats{
+		Questions: questions, QuestionsCached: known,
 		Dials: c.dials.Load(), DialsFailed: c.dialsFailed.Load(), DialsDenied: c.dialsDenied.Load(),
 		Lookups: s.resolver.asked.Load(), LookupsCached: s.resolver.cached.Load(),
 		Mappings: int(s.mappings.Load()), MappingsOpened: c.opened.Load(), MappingsRefused: c.refused.Load(),

@@ -34,16 +34,3 @@ func isNumber(label string) bool {
 	}
 	return strings.Trim(label, digits) == ""
 }
-
-// insideName reports whether name can only mean something inside some network (RFC 6761, RFC 6762, RFC 8375, and
-// ICANN's "internal"). It is all that can be checked of a name that someone else looks up.
-func insideName(name string) bool {
-	last := name[strings.LastIndexByte(name, '.')+1:]
-	switch last {
-	case name: // a single label: whatever the search list makes of it
-		return true
-	case "localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private":
-		return true
-	}
-	return name == "home.arpa" || strings.HasSuffix(name, ".home.arpa")
-}

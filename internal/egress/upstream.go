@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/dnsmessage"
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
@@ -63,7 +64,7 @@ func (s *Sockets) dialUpstream(ctx context.Context, t flow.Target) (net.Conn, *f
 		}
 	} else if !validName(t.Host) {
 		return nil, flow.Errorf(flow.CodeNameNotFound, "not a name that a host can have")
-	} else if insideName(t.Host) {
+	} else if dnsmessage.Inside(t.Host) {
 		return nil, flow.Errorf(flow.CodeDenied, "a name that means something only inside a network")
 	}
 	// Whom the operator named is not subject to the policy.

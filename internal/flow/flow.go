@@ -22,6 +22,10 @@ type Target struct {
 	Port uint16
 }
 
+// ResolverTarget is where a gateway answers DNS messages itself, over TCP's framing (RFC 7766). The name is one that nobody
+// else can have: "internal" is for private use.
+var ResolverTarget = Target{Host: "resolver.godwit.internal", Port: 53}
+
 // MaxHost is the longest Host, in bytes: a DNS name in presentation form (RFC 1035 §2.3.4).
 const MaxHost = 253
 

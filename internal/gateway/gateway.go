@@ -34,6 +34,9 @@ const (
 	DefaultMemory = 1 << 30
 	// maxDeviceDials bounds the dials that one device may have under way.
 	maxDeviceDials = 256
+	// maxDeviceAsks bounds the streams of DNS messages that one device may have, each of which may ask a lot at once. A client
+	// has one, and two for moments.
+	maxDeviceAsks = 3
 	// maxDeviceSessions bounds the sessions with links of one device.
 	maxDeviceSessions = 4
 )

@@ -35,6 +35,7 @@ type guest struct {
 	sink    flow.PacketSink
 	ends    atomic.Int64  // when its authority does, in seconds since 1970
 	dials   chan struct{} // its device's, as many as may be under way
+	asks    chan struct{} // likewise, streams of DNS messages
 	counted uint64        // bytes, of what the session carried; guarded by usage.mu
 }
 
@@ -42,6 +43,7 @@ type guest struct {
 type turn struct {
 	member   *session.Member
 	dials    chan struct{}
+	asks     chan struct{}
 	sessions int
 }
 
@@ -49,7 +51,8 @@ type turn struct {
 func (g *Gateway) joinLocked(id device.ID) *turn {
 	t := g.turns[id]
 	if t == nil {
-		t = &turn{member: g.gate.Join(), dials: make(chan struct{}, maxDeviceDials)}
+		t = &turn{member: g.gate.Join(), dials: make(chan struct{}, maxDeviceDials),
+			asks: make(chan struct{}, maxDeviceAsks)}
 		g.turns[id] = t
 	}
 	t.sessions++
@@ -88,7 +91,7 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 		return nil, false, wire.CauseBusy
 	}
 	t := g.joinLocked(grant.Device)
-	v.dials = t.dials
+	v.dials, v.asks = t.dials, t.asks
 	v.session = session.New(session.Config{
 		Role: session.Gateway, ID: h.Session, Pool: g.pool, Logger: g.log, Shape: shape.Of(h.Features & wire.FeatureShape),
 		Grace: g.cfg.Grace, Sleep: g.cfg.Sleep, Turn: t.member,
@@ -181,6 +184,15 @@ func (g *Gateway) serve(v *guest, st *session.Stream, asked flow.Target) {
 	if err != nil {
 		st.Answer(err)
 		return
+	}
+	if target == flow.ResolverTarget {
+		select {
+		case v.asks <- struct{}{}:
+			defer func() { <-v.asks }()
+		default:
+			st.Answer(&flow.Error{Code: flow.CodeBusy})
+			return
+		}
 	}
 	select {
 	case v.dials <- struct{}{}:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
@@ -56,6 +57,9 @@ type EgressSettings struct {
 	Source6 string `toml:"source6,omitempty"`
 	// Upstream is a SOCKS5 proxy for all TCP, "socks5://[user:password@]host:port"; empty is none.
 	Upstream string `toml:"upstream,omitempty"`
+	// Resolver answers users' DNS questions: "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
+	// "https://dns.example/dns-query"; empty asks the system's.
+	Resolver string `toml:"resolver,omitempty"`
 	// ClosedPorts are ports that nobody may reach; absent means 25.
 	ClosedPorts []uint16 `toml:"closed_ports,omitempty"`
 }
@@ -132,6 +136,11 @@ func (s Settings) Validate() error {
 			fail(field, "%q is not an address", a)
 		}
 	}
+	if r := s.Egress.Resolver; r != "" {
+		if _, err := dnsclient.Parse(r); err != nil {
+			fail("egress.resolver", "%v", err)
+		}
+	}
 	s.validateRelays(fail)
 	s.validateCertificate(fail)
 	s.validateWebsite(fail)
@@ -164,7 +173,8 @@ func isPort(s string) bool {
 
 const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
-# Also: transports, ways, congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream, closed_ports.
+# Also: transports, ways, congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream,
+# resolver, closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
 # docs/certificates.md. [[relays]] are written by 'godwit gateway relay add', and [forward] by 'godwit gateway init --relay':
 # docs/relay.md.

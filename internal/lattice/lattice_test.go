@@ -40,15 +40,19 @@ var rules = []rule{
 	{"internal/wire", "internal/flow"},
 
 	// What carries: a link knows the contract of transports, a session knows links; neither names a transport.
-	{"internal/transports", "internal/transport"},
+	{"internal/transports", "internal/transport internal/dnsclient"},
 	{"internal/link", "internal/wire internal/flow internal/transport"},
 	{"internal/session", "internal/link internal/wire internal/flow internal/transport"},
 	{"internal/dialer", ""},
 
+	// Asks resolvers, in the TLS of a browser.
+	{"internal/dnsclient", "internal/transport internal/transports/https/chrome"},
+
 	// What feeds and drains: they meet a session only as a flow.
 	{"internal/capture", "internal/flow"},
 	{"internal/udpport", "internal/flow"},
-	{"internal/egress", "internal/flow"},
+	{"internal/egress", "internal/flow internal/dnsclient"},
+	{"internal/names", "internal/flow internal/dnsclient"},
 
 	// What knows devices, keys and gateways. Control has the rules and no SQL; store has the SQL.
 	{"internal/control", ""},
@@ -56,13 +60,14 @@ var rules = []rule{
 	{"internal/console", "internal/control"},
 
 	// The two ends, and the program.
-	{"client", "internal/capture internal/dialer internal/flow internal/hostnet internal/link internal/session " +
+	{"client", "internal/capture internal/dialer internal/dnsclient internal/flow internal/hostnet internal/link " +
+		"internal/names internal/session " +
 		"internal/transport internal/transports internal/udpport internal/wire"},
 	{"internal/gateway", "internal/control internal/egress internal/flow internal/link internal/session " +
 		"internal/transport internal/transports internal/wire"},
 	{"internal/relay", "internal/link internal/transport internal/transports"},
-	{"internal/gatewaydir", "internal/control internal/egress internal/flow internal/gateway internal/link internal/relay " +
-		"internal/store internal/transport internal/transports"},
+	{"internal/gatewaydir", "internal/control internal/dnsclient internal/egress internal/flow internal/gateway " +
+		"internal/link internal/relay internal/store internal/transport internal/transports"},
 	{"internal/survey", "internal/flow internal/link internal/session internal/transport internal/transports internal/wire"},
 	{"internal/doctor", "internal/dialer internal/transport internal/transports"},
 	{"internal/keyinput", ""},

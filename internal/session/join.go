@@ -55,6 +55,9 @@ func (st *Stream) Join(conn net.Conn) error {
 	}
 	st.joined = conn
 	st.sink = &sink{conn, raw}
+	if st.recvDone { // the far side's end came before there was anybody to tell
+		st.sink.closeWrite()
+	}
 	st.deliverLocked()
 	s.mu.Unlock()
 

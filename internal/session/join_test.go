@@ -60,6 +60,39 @@ func (j *joined) wait(t *testing.T) (client, site error) {
 	return client, site
 }
 
+// An end that comes before Join is passed on all the same.
+func TestJoinAfterEnd(t *testing.T) {
+	site, dialled := tcpPair(t)
+	done := make(chan error, 1) // for a goroutine nobody may wait for
+	w := newTLSWorld(t, func(st *session.Stream, _ flow.Target) {
+		st.Answer(nil)
+		if n, err := st.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+		done <- st.Join(dialled)
+	})
+	if _, err := w.attach(w.endpoint.Addr); err != nil {
+		t.Fatal(err)
+	}
+	st, err := w.client.Open(t.Context(), flow.Target{Host: "x.example", Port: 443}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.CloseWrite()
+	site.SetDeadline(time.Now().Add(10 * time.Second))
+	if got, err := io.ReadAll(site); err != nil || len(got) > 0 {
+		t.Fatalf("the site read %q, %v", got, err)
+	}
+	site.Write([]byte("answer"))
+	site.Close()
+	if got, err := io.ReadAll(st); err != nil || string(got) != "answer" {
+		t.Errorf("the application read %q, %v", got, err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Join: %v", err)
+	}
+}
+
 // Each direction ends by itself, as TCP's do.
 func TestJoinHalfClose(t *testing.T) {
 	j := join(t)

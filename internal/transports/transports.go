@@ -6,6 +6,7 @@ import (
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/accesskey"
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/dns"
 	"github.com/godwit-vpn/godwit/internal/transports/http"
@@ -35,7 +36,7 @@ type Options struct {
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
 	// Resolvers are those that dns asks; empty means the system's.
-	Resolvers []dns.Resolver
+	Resolvers []dnsclient.Resolver
 }
 
 // Dialers makes a client's end of every transport.

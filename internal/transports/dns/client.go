@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/dns"
 	"golang.org/x/time/rate"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
@@ -37,7 +38,7 @@ var ways = []way{
 
 // channel is a resolver, a zone, and the way between them.
 type channel struct {
-	exchanger
+	dnsclient.Exchanger
 	zone    string
 	key     *key
 	way     way
@@ -92,31 +93,31 @@ func (c *channel) ask(ctx context.Context, q *query) ([]byte, error) {
 	c.asked.Add(1)
 	var plain []byte
 	var unknown bool
-	err = c.exchange(ctx, wire, func(b []byte) taken {
+	err = c.Exchange(ctx, wire, func(b []byte) dnsclient.Taken {
 		var a dns.Msg
 		if a.Unpack(b) != nil || !a.Response || len(a.Question) != 1 || a.Question[0].Qtype != c.way.mode ||
 			!strings.EqualFold(a.Question[0].Name, m.Question[0].Name) {
-			return notOurs
+			return dnsclient.NotOurs
 		}
 		if a.Truncated && q.kind == kindProbe {
-			return failed // every answer would have to be asked for twice
+			return dnsclient.Failed // every answer would have to be asked for twice
 		}
 		if a.Truncated {
-			return truncated
+			return dnsclient.Truncated
 		}
 		if a.Rcode == dns.RcodeNameError {
 			unknown = true
-			return failed
+			return dnsclient.Failed
 		}
 		held, err := parseAnswer(c.way.mode, a.Answer, c.zone)
 		if err != nil {
-			return failed
+			return dnsclient.Failed
 		}
 		if plain, err = c.key.open(isAnswer, tag[:], held); err != nil || len(plain) < answerHead {
 			plain = nil
-			return failed
+			return dnsclient.Failed
 		}
-		return ours
+		return dnsclient.Ours
 	})
 	if err != nil && unknown {
 		err = errUnknown
@@ -197,7 +198,7 @@ func (t *tunnel) run() {
 	defer close(t.ended)
 	ctx, cancel := context.WithCancel(context.Background())
 	var answers sync.WaitGroup
-	defer t.channel.close()
+	defer t.channel.Close()
 	defer answers.Wait()
 	defer cancel()
 	var leaving time.Time

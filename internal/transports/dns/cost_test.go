@@ -7,6 +7,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 )
 
@@ -29,7 +30,7 @@ func TestCost(t *testing.T) {
 			outer := &box{to: g.addr, delay: 50 * time.Millisecond}
 			at := unbound(t, outer.start(t), "")
 			inner := &box{to: at, delay: 10 * time.Millisecond, query: tt.query}
-			d := &Dialer{Resolvers: []Resolver{resolver(t, inner.start(t))}, LongestName: tt.longest}
+			d := &Dialer{Resolvers: []dnsclient.Resolver{resolver(t, inner.start(t))}, LongestName: tt.longest}
 			for _, start := range []string{"cold", "warm", "warm"} {
 				began, asked := time.Now(), d.Queries()
 				client, server := connect(t, g, d)
@@ -62,7 +63,7 @@ func BenchmarkPace(b *testing.B) {
 			g := newGateway(b)
 			outer := &box{to: g.addr, delay: 50 * time.Millisecond}
 			inner := &box{to: unbound(b, outer.start(b), ""), delay: 10 * time.Millisecond}
-			d := &Dialer{Resolvers: []Resolver{resolver(b, inner.start(b))}, LongestName: bb.longest}
+			d := &Dialer{Resolvers: []dnsclient.Resolver{resolver(b, inner.start(b))}, LongestName: bb.longest}
 			client, server := connect(b, g, d)
 			for b.Loop() {
 				carry := func(what string, from, to transport.Conn, n int) {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
 )
@@ -23,8 +24,8 @@ import (
 // Dialer dials gateways through resolvers; an Endpoint's Addr is the gateway's zone, its Name is not used, and its Opener
 // must be a transport.Shader. It implements transport.Dialer.
 type Dialer struct {
-	// Resolvers are those to ask, see Resolver, in order; empty means the system's.
-	Resolvers []Resolver
+	// Resolvers are those to ask, see dnsclient.Resolver, in order; empty means the system's.
+	Resolvers []dnsclient.Resolver
 	// LongestName is how long names may be; zero is MaxName, and if those do not pass, ShortName. Short names carry a
 	// seventh of what long ones do. To keep to them from the first query on, where asking for a long name is a risk, set
 	// ShortName.
@@ -45,7 +46,7 @@ type Dialer struct {
 
 // known is what worked the last time.
 type known struct {
-	resolver Resolver
+	resolver dnsclient.Resolver
 	way      way
 }
 
@@ -116,21 +117,21 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	}
 	var session [4]byte
 	rand.Read(session[:])
-	s := sockets{d.Control, d.Roots}
+	s := dnsclient.Sockets{Control: d.Control, Roots: d.Roots}
 	if !warm {
 		resolvers := d.Resolvers
 		if len(resolvers) == 0 {
 			var err error
-			if resolvers, err = systemResolvers(); err != nil {
+			if resolvers, err = dnsclient.System(); err != nil {
 				return fail(transport.StageLookup, err)
 			}
 		}
 		var err error
-		if k, base.exchanger, err = probe(ctx, base, s, resolvers, binary.BigEndian.Uint32(session[:])); err != nil {
+		if k, base.Exchanger, err = probe(ctx, base, s, resolvers, binary.BigEndian.Uint32(session[:])); err != nil {
 			return fail(transport.StageConnect, err)
 		}
 	} else {
-		base.exchanger = k.resolver.exchanger(s)
+		base.Exchanger = k.resolver.Exchanger(s)
 	}
 	base.way = k.way
 	if !base.resumes() {
@@ -162,25 +163,25 @@ var (
 
 // probe finds the way that works: it asks for an answer as long as can be in a name as long as can be. The next way is
 // tried when one fails, or takes long. The exchanger is the caller's.
-func probe(ctx context.Context, base channel, s sockets, resolvers []Resolver, session uint32) (_ known, won exchanger, _ error) {
+func probe(ctx context.Context, base channel, s dnsclient.Sockets, resolvers []dnsclient.Resolver, session uint32) (_ known, won dnsclient.Exchanger, _ error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
-	exchangers := make([]exchanger, len(resolvers))
+	exchangers := make([]dnsclient.Exchanger, len(resolvers))
 	for i, r := range resolvers {
-		exchangers[i] = r.exchanger(s)
+		exchangers[i] = r.Exchanger(s)
 	}
 	defer func() {
 		cancel()
 		running.Wait()
 		for _, e := range exchangers {
 			if e != won {
-				e.close()
+				e.Close()
 			}
 		}
 	}()
 	type result struct {
 		known
-		exchanger
+		dnsclient.Exchanger
 		err error
 	}
 	results := make(chan result, len(ways)*len(resolvers)) // one for each, so that nobody waits
@@ -188,11 +189,11 @@ func probe(ctx context.Context, base channel, s sockets, resolvers []Resolver, s
 	defer next.Stop()
 	started, ended := 0, 0
 	var all []channel
-	var at []Resolver
+	var at []dnsclient.Resolver
 	for _, w := range ways {
 		for i, r := range resolvers {
 			c := base
-			c.way, c.exchanger = w, exchangers[i]
+			c.way, c.Exchanger = w, exchangers[i]
 			if c.works() {
 				all, at = append(all, c), append(at, r)
 			}
@@ -207,7 +208,7 @@ func probe(ctx context.Context, base channel, s sockets, resolvers []Resolver, s
 			return known{}, nil, fmt.Errorf("%w: %w", errNoWay, ctx.Err())
 		case r := <-results:
 			if r.err == nil {
-				return r.known, r.exchanger, nil
+				return r.known, r.Exchanger, nil
 			}
 			if ended++; ended == len(all) {
 				return known{}, nil, errNoWay
@@ -228,7 +229,7 @@ func probe(ctx context.Context, base channel, s sockets, resolvers []Resolver, s
 				ctx, cancel := context.WithTimeout(ctx, mostPatience)
 				defer cancel()
 				err := c.probe(ctx, session, n)
-				results <- result{known{r, c.way}, c.exchanger, err}
+				results <- result{known{r, c.way}, c.Exchanger, err}
 			})
 		}
 	}
@@ -243,7 +244,7 @@ func (c *channel) probe(ctx context.Context, session uint32, nonce uint16) error
 	q.packet = make([]byte, nameRoom(c.names(), c.zone)-tagLen-queryHead)
 	plain, err := c.ask(ctx, q)
 	if err == nil && len(plain) < answerHead+packetHead+pushHead+c.downSegment() {
-		err = errTruncated
+		err = dnsclient.ErrTruncated
 	}
 	return err
 }

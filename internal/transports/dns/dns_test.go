@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
@@ -90,9 +91,9 @@ func ports(t testing.TB) (net.PacketConn, net.Listener) {
 	return nil, nil
 }
 
-func resolver(t testing.TB, s string) Resolver {
+func resolver(t testing.TB, s string) dnsclient.Resolver {
 	t.Helper()
-	r, err := ParseResolver(s)
+	r, err := dnsclient.Parse(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func resolver(t testing.TB, s string) Resolver {
 
 func (g *gateway) dialer(t testing.TB, kind string) *Dialer {
 	t.Helper()
-	return &Dialer{Resolvers: []Resolver{resolver(t, kind+g.addr)}, Rate: 20_000}
+	return &Dialer{Resolvers: []dnsclient.Resolver{resolver(t, kind+g.addr)}, Rate: 20_000}
 }
 
 func (g *gateway) endpoint() transport.Endpoint {

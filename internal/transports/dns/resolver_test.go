@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
 	"net"
@@ -15,42 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 )
-
-func TestParseResolver(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.53": "192.0.2.53:53", "192.0.2.53:5353": "192.0.2.53:5353", "2001:db8::53": "[2001:db8::53]:53",
-		"[2001:db8::53]:53": "[2001:db8::53]:53", "tcp://192.0.2.53": "tcp://192.0.2.53:53", "tls://dns.example": "tls://dns.example:853",
-		"https://dns.example/dns-query": "https://dns.example/dns-query", "https://dns.example": "https://dns.example/dns-query",
-		"https://192.0.2.53:8443/q": "https://192.0.2.53:8443/q",
-	} {
-		r, err := ParseResolver(in)
-		if err != nil || r.String() != want {
-			t.Errorf("%q is %q, %v", in, r, err)
-		} else if again, err := ParseResolver(r.String()); err != nil || again != r {
-			t.Errorf("%q is %q again, %v", r, again, err)
-		}
-	}
-	for _, in := range []string{"", "dns.example", "udp://192.0.2.53", "tls://", "tls://a/b", "https://u@dns.example/", "tcp://[::1"} {
-		if r, err := ParseResolver(in); err == nil {
-			t.Errorf("%q is %q", in, r)
-		}
-	}
-}
-
-func TestSystemResolvers(t *testing.T) {
-	all, err := systemResolvers()
-	var reason transport.Reason
-	if err != nil && !errors.As(err, &reason) {
-		t.Errorf("an error that may name an address: %v", err)
-	}
-	for _, r := range all {
-		if _, err := ParseResolver(r.String()); err != nil {
-			t.Error(err)
-		}
-	}
-}
 
 // Through unbound's DNS over TLS and over HTTPS.
 func TestEncrypted(t *testing.T) {
@@ -84,7 +49,7 @@ func TestEncrypted(t *testing.T) {
 			tcp.Close()
 			unbound(t, g.addr, fmt.Sprintf("\tinterface: 127.0.0.1@%d\n\t%s-port: %d\n\ttls-service-key: %s\n\ttls-service-pem: %s",
 				port, kind, port, filepath.Join(dir, "key"), filepath.Join(dir, "cert")))
-			d := &Dialer{Resolvers: []Resolver{resolver(t, fmt.Sprintf("%s://127.0.0.1:%d", kind, port))}, Rate: 2000}
+			d := &Dialer{Resolvers: []dnsclient.Resolver{resolver(t, fmt.Sprintf("%s://127.0.0.1:%d", kind, port))}, Rate: 2000}
 			if _, err := d.Dial(t.Context(), g.endpoint()); err == nil {
 				t.Error("a resolver whose certificate nobody signed was asked")
 			}
@@ -107,7 +72,7 @@ func TestSecondResolver(t *testing.T) {
 	}
 	defer mute.Close()
 	d := &Dialer{Rate: 2000,
-		Resolvers: []Resolver{resolver(t, mute.LocalAddr().String()), resolver(t, "127.0.0.1:1"), resolver(t, g.addr)}}
+		Resolvers: []dnsclient.Resolver{resolver(t, mute.LocalAddr().String()), resolver(t, "127.0.0.1:1"), resolver(t, g.addr)}}
 	client, server := connect(t, g, d)
 	echo(t, client, server, 1000)
 }

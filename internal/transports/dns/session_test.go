@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 )
@@ -154,7 +155,7 @@ func TestDialErrors(t *testing.T) {
 		"no zone":         {"example", func(*Dialer) {}, transport.StageLookup},
 		"an address":      {"192.0.2.1", func(*Dialer) {}, transport.StageLookup},
 		"too long":        {"a-zone-that-is-not-short-at-all.of-a-domain-that-is-even-longer.example.net", func(d *Dialer) { d.LongestName = ShortName }, transport.StageConnect},
-		"no answer":       {testZone, func(d *Dialer) { d.Resolvers = []Resolver{resolver(t, nobody.LocalAddr().String())} }, transport.StageConnect},
+		"no answer":       {testZone, func(d *Dialer) { d.Resolvers = []dnsclient.Resolver{resolver(t, nobody.LocalAddr().String())} }, transport.StageConnect},
 		"another zone":    {"u.example.net", func(*Dialer) {}, transport.StageConnect},
 		"another network": {testZone, nil, transport.StageConnect},
 	} {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/lab/firewall"
 	"github.com/godwit-vpn/godwit/lab/firewall/firewalltest"
 	"github.com/godwit-vpn/godwit/lab/firewall/rules"
@@ -254,7 +255,7 @@ func TestUnbound(t *testing.T) {
 				tt.inner.to = at
 				at = tt.inner.start(t)
 			}
-			d := &Dialer{Resolvers: []Resolver{resolver(t, at)}, Rate: 2000}
+			d := &Dialer{Resolvers: []dnsclient.Resolver{resolver(t, at)}, Rate: 2000}
 			if tt.change != nil {
 				tt.change(d)
 			}

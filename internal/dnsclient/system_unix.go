@@ -1,6 +1,6 @@
 //go:build unix && !android
 
-package dns
+package dnsclient
 
 import (
 	"net"
@@ -12,8 +12,8 @@ import (
 
 var errNoResolver = transport.Reason("this machine names no resolver: name one in the settings")
 
-// systemResolvers are those of resolv.conf(5).
-func systemResolvers() (all []Resolver, err error) {
+// System returns those of resolv.conf(5).
+func System() (all []Resolver, err error) {
 	config, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil || len(config.Servers) == 0 {
 		return nil, errNoResolver

@@ -1,4 +1,6 @@
-package dns
+// Package dnsclient asks resolvers: over UDP, TCP, TLS and HTTPS. An Exchanger carries one message to one of them; a
+// Client asks several until one has an answer.
+package dnsclient
 
 import (
 	"bytes"
@@ -33,7 +35,7 @@ type Resolver struct {
 	url  string
 }
 
-// String is what ParseResolver reads.
+// String is what Parse reads.
 func (r Resolver) String() string {
 	switch r.kind {
 	case "https":
@@ -44,8 +46,8 @@ func (r Resolver) String() string {
 	return r.kind + "://" + r.addr
 }
 
-// ParseResolver reads one.
-func ParseResolver(s string) (Resolver, error) {
+// Parse reads a Resolver.
+func Parse(s string) (Resolver, error) {
 	bad := func(why string) (Resolver, error) {
 		return Resolver{}, fmt.Errorf("resolver %q: %s: give an address, or tcp://, tls:// or https:// and where it is", s, why)
 	}
@@ -80,72 +82,97 @@ func ParseResolver(s string) (Resolver, error) {
 	return r, nil
 }
 
-// An exchanger asks a resolver. Safe for concurrent use.
-type exchanger interface {
-	// exchange sends a query and gives what comes back to take, until that is satisfied or ctx is done.
-	exchange(ctx context.Context, query []byte, take func(answer []byte) taken) error
-	close()
+// An Exchanger asks a resolver. Safe for concurrent use.
+type Exchanger interface {
+	// Exchange sends a query and gives what comes back to take, until that is satisfied or ctx is done. The answer's id is
+	// the query's over UDP alone.
+	Exchange(ctx context.Context, query []byte, take func(answer []byte) Taken) error
+	// Close ends what is under way, and the connection if there is one.
+	Close()
 }
 
-// taken is what somebody thinks of an answer.
-type taken int
+// Taken is what somebody thinks of an answer.
+type Taken int
 
+// What an answer can be.
 const (
-	notOurs   taken = iota // forged, or for another query
-	ours                   // the one
-	truncated              // ask again by TCP
-	failed                 // the resolver says that it has none, or somebody does in its name
+	NotOurs   Taken = iota // forged, or for another query
+	Ours                   // the one
+	Truncated              // ask again by TCP
+	Failed                 // the resolver says that it has none, or somebody does in its name
 )
 
 // graceTime is how long after a failure the true answer is still waited for: who injects answers is quicker.
 const graceTime = 400 * time.Millisecond
 
+// How an exchange fails although something came.
 var (
-	errNoAnswer  = transport.Reason("the resolver has no answer")
-	errTruncated = transport.Reason("the resolver cuts answers")
+	ErrNoAnswer  = transport.Reason("the resolver has no answer")
+	ErrTruncated = transport.Reason("the resolver cuts answers")
 )
 
-// How one dials.
-type sockets struct {
-	control func(network, address string, c syscall.RawConn) error
-	roots   *x509.CertPool
+// Sockets are how resolvers are reached. The zero value is the system's way.
+type Sockets struct {
+	// Dial makes connections, as a net.Dialer's DialContext; nil is one of the system's with Control.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Control, if not nil, is called for every socket before it connects (net.Dialer.Control).
+	Control func(network, address string, c syscall.RawConn) error
+	// Roots are whom resolvers' certificates are to be signed by; nil is the system's.
+	Roots *x509.CertPool
 }
 
-func (s sockets) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	d := net.Dialer{KeepAlive: -1, Control: s.control}
+func (s Sockets) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if s.Dial != nil {
+		return s.Dial(ctx, network, addr)
+	}
+	d := net.Dialer{KeepAlive: -1, Control: s.Control}
 	return d.DialContext(ctx, network, addr)
 }
 
-func (r Resolver) exchanger(s sockets) exchanger {
+// ByStream is the same resolver, asked by TCP if it would be asked by UDP.
+func (r Resolver) ByStream() Resolver {
+	if r.kind == "udp" {
+		r.kind = "tcp"
+	}
+	return r
+}
+
+// IsZero reports whether r is no resolver.
+func (r Resolver) IsZero() bool { return r.kind == "" }
+
+// Exchanger returns one that asks r. Close it.
+func (r Resolver) Exchanger(s Sockets) Exchanger {
 	switch r.kind {
 	case "udp":
-		return &overUDP{sockets: s, addr: r.addr}
+		return &overUDP{Sockets: s, addr: r.addr}
 	case "https":
 		return overHTTPS(s, r)
 	}
-	return &overStream{dial: func(ctx context.Context) (net.Conn, error) {
+	return OverStream(func(ctx context.Context) (net.Conn, error) {
 		c, err := s.dial(ctx, "tcp", r.addr)
 		if err != nil || r.kind == "tcp" {
 			return c, err
 		}
-		t := tls.Client(c, &tls.Config{ServerName: r.host, RootCAs: s.roots})
+		t := tls.Client(c, &tls.Config{ServerName: r.host, RootCAs: s.Roots})
 		if err := t.HandshakeContext(ctx); err != nil {
 			c.Close()
 			return nil, err
 		}
 		return t, nil
-	}}
+	}, 0)
 }
 
 // overUDP asks as a machine's own resolver does: every query from a port of its own.
 type overUDP struct {
-	sockets
+	Sockets
 	addr string
 }
 
-func (u *overUDP) close() {}
+// Close implements Exchanger: there is nothing to close.
+func (u *overUDP) Close() {}
 
-func (u *overUDP) exchange(ctx context.Context, query []byte, take func([]byte) taken) error {
+// Exchange implements Exchanger.
+func (u *overUDP) Exchange(ctx context.Context, query []byte, take func([]byte) Taken) error {
 	c, err := u.dial(ctx, "udp", u.addr)
 	if err != nil {
 		return err
@@ -171,13 +198,13 @@ func (u *overUDP) exchange(ctx context.Context, query []byte, take func([]byte) 
 			continue
 		}
 		switch take(buf[:n]) {
-		case ours:
+		case Ours:
 			return nil
-		case truncated:
+		case Truncated:
 			return u.again(ctx, query, take)
-		case failed:
+		case Failed:
 			if failure == nil {
-				failure = errNoAnswer
+				failure = ErrNoAnswer
 				if by := time.Now().Add(graceTime); by.Before(deadline) {
 					c.SetReadDeadline(by)
 				}
@@ -187,19 +214,27 @@ func (u *overUDP) exchange(ctx context.Context, query []byte, take func([]byte) 
 }
 
 // again asks by TCP, on a connection for this query alone (RFC 7766, section 5).
-func (u *overUDP) again(ctx context.Context, query []byte, take func([]byte) taken) error {
-	s := &overStream{dial: func(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "tcp", u.addr) }}
-	defer s.close()
-	return s.exchange(ctx, query, take)
+func (u *overUDP) again(ctx context.Context, query []byte, take func([]byte) Taken) error {
+	s := OverStream(func(ctx context.Context) (net.Conn, error) { return u.dial(ctx, "tcp", u.addr) }, 0)
+	defer s.Close()
+	return s.Exchange(ctx, query, take)
 }
 
 // overStream asks on one connection, TCP or TLS, as long as it holds. Answers come in any order.
 type overStream struct {
 	dial func(ctx context.Context) (net.Conn, error)
+	age  time.Duration // after which a connection gets no more questions; 0: none
 
-	mu     sync.Mutex
+	turn   chan struct{} // holds one token while somebody looks at what is below, or dials
 	stream *stream
 	closed bool
+}
+
+// OverStream returns an Exchanger that asks on one connection made by dial, many questions at once (RFC 7766), and makes
+// another when it has broken. Questions under way then fail with io.ErrUnexpectedEOF. A connection that is older than age,
+// unless that is 0, gets no more questions and is closed with its last answer.
+func OverStream(dial func(ctx context.Context) (net.Conn, error), age time.Duration) Exchanger {
+	return &overStream{dial: dial, age: age, turn: make(chan struct{}, 1)}
 }
 
 // stream is a connection and who waits for what on it.
@@ -210,11 +245,30 @@ type stream struct {
 	mu      sync.Mutex
 	next    uint16
 	waiting map[uint16]chan []byte
+	begun   time.Time
+	retired bool // closed with its last answer
 }
 
-func (o *overStream) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// retire has the connection closed as soon as nobody waits for anything on it.
+func (s *stream) retire() {
+	s.mu.Lock()
+	s.retired = true
+	done := len(s.waiting) == 0
+	s.mu.Unlock()
+	if done {
+		s.Close()
+	}
+}
+
+// mostWaiting bounds the questions on one connection.
+const mostWaiting = 1 << 14
+
+var errTooMany = transport.Reason("too many questions wait for the resolver")
+
+// Close implements Exchanger.
+func (o *overStream) Close() {
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
 	o.closed = true
 	if o.stream != nil {
 		o.stream.Close()
@@ -224,24 +278,31 @@ func (o *overStream) close() {
 
 // connected returns the connection there is, or a new one.
 func (o *overStream) connected(ctx context.Context) (*stream, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	select {
+	case o.turn <- struct{}{}:
+		defer func() { <-o.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	if o.closed {
 		return nil, net.ErrClosed
 	}
 	if o.stream != nil {
 		select {
 		case <-o.stream.over:
-			o.stream = nil
 		default:
-			return o.stream, nil
+			if o.age == 0 || time.Since(o.stream.begun) < o.age {
+				return o.stream, nil
+			}
+			o.stream.retire()
 		}
+		o.stream = nil
 	}
 	c, err := o.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte)}
+	s := &stream{Conn: c, over: make(chan struct{}), waiting: make(map[uint16]chan []byte), begun: time.Now()}
 	o.stream = s
 	go s.read()
 	return s, nil
@@ -270,13 +331,18 @@ func (s *stream) read() {
 	}
 }
 
-func (o *overStream) exchange(ctx context.Context, query []byte, take func([]byte) taken) error {
+// Exchange implements Exchanger.
+func (o *overStream) Exchange(ctx context.Context, query []byte, take func([]byte) Taken) error {
 	s, err := o.connected(ctx)
 	if err != nil {
 		return err
 	}
 	to := make(chan []byte, 1) // read never waits
 	s.mu.Lock()
+	if len(s.waiting) >= mostWaiting {
+		s.mu.Unlock()
+		return errTooMany
+	}
 	for s.next++; s.waiting[s.next] != nil; s.next++ {
 	}
 	id := s.next
@@ -291,21 +357,29 @@ func (o *overStream) exchange(ctx context.Context, query []byte, take func([]byt
 	defer func() {
 		s.mu.Lock()
 		delete(s.waiting, id)
+		done := s.retired && len(s.waiting) == 0
 		s.mu.Unlock()
+		if done {
+			s.Close()
+		}
 	}()
 	if err != nil {
 		s.Close() // half a message spoils what comes behind it
+		select {
+		case <-s.over: // whoever asks again finds it gone
+		case <-ctx.Done():
+		}
 		return err
 	}
 	select {
 	case answer := <-to:
 		switch take(answer) {
-		case ours:
+		case Ours:
 			return nil
-		case truncated:
-			return errTruncated
+		case Truncated:
+			return ErrTruncated
 		}
-		return errNoAnswer
+		return ErrNoAnswer
 	case <-s.over:
 		return io.ErrUnexpectedEOF
 	case <-ctx.Done():

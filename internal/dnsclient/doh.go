@@ -1,4 +1,4 @@
-package dns
+package dnsclient
 
 //lint:file-ignore SA1019 net/http's own HTTP/2 cannot be given a connection whose TLS is a browser's
 
@@ -19,13 +19,13 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
-// overHTTPS asks by POST, which nobody caches.
+// https asks by POST, which nobody caches.
 type https struct {
 	url       string
 	transport *http2.Transport
 }
 
-func overHTTPS(s sockets, r Resolver) *https {
+func overHTTPS(s Sockets, r Resolver) *https {
 	h := &https{url: r.url}
 	h.transport = &http2.Transport{
 		DisableCompression: true, // and so no Accept-Encoding
@@ -35,7 +35,7 @@ func overHTTPS(s sockets, r Resolver) *https {
 			if err != nil {
 				return nil, err
 			}
-			t, err := chrome.Client(c, &utls.Config{ServerName: r.host, RootCAs: s.roots})
+			t, err := chrome.Client(c, &utls.Config{ServerName: r.host, RootCAs: s.Roots})
 			if err == nil {
 				err = t.HandshakeContext(ctx)
 			}
@@ -52,11 +52,13 @@ func overHTTPS(s sockets, r Resolver) *https {
 	return h
 }
 
-func (h *https) close() { h.transport.CloseIdleConnections() }
+// Close implements Exchanger.
+func (h *https) Close() { h.transport.CloseIdleConnections() }
 
 const dnsMessage = "application/dns-message"
 
-func (h *https) exchange(ctx context.Context, query []byte, take func([]byte) taken) error {
+// Exchange implements Exchanger.
+func (h *https) Exchange(ctx context.Context, query []byte, take func([]byte) Taken) error {
 	query = append([]byte{0, 0}, query[2:]...) // RFC 8484, section 4.1
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.url, bytes.NewReader(query))
 	if err != nil {
@@ -76,13 +78,13 @@ func (h *https) exchange(ctx context.Context, query []byte, take func([]byte) ta
 	case err != nil:
 		return err
 	case response.StatusCode != http.StatusOK:
-		return errors.Join(errNoAnswer, transport.Reason(http.StatusText(response.StatusCode)))
+		return errors.Join(ErrNoAnswer, transport.Reason(http.StatusText(response.StatusCode)))
 	}
 	switch take(answer) {
-	case ours:
+	case Ours:
 		return nil
-	case truncated:
-		return errTruncated
+	case Truncated:
+		return ErrTruncated
 	}
-	return errNoAnswer
+	return ErrNoAnswer
 }

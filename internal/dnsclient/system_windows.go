@@ -1,4 +1,4 @@
-package dns
+package dnsclient
 
 import (
 	"net"
@@ -12,8 +12,8 @@ import (
 
 var errNoResolver = transport.Reason("this machine names no resolver: name one in the settings")
 
-// systemResolvers are those of the interfaces that are up.
-func systemResolvers() (all []Resolver, err error) {
+// System returns those of the interfaces that are up.
+func System() (all []Resolver, err error) {
 	size := uint32(16 << 10) // what Microsoft recommends to begin with
 	var first *windows.IpAdapterAddresses
 	for {
