@@ -19,16 +19,20 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/capture/proxy"
+	"github.com/godwit-vpn/godwit/internal/capture/tun"
 	"github.com/godwit-vpn/godwit/internal/dialer"
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
+	"github.com/godwit-vpn/godwit/internal/names"
 	"github.com/godwit-vpn/godwit/internal/network"
+	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -71,6 +75,8 @@ type Config struct {
 	// Resolvers are those that transport dns asks, as "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
 	// "https://dns.example/dns-query"; empty means the system's.
 	Resolvers []string
+	// Rules names a file of rules that send some connections directly, or nowhere (docs/rules.md); empty has none.
+	Rules string
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
 	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
@@ -98,6 +104,9 @@ type Client struct {
 	places   []place // of each way
 	udp      *udpport.Mux
 	proxy    *proxy.Server
+	tun      atomic.Pointer[tun.Capture]
+	resolver atomic.Pointer[names.Server] // the TUN's
+	rules    *rules.Set                   // nil: everything goes through the tunnel
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
 	changed chan struct{}
@@ -228,6 +237,11 @@ func New(cfg Config) (*Client, error) {
 		ready:   make(chan struct{}),
 		usable:  make(chan struct{}),
 		links:   make(map[uint64]*tracked),
+	}
+	if cfg.Rules != "" {
+		if c.rules, err = rules.Load(cfg.Rules); err != nil {
+			return nil, &FieldError{"Rules", err}
+		}
 	}
 	c.findBrowser(set.browser)
 	if err := c.findWays(set); err != nil {
@@ -374,6 +388,9 @@ func (c *Client) sendPacket(p []byte) error {
 	c.mu.Unlock()
 	if s == nil {
 		return &flow.Error{Code: flow.CodeNetUnreach}
+	}
+	if c.blocks(p) {
+		return errBlocked
 	}
 	return s.SendPacket(p)
 }

@@ -152,7 +152,7 @@ func (c *Client) sessionNow() *session.Session {
 	rand.Read(id[:])
 	c.session = session.New(session.Config{
 		Role: session.Client, ID: id, Pool: c.pool, Logger: c.log, Shape: c.shape,
-		Packet:  c.udp.Deliver,
+		Packet:  c.deliver,
 		Changed: func() { c.tell(c.changed) },
 	})
 	if c.welcomed {

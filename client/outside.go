@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/session"
 )
 
@@ -22,6 +23,12 @@ func (c *Client) Open(ctx context.Context, t flow.Target, early bool) (flow.Stre
 }
 
 func (c *Client) open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
+	switch c.decide(t) {
+	case rules.Block:
+		return nil, errBlocked
+	case rules.Direct:
+		return c.direct(ctx, t)
+	}
 	for {
 		s, err := c.current(ctx)
 		if err != nil {

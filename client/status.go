@@ -75,6 +75,7 @@ type Status struct {
 	Address6     string        `json:"address6,omitempty"`
 	PacketsLost  uint64        `json:"packets_dropped"` // before they left
 	Proxied      int64         `json:"proxy_connections"`
+	TUN          *TUNStats     `json:"tun,omitempty"`        // nil without one
 	EarlyFailed  uint64        `json:"proxy_early_failures"` // told "connected", then reset
 	Attempts     int           `json:"dial_failures"`        // in a row
 	Error        string        `json:"error,omitempty"`      // of the last dial, while it matters
@@ -151,7 +152,7 @@ func (c *Client) Status() Status {
 	st.CertUntil = c.identity.until
 	c.identity.mu.Unlock()
 	p := c.proxy.Stats()
-	st.Proxied, st.EarlyFailed = p.Conns, p.EarlyFailed
+	st.Proxied, st.EarlyFailed, st.TUN = p.Conns, p.EarlyFailed, c.tunStats()
 	if s == nil {
 		return st
 	}

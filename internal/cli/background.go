@@ -56,6 +56,7 @@ func (a *app) startBackground(ctx context.Context, r upRequest) (report, error) 
 		args = append(args, "--resolver", resolver)
 	}
 	args = append(args, "--browser", r.browser, "--fragment", r.fragment, "--shape", r.shape)
+	args = append(args, fmt.Sprintf("--tun=%v", r.tun), fmt.Sprintf("--lan=%v", r.lan), fmt.Sprintf("--router=%v", r.router))
 	if r.congestion != "" {
 		args = append(args, "--congestion", r.congestion)
 	}

@@ -26,10 +26,11 @@ var errStopped = errors.New("asked to stop")
 // flowed.
 //
 //	take the profile ─ listen ─┬─ Client.Run ───────── refused: return
+//	      (and the machine)    ├─ Client.ServeTUN, if asked for
 //	                           ├─ Client.ServeProxy
 //	                           ├─ wait until ready ─── not in time: return
 //	                           └─ answer status, stop
-func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up func(proxy string)) error {
+func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up func(proxy string)) (err error) {
 	dir := r.profiles.path(r.profile)
 	inst, err := local.Take(dir, clientProcess)
 	var held *local.HeldError
@@ -47,6 +48,22 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	defer l.Close()
 	cfg := r.config()
 	cfg.Key, cfg.StateDir, cfg.Logger = r.key, r.profiles.stateOf(r.profile, r.key.ID), log
+	cfg.Rules = r.profiles.rules()
+	var wasUp atomic.Bool
+	var m *machine
+	if r.tun {
+		if m, err = takeMachine(&r.upFlags); err != nil {
+			return err
+		}
+		defer func() {
+			if err == nil || errors.Is(err, errInterrupted) || !wasUp.Load() {
+				m.release(log)
+			} else { // nobody asked for it to end: what the tunnel carried must not go beside it
+				log.Warn("the tunnel ended, and this machine's network stays shut: 'godwit up --tun' or 'godwit rescue'")
+			}
+		}()
+		m.configure(&cfg)
+	}
 	c, err := client.New(cfg)
 	if err != nil {
 		return byFlag(err)
@@ -55,12 +72,11 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	began := time.Now()
-	var wasUp atomic.Bool
 	proxy := l.Addr().String()
 	inst.Serve(local.Handler{
 		Status: func() any {
 			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
-				PID: os.Getpid(), Since: began, Proxy: proxy, Status: c.Status()}
+				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Status: c.Status()}
 		},
 		Stop: func() { cancel(errStopped) },
 		Steer: func(text []byte) (any, error) {
@@ -74,6 +90,10 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	log.Info("the proxy listens", "address", proxy)
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Run(gctx) })
+	if m != nil {
+		log.Info("the machine's traffic is captured", "tun", m.name)
+		g.Go(func() error { return m.serve(gctx, c, log) })
+	}
 	g.Go(func() error {
 		if err := c.ServeProxy(gctx, l); gctx.Err() == nil {
 			return err

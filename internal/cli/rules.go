@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,15 @@ import (
 
 // rulesFile is the file of rules in the client's state directory.
 const rulesFile = "rules.toml"
+
+// rules is that file, if there is one.
+func (ps profiles) rules() string {
+	path := filepath.Join(filepath.Dir(ps.dir), rulesFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return path
+}
 
 func (a *app) rulesCmd() *cobra.Command {
 	return group("rules", "see what the rules say: which traffic goes through the tunnel", a.rulesTestCmd())

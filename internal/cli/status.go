@@ -91,13 +91,14 @@ func (a *app) redraw(b *bytes.Buffer, before int) int {
 
 // statusDoc is what status --json prints: the client's own status, and what only its process knows.
 type statusDoc struct {
-	Schema  string    `json:"schema"`
-	Version string    `json:"version"`
-	Profile string    `json:"profile"`
-	KeyID   string    `json:"key_id"`
-	PID     int       `json:"pid"`
-	Since   time.Time `json:"since"`
-	Proxy   string    `json:"proxy"`
+	Schema  string      `json:"schema"`
+	Version string      `json:"version"`
+	Profile string      `json:"profile"`
+	KeyID   string      `json:"key_id"`
+	PID     int         `json:"pid"`
+	Since   time.Time   `json:"since"`
+	Proxy   string      `json:"proxy"`
+	Machine *machineDoc `json:"machine,omitempty"` // with --tun
 	client.Status
 }
 
@@ -142,6 +143,11 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field("next", "'godwit doctor' finds out in a minute what this network does")
 	}
 	out.field("proxy", "%s  SOCKS5 and HTTP, %s", doc.Proxy, plural(doc.Proxied, "connection"))
+	if doc.Machine != nil && doc.TUN != nil {
+		out.field("machine", "by %s: %s, %s; %s blocked on their way past it", doc.Machine.TUN,
+			plural(doc.TUN.Connections, "connection"), plural(doc.TUN.Questions, "DNS question"),
+			plural(doc.Machine.Blocked, "packet"))
+	}
 	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
 	for i, l := range doc.Links {
 		name := ""

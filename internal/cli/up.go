@@ -32,6 +32,9 @@ type upFlags struct {
 	resolvers  []string
 	congestion string
 	timeout    time.Duration
+	tun        bool
+	lan        bool
+	router     bool
 	foreground bool
 	// report is given by up to the process it starts in the background: it reads the key from standard input, says on
 	// standard output, in one line of JSON, whether it is up, and logs to a file.
@@ -49,7 +52,7 @@ on in the background until 'godwit down'.
 The key is the text that begins with godwit://, in single quotes; or a file with
 it, or with a picture of its QR code; or - for standard input; or GODWIT_KEY. It
 is saved, and not needed again.`,
-		Example: "  godwit up 'godwit://…'\n  godwit up\n  godwit up picture.png --profile office --proxy 127.0.0.1:1081",
+		Example: "  godwit up 'godwit://…'\n  godwit up\n  sudo godwit up --tun\n  godwit up picture.png --profile office --proxy 127.0.0.1:1081",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.proxyGiven = cmd.Flags().Changed("proxy")
 			err := a.up(cmd.Context(), f, args)
@@ -74,6 +77,9 @@ is saved, and not needed again.`,
 	flags.StringVar(&f.congestion, "congestion", "",
 		"congestion control; \"system\" leaves it to the system (default bbr)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try before giving up; 0 is without end")
+	flags.BoolVar(&f.tun, "tun", false, "carry everything this machine sends, and let nothing out beside the tunnel (root)")
+	flags.BoolVar(&f.lan, "lan", true, "with --tun: let the local network be reached")
+	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")
@@ -121,6 +127,9 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	cfg := f.config()
 	if err := cfg.Check(); err != nil {
 		return byFlag(err)
+	}
+	if f.router && !f.tun {
+		return usagef("flag --router: it takes --tun")
 	}
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {

@@ -5,6 +5,7 @@ package hostnet
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"syscall"
 )
@@ -32,3 +33,6 @@ func (h *Host) Close() error { return nil }
 
 // Rescue fails on this system.
 func Rescue(stateDir string) (undone []string, err error) { return nil, errSystem }
+
+// Resolvers are none on this system.
+func (h *Host) Resolvers() []netip.Addr { return nil }

@@ -114,18 +114,25 @@ func (m *Mux) ListenPacket(ctx context.Context) (net.PacketConn, error) {
 	return p, nil
 }
 
-// Deliver takes an IP packet from the session and queues it at its port. It never blocks, does not keep the slice, and
-// drops what no port is waiting for.
-func (m *Mux) Deliver(pkt []byte) {
+// Deliver takes an IP packet from the session and queues it at its port. It reports false where there is no such port; then
+// the packet may be somebody else's. It never blocks and does not keep the slice.
+func (m *Mux) Deliver(pkt []byte) bool {
+	m.mu.RLock()
+	none := len(m.ports) == 0
+	m.mu.RUnlock()
+	if none {
+		m.dropped.Add(1)
+		return false
+	}
 	p, err := packet.Parse(pkt)
 	if err != nil || p.Proto != packet.ProtoUDP {
 		m.dropped.Add(1)
-		return
+		return false
 	}
 	u, err := p.UDP()
 	if a := m.addrs.Load(); err != nil || p.Dst != a.v4 && p.Dst != a.v6 {
 		m.dropped.Add(1)
-		return
+		return false
 	}
 	m.mu.RLock()
 	to := m.ports[u.Dst.Port()]
@@ -133,6 +140,7 @@ func (m *Mux) Deliver(pkt []byte) {
 	if to == nil || !to.push(u.Src, u.Payload) {
 		m.dropped.Add(1)
 	}
+	return to != nil
 }
 
 // Stats counts ports and packets, never who they belong to.

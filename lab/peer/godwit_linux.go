@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -25,6 +26,7 @@ type godwit struct {
 	links     int
 	transport string // the only one; empty leaves the choice to the program
 	nginx     bool   // websocket goes through one on the gateway's host
+	tun       bool   // all of the client's host is captured
 	key       string
 }
 
@@ -77,7 +79,31 @@ func godwitEntry(name, transport string, links int) Entry {
 	}
 }
 
-func (g *godwit) Proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
+// godwitTUN is Godwit by all its transports, the client's host captured as a whole.
+func godwitTUN() Entry {
+	e := godwitEntry("godwit-tun", "", 0)
+	prepare := e.Prepare
+	e.Prepare = func(ctx context.Context, t *Tools) (Info, error) {
+		info, err := prepare(ctx, t)
+		info.Settings = strings.Replace(info.Settings, "SOCKS5 in", "MTU 1500, TUN with offloads", 1)
+		return info, err
+	}
+	e.Check = needTUN
+	e.New = func(t *Tools) Peer { return &godwit{path: t.Godwit, tun: true} }
+	return e
+}
+
+// captured makes what godwit up --tun changes of a machine's files the client's own.
+const captured = `mkdir -p /run/lib && : >/run/resolv.conf && mount --bind /run/lib /var/lib && mount --bind /run/resolv.conf /etc/resolv.conf &&`
+
+func (g *godwit) Proxy() string {
+	if g.tun {
+		return ""
+	}
+	return g.proxy()
+}
+
+func (g *godwit) proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
 
 // Key is the gateway's access key, once that has started.
 func (g *godwit) Key() string { return g.key }
@@ -221,7 +247,7 @@ func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string
 
 func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	// Like most devices, so that two runs meet the same rules: one device in sixteen looks like Firefox.
-	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.Proxy(), "--browser", "chrome"}
+	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.proxy(), "--browser", "chrome"}
 	if g.links > 0 {
 		args = append(args, "--links", strconv.Itoa(g.links))
 	}
@@ -231,6 +257,9 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 	var env []string
 	if g.nginx {
 		env = []string{"SSL_CERT_FILE=" + filepath.Join(s.Dir, frontCert)}
+	}
+	if g.tun {
+		return s.startPrivate(s.Client, "client", env, captured, g.path, append(args, "--tun", g.key)...)
 	}
 	return s.start(s.Client, "client", env, g.path, append(args, g.key)...)
 }

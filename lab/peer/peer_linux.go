@@ -134,7 +134,7 @@ func Names() (names []string) {
 }
 
 // Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-nginx, by websocket behind nginx,
-// godwit-N, Godwit with N links by https, and godwit-alone, Godwit with one link at a time, by whatever it likes.
+// godwit-tun, which captures the whole host, godwit-N, Godwit with N links by https, and godwit-alone, Godwit with one link at a time, by whatever it likes.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
@@ -146,6 +146,9 @@ func Find(name string) (Entry, error) {
 		}
 		if links == "nginx" {
 			return behindNginx(godwitEntry(name, byWebSocket, 0)), nil
+		}
+		if links == "tun" {
+			return godwitTUN(), nil
 		}
 		if links == "alone" {
 			return godwitEntry(name, "", 1), nil

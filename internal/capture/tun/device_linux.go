@@ -13,13 +13,14 @@ type device struct {
 	offload bool
 }
 
-// Create makes a TUN; it vanishes with its Close, or with this process. name may have a %d for a number.
-func Create(name string) (Device, string, error) {
+// Create makes a TUN with its offloads; it vanishes when the file is closed, or with this process. name may have a %d for a
+// number.
+func Create(name string) (f *os.File, actual string, err error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, "", fmt.Errorf("opening /dev/net/tun: %w: it takes root, or the capability to administer networks", err)
 	}
-	fail := func(doing string, err error) (Device, string, error) {
+	fail := func(doing string, err error) (*os.File, string, error) {
 		unix.Close(fd)
 		return nil, "", fmt.Errorf("%s TUN %s: %w", doing, name, err)
 	}
@@ -35,11 +36,12 @@ func Create(name string) (Device, string, error) {
 	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads); err != nil {
 		return fail("setting up", err)
 	}
-	return &device{os.NewFile(uintptr(fd), "tun"), true}, req.Name(), nil
+	return os.NewFile(uintptr(fd), "tun"), req.Name(), nil
 }
 
-// FromFile is a TUN that somebody else has made, without offloads: as Android's VpnService hands it out.
-func FromFile(f *os.File) Device { return &device{f, false} }
+// NewDevice is the TUN of a file: one of Create's, with offloads; or one that somebody else has made, as Android's VpnService
+// does, of which packets come as they are.
+func NewDevice(f *os.File, offload bool) Device { return &device{f, offload} }
 
 // Read implements Device.
 func (d *device) Read(b []byte) (Frame, error) {

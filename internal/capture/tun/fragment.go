@@ -3,6 +3,8 @@ package tun
 import (
 	"encoding/binary"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
 // reassembly puts IPv4 and IPv6 fragments together (RFC 791 §3.2, RFC 8200 §4.5): datagrams cross the session whole. Only the
@@ -108,7 +110,7 @@ func (d *datagram) finish() []byte {
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
 		return b
 	}
-	adjust(b[10:], uint64(binary.BigEndian.Uint16(b[2:]))+uint64(binary.BigEndian.Uint16(b[6:])), uint64(len(b)), true)
+	packet.AdjustChecksum(b[10:], uint64(binary.BigEndian.Uint16(b[2:]))+uint64(binary.BigEndian.Uint16(b[6:])), uint64(len(b)), true)
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	binary.BigEndian.PutUint16(b[6:], 0)
 	return b

@@ -78,7 +78,7 @@ func (s segment) readdress(f Frame, src, dst netip.AddrPort) {
 		now += uint64(binary.BigEndian.Uint16(b[i:]))
 	}
 	if size == 4 {
-		adjust(b[10:], old, now, true)
+		packet.AdjustChecksum(b[10:], old, now, true)
 	}
 	if !f.Partial {
 		old += uint64(s.src.Port()) + uint64(s.dst.Port())
@@ -86,27 +86,7 @@ func (s segment) readdress(f Frame, src, dst netip.AddrPort) {
 	}
 	binary.BigEndian.PutUint16(b[s.at:], src.Port())
 	binary.BigEndian.PutUint16(b[s.at+2:], dst.Port())
-	adjust(b[s.at+16:], old, now, !f.Partial)
-}
-
-// adjust changes the checksum at b for 16-bit words whose sum was old and is now.
-func adjust(b []byte, old, now uint64, complemented bool) {
-	sum := uint64(binary.BigEndian.Uint16(b))
-	if complemented {
-		sum = ^sum & 0xffff
-	}
-	sum += now
-	for old > 0xffff {
-		old = old>>16 + old&0xffff
-	}
-	sum += ^old & 0xffff
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	if complemented {
-		sum = ^sum & 0xffff
-	}
-	binary.BigEndian.PutUint16(b, uint16(sum))
+	packet.AdjustChecksum(b[s.at+16:], old, now, !f.Partial)
 }
 
 // reset answers the segment of a packet with a RST, as a host does that knows nothing of it (RFC 9293 §3.5.2). It is nil for

@@ -26,6 +26,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
@@ -36,13 +37,15 @@ import (
 type Config struct {
 	// Device is the TUN; the Capture closes it.
 	Device Device
-	// Addr4 and Addr6 are what the TUN's networks are: the machine has their first host's address, which programs send from,
+	// Prefix4 and Prefix6 are what the TUN's networks are: the machine has their first host's address, which programs send from,
 	// and the second stands for everything else. Either may be missing.
-	Addr4, Addr6 netip.Prefix
+	Prefix4, Prefix6 netip.Prefix
 	// Outside opens streams.
 	Outside flow.Opener
 	// Send sends a packet through the session. It does not block or keep the slice.
 	Send func(packet []byte) error
+	// Inner are the session's own addresses, from which its packets go and to which theirs come; not valid where there is none.
+	Inner func() (v4, v6 netip.Addr)
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
 	Online func() bool
 	// Answer answers one DNS message, in at most so many bytes; nil is no answer.
@@ -92,7 +95,7 @@ func New(cfg Config) (*Capture, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Capture{cfg: cfg, asking: make(chan struct{}, mostQuestions)}
-	for i, p := range [...]netip.Prefix{cfg.Addr4, cfg.Addr6} {
+	for i, p := range [...]netip.Prefix{cfg.Prefix4, cfg.Prefix6} {
 		if !p.IsValid() {
 			continue
 		}
@@ -102,6 +105,10 @@ func New(cfg Config) (*Capture, error) {
 			return nil, fmt.Errorf("the TUN's network %v has no room for two", p)
 		}
 		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.own, 0)))
+		if f.own.Is6() && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
+			*f = family{} // the machine has IPv6 switched off, and gives nobody such addresses
+			continue
+		}
 		if err != nil {
 			c.closeListeners()
 			return nil, fmt.Errorf("listening on the TUN: %w", err)
@@ -118,6 +125,12 @@ func (c *Capture) closeListeners() {
 			f.listener.Close()
 		}
 	}
+}
+
+// Close closes a Capture that is not to run.
+func (c *Capture) Close() error {
+	c.closeListeners()
+	return c.cfg.Device.Close()
 }
 
 // Run carries traffic until ctx is done, and then returns nil; or until the TUN fails. Either way it is closed, connections
@@ -208,25 +221,49 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		c.unreachable(&p, packet.Prohibited)
 		return
 	}
+	own := p.Src
+	inner := c.innerOf(own)
+	if !inner.IsValid() {
+		c.unreachable(&p, packet.NoRoute)
+		return
+	}
 	c.stats.packets.Add(1)
+	p.Readdress(inner, netip.Addr{})
 	if err := c.cfg.Send(b); err != nil {
+		p.Readdress(own, netip.Addr{})
 		c.unreachable(&p, packet.NoRoute)
 	}
 }
 
-// Deliver takes a packet from the session. It reports false if that is not for the TUN's addresses. It does not keep b.
-func (c *Capture) Deliver(b []byte) bool {
-	_, dst, err := packet.Addrs(b)
-	if err != nil || !c.isOwn(dst) {
-		return false
+// innerOf is the session's address that stands for one of the TUN's.
+func (c *Capture) innerOf(own netip.Addr) netip.Addr {
+	v4, v6 := c.cfg.Inner()
+	if own.Is4() {
+		return v4
 	}
-	if p, err := packet.Parse(b); err != nil || p.Proto == packet.ProtoTCP {
+	return v6
+}
+
+// Deliver takes a packet from the session, to one of its addresses, and readdresses it in place.
+func (c *Capture) Deliver(b []byte) {
+	p, err := packet.Parse(b)
+	if err != nil || p.Proto == packet.ProtoTCP {
 		c.stats.dropped.Add(1)
-		return true
+		return
 	}
+	own := c.local[0].own
+	if p.Dst.Is6() {
+		own = c.local[1].own
+	}
+	inner := c.innerOf(own)
+	if !own.IsValid() || p.Dst != inner {
+		c.stats.dropped.Add(1)
+		return
+	}
+	p.ReaddressQuote(inner, own)
+	p.Readdress(netip.Addr{}, own)
 	c.stats.packets.Add(1)
 	c.write(Frame{Packet: b})
-	return true
 }
 
 func (c *Capture) write(f Frame) {
@@ -267,7 +304,9 @@ func (c *Capture) question(ctx context.Context, u packet.UDP) {
 	})
 }
 
-func (c *Capture) isOwn(a netip.Addr) bool { return a.IsValid() && (a == c.local[0].own || a == c.local[1].own) }
+func (c *Capture) isOwn(a netip.Addr) bool {
+	return a.IsValid() && (a == c.local[0].own || a == c.local[1].own)
+}
 
 func oneHost(a netip.Addr) bool {
 	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && a != netip.AddrFrom4([4]byte{255, 255, 255, 255})

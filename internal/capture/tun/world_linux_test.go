@@ -36,6 +36,8 @@ var (
 	network6 = netip.MustParsePrefix("fd67:6f64:7769:7400::/126")
 	own4     = netip.MustParseAddr("198.18.66.1")
 	own6     = netip.MustParseAddr("fd67:6f64:7769:7400::1")
+	inner4   = netip.MustParseAddr("100.64.0.7")
+	inner6   = netip.MustParseAddr("fd00::7")
 )
 
 func newMachine(t testing.TB) *machine {
@@ -58,8 +60,10 @@ func newMachine(t testing.TB) *machine {
 	}
 	do(h.EnableIPv6())
 	do(h.Do(func() error {
-		var err error
-		device, name, err = tun.Create("godwit%d")
+		f, actual, err := tun.Create("godwit%d")
+		if err == nil {
+			device, name = tun.NewDevice(f, true), actual
+		}
 		return err
 	}))
 	do(h.LinkUp(name))
@@ -69,7 +73,8 @@ func newMachine(t testing.TB) *machine {
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
 	do(h.Do(func() error {
 		var err error
-		m.capture, err = tun.New(tun.Config{Device: device, Addr4: network4, Addr6: network6, Outside: m, Send: m.send,
+		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
+			Inner:  func() (v4, v6 netip.Addr) { return inner4, inner6 },
 			Online: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
 			Answer: m.answer, ServeDNS: m.serveDNS,
 			NameOf: func(a netip.Addr) (string, bool) {

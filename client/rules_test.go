@@ -1,0 +1,79 @@
+package client_test
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/flow"
+)
+
+// A client heeds a file of rules: what is direct is dialled from here, and what is blocked by nobody.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.run(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(c, c)
+				c.Close()
+			}()
+		}
+	}()
+	file := filepath.Join(t.TempDir(), "rules.toml")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[[rule]]\ndomains = [\"direct.example\"]\ncidrs = [\"127.0.0.0/8\"]\naction = \"direct\"\n" +
+		"[[rule]]\ndomains = [\"blocked.example\"]\naction = \"block\"\n")
+	c, err := client.New(client.Config{Key: w.key, Rules: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, c)
+	if _, err := c.Dial(t.Context(), "tcp", "www.blocked.example:443"); flow.CodeOf(err) != flow.CodeDenied {
+		t.Errorf("what a rule blocks: %v", err)
+	}
+	conn, err := c.Dial(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.RemoteAddr().String(); got != l.Addr().String() {
+		t.Errorf("a direct connection is to %s", got)
+	}
+	want := make([]byte, 1<<20)
+	rand.Read(want)
+	go func() {
+		conn.Write(want)
+		conn.(flow.Stream).CloseWrite()
+	}()
+	if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	conn.Close()
+
+	write("[[rule]]\naction = \"nonsense\"\n")
+	var field *client.FieldError
+	if _, err := client.New(client.Config{Key: w.key, Rules: file}); !errors.As(err, &field) || field.Field != "Rules" {
+		t.Errorf("a file of nonsense: %v", err)
+	}
+}

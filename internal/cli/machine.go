@@ -1,0 +1,146 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/capture/tun"
+	"github.com/godwit-vpn/godwit/internal/hostnet"
+)
+
+// What the TUN is called, and its networks: of the addresses that are for measuring networks (RFC 2544), which nobody routes,
+// and a unique local one. The resolver's address is one of the many that are captured.
+const tunName = "godwit%d"
+
+var (
+	tunPrefix4  = netip.MustParsePrefix("198.18.66.0/24")
+	tunPrefix6  = netip.MustParsePrefix("fd67:6f64:7769:7400::/64")
+	tunResolver = netip.MustParseAddr("198.18.66.53")
+	// tunMTU is what most networks carry: programs that find out what their packets may have find what they would without us.
+	tunMTU = 1500
+)
+
+// machine is this machine's network while up --tun carries it.
+//
+//	take: the kill switch and the routes, before anything is resolved or dialled
+//	configure: the client's sockets go out by the physical network, and so do its questions for names
+//	serve: what the TUN brings crosses the session
+//	release: everything as before; without it, as after a crash, the kill switch stays
+type machine struct {
+	host    *hostnet.Host
+	desired hostnet.Desired
+	file    *os.File
+	name    string
+}
+
+// repairEvery is how often what others have changed of the machine's network is put right: a DHCP client writes resolv.conf
+// when it renews its lease, an administrator loads another firewall.
+const repairEvery = 15 * time.Second
+
+// takeMachine makes the TUN and has everything go there.
+func takeMachine(f *upFlags) (*machine, error) {
+	host, err := hostnet.Open(hostnet.Dir)
+	if err != nil {
+		return nil, err
+	}
+	m := &machine{host: host}
+	if m.file, m.name, err = tun.Create(tunName); err != nil {
+		return nil, errors.Join(err, host.Close())
+	}
+	m.desired = hostnet.Desired{
+		Tun: m.name, MTU: tunMTU, DNS: []netip.Addr{tunResolver}, LAN: f.lan, Router: f.router,
+		Addrs: []netip.Prefix{ownOf(tunPrefix4), ownOf(tunPrefix6)},
+	}
+	if err := host.Set(m.desired); err != nil && !errors.Is(err, hostnet.ErrDNS) { // captured all the same, whomever they ask
+		return nil, errors.Join(fmt.Errorf("setting up this machine's network: %w", err), m.file.Close(), host.Close())
+	}
+	return m, nil
+}
+
+// ownOf is the first address of a network, with its length.
+func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(), p.Bits()) }
+
+// configure keeps the client's own traffic out of the TUN.
+func (m *machine) configure(cfg *client.Config) {
+	cfg.Protect = hostnet.Protect
+	resolvers := m.host.Resolvers()
+	if len(cfg.Resolvers) == 0 {
+		for _, a := range resolvers {
+			cfg.Resolvers = append(cfg.Resolvers, a.String())
+		}
+	}
+	// Transports look names of gateways up by this. The system's settings name the TUN's resolver now.
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		d := net.Dialer{Control: hostnet.Protect}
+		err := errors.New("this machine has no resolver but the tunnel's: use an access key with addresses")
+		for _, a := range resolvers {
+			var c net.Conn
+			if c, err = d.DialContext(ctx, network, netip.AddrPortFrom(a, 53).String()); err == nil {
+				return c, nil
+			}
+		}
+		return nil, err
+	}}
+}
+
+// serve carries what the TUN brings until ctx is done, and keeps the machine's network as it is to be.
+func (m *machine) serve(ctx context.Context, c *client.Client, log *slog.Logger) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() {
+		tick := time.NewTicker(repairEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if err := m.host.Set(m.desired); err != nil {
+					log.Warn("the machine's network is not as it is to be", "err", err)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return c.ServeTUN(ctx, client.TUN{File: m.file, Offload: true, Prefix4: tunPrefix4, Prefix6: tunPrefix6})
+}
+
+// release gives the machine its own network back.
+func (m *machine) release(log *slog.Logger) {
+	if err := errors.Join(m.host.Close(), ignoreClosed(m.file.Close())); err != nil {
+		log.Error("the machine's network is not as it was: 'godwit rescue' tries again", "err", err)
+	}
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// machineDoc is what status tells of it.
+type machineDoc struct {
+	TUN string `json:"tun"`
+	// Blocked counts what programs tried to send past the tunnel.
+	Blocked      uint64 `json:"blocked_packets"`
+	BlockedBytes uint64 `json:"blocked_bytes"`
+}
+
+func (m *machine) status() *machineDoc {
+	if m == nil {
+		return nil
+	}
+	doc := &machineDoc{TUN: m.name}
+	doc.Blocked, doc.BlockedBytes, _ = m.host.Blocked() // zero where it cannot be read
+	return doc
+}

@@ -1,0 +1,52 @@
+package hostnet
+
+import (
+	"bufio"
+	"bytes"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+)
+
+// upstreams is where systemd-resolved tells whom it asks.
+const upstreams = "/run/systemd/resolve/resolv.conf"
+
+// Resolvers are those that the machine had before, for whoever looks names up outside of the tunnel. A resolver on this
+// machine whose own questions are captured is none of them.
+func (h *Host) Resolvers() []netip.Addr {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now, err := readResolv(h.resolvConf())
+	if before := h.kept.Resolv; before != nil && bytes.Equal(now.Text, before.Ours) {
+		now = *before
+	}
+	if err != nil {
+		return nil
+	}
+	outside := func(text []byte) []netip.Addr {
+		return slices.DeleteFunc(nameservers(text), netip.Addr.IsLoopback)
+	}
+	if found := outside(now.Text); len(found) > 0 {
+		return found
+	}
+	text, err := os.ReadFile(upstreams)
+	if err != nil {
+		return nil
+	}
+	return outside(text)
+}
+
+// nameservers are those of a resolv.conf(5), in order.
+func nameservers(text []byte) (found []netip.Addr) {
+	for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 || f[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(f[1]); err == nil && !slices.Contains(found, a) {
+			found = append(found, a)
+		}
+	}
+	return found
+}

@@ -1,0 +1,225 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A snapshot is all that godwit may change of a machine's network.
+func (w *world) snapshot() string {
+	w.t.Helper()
+	var b strings.Builder
+	for _, args := range [][]string{{"ip", "rule"}, {"ip", "-6", "rule"}, {"ip", "route", "show", "table", "all"},
+		{"ip", "-6", "route", "show", "table", "all"}, {"ip", "-brief", "link"}, {"nft", "list", "ruleset"},
+		{"cat", "/etc/resolv.conf", "/proc/sys/net/ipv4/conf/all/rp_filter", "/proc/sys/net/ipv4/conf/all/src_valid_mark",
+			"/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/all/arp_ignore"}} {
+		fmt.Fprintf(&b, "# %s\n%s", strings.Join(args, " "), w.client.run(w.t, "", args[0], args[1:]...))
+	}
+	return b.String()
+}
+
+// withMachine is a world whose client's machine can be captured, and what its network is before.
+func withMachine(t *testing.T) (w *world, before string) {
+	t.Helper()
+	need(t, "curl", "ping")
+	w = withGateway(t)
+	if err := w.gateway.do(func() error { // as systems with systemd have it
+		return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0o644)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	lib := filepath.Join(w.dir, "lib")
+	if err := os.Mkdir(lib, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w.client.files["/var/lib"] = lib
+	return w, w.snapshot()
+}
+
+// fetch gets a page without a proxy, as if there were no tunnel.
+func (w *world) fetch(url string) error {
+	code, out := w.curl("--max-time", "10", url)
+	if code != 0 || !strings.HasPrefix(out, "hello over") {
+		return fmt.Errorf("curl %s ended with %d: %s", url, code, out)
+	}
+	return nil
+}
+
+// TestMachine carries all of a machine's traffic, and gives the machine its network back.
+func TestMachine(t *testing.T) {
+	w, before := withMachine(t)
+	w.clientProcess = w.startClient(w.key, "--tun")
+	urls := []string{"http://site.test/hello", "https://site.test/hello", "https://" + webAddr + "/hello", "https://v4.test/hello"}
+	if w.ipv6 {
+		urls = append(urls, "https://v6.test/hello", "https://["+webAddr6+"]/hello")
+	}
+	for _, url := range urls {
+		if err := w.fetch(url); err != nil {
+			t.Error(err)
+		}
+	}
+	if code, out := w.curl("--max-time", "10", "http://nowhere.test/"); code != 6 {
+		t.Errorf("a name that does not exist: curl ended with %d, and it should be 6: %s", code, out)
+	}
+	began := time.Now()
+	if _, err := w.client.dial(net.JoinHostPort(webAddr, "1")); !errors.Is(err, syscall.ECONNREFUSED) || time.Since(began) > 3*time.Second {
+		t.Errorf("a port that nobody listens on: %v after %v", err, time.Since(began))
+	}
+	if code, out := run(t, w.client.command("ping", "-c", "2", "-i", "0.2", "-W", "5", webAddr)); code != 0 {
+		t.Errorf("ping: %s", out)
+	}
+	w.udpEcho(9000)
+	w.udpEcho(65507)
+	if seen := w.leaks(); seen != nil {
+		t.Errorf("past the tunnel: %q", seen)
+	}
+	if code, out := w.clientCommand("status"); code != 0 || !strings.Contains(out, "machine") {
+		t.Errorf("status says nothing of the machine (%d):\n%s", code, out)
+	}
+	if code, out := w.clientCommand("down"); code != 0 {
+		t.Fatalf("down: %s", out)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// udpEcho sends a datagram there and back.
+func (w *world) udpEcho(size int) {
+	w.t.Helper()
+	server := w.world.listenUDP(w.t, net.JoinHostPort(webAddr, "0"))
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := server.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteTo(b[:n], from)
+		}
+	}()
+	c := w.client.listenUDP(w.t, ":0")
+	want := []byte(strings.Repeat("x", size))
+	b := make([]byte, 1<<16)
+	for try := 0; ; try++ { // it may be lost
+		if _, err := c.WriteTo(want, server.LocalAddr()); err != nil {
+			w.t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
+		n, from, err := c.ReadFrom(b)
+		if err == nil {
+			if n != size || from.String() != server.LocalAddr().String() {
+				w.t.Errorf("%d bytes came back as %d from %v", size, n, from)
+			}
+			return
+		}
+		if try == 3 {
+			w.t.Fatalf("a datagram of %d bytes does not come back: %v", size, err)
+		}
+	}
+}
+
+// TestMachineDies kills the client: nothing goes past where it was, until it is there again, or is asked to be undone.
+func TestMachineDies(t *testing.T) {
+	w, before := withMachine(t)
+	kill := func(p *process) {
+		t.Helper()
+		p.stop(syscall.SIGKILL, 5*time.Second)
+	}
+	p := w.startClient(w.key, "--tun")
+	kill(p)
+	tries := func() {
+		t.Helper()
+		for _, url := range []string{"http://site.test/hello", "http://" + webAddr + "/hello"} {
+			if code, out := w.curl("--max-time", "2", url); code == 0 {
+				t.Errorf("%s came without a tunnel: %s", url, out)
+			}
+		}
+		_, _ = run(t, w.client.command("ping", "-c", "1", "-W", "1", webAddr))
+		if seen := w.leaks(); seen != nil {
+			t.Errorf("past the tunnel: %q", seen)
+		}
+	}
+	tries()
+	// The way to an address of the world's appears in the main table, as by a DHCP server's option 121.
+	w.ip(w.client, "route add 192.0.2.0/25 via "+middleAddr)
+	tries()
+	w.ip(w.client, "route del 192.0.2.0/25 via "+middleAddr)
+
+	p = w.startClient(w.key, "--tun")
+	if err := w.fetch("http://site.test/hello"); err != nil {
+		t.Errorf("after it was killed and started again: %v", err)
+	}
+	kill(p)
+	if code, out := run(t, w.client.command(godwit(t), "rescue")); code != 0 {
+		t.Fatalf("rescue: %s", out)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestMachineStays lets things happen to the machine's network: nothing goes past the tunnel meanwhile, and afterwards it
+// carries as before.
+func TestMachineStays(t *testing.T) {
+	w, _ := withMachine(t)
+	p := w.startClient(w.key, "--tun")
+	flap := func() {
+		w.ip(w.client, "link set wan down")
+		time.Sleep(200 * time.Millisecond)
+		up := "link set wan up\nroute add default via " + middleAddr
+		if w.ipv6 { // which a link that goes down forgets
+			up += "\naddr replace 2001:db8:1::2/64 dev wan nodad\nroute add default via 2001:db8:1::1"
+		}
+		w.ip(w.client, up)
+	}
+	for _, happens := range []struct {
+		what    string
+		begin   func()
+		end     func()
+		offline bool // nothing can come meanwhile
+	}{
+		{"the process stands still", func() { _ = p.cmd.Process.Signal(syscall.SIGSTOP) },
+			func() { _ = p.cmd.Process.Signal(syscall.SIGCONT) }, true},
+		{"the gateway stands still", func() { _ = w.gatewayProcess.cmd.Process.Signal(syscall.SIGSTOP) },
+			func() { _ = w.gatewayProcess.cmd.Process.Signal(syscall.SIGCONT) }, true},
+		{"all that it sends is swallowed", func() {
+			w.nft("table inet cut { chain cut { type filter hook forward priority 0; drop; }; }")
+		}, func() { w.nft("delete table inet cut") }, true},
+		{"the interface flaps", flap, func() {}, false},
+		{"it has another address", func() {
+			w.ip(w.client, "addr del 198.51.100.2/24 dev wan\naddr add 198.51.100.3/24 dev wan\nroute replace default via "+middleAddr)
+		}, func() {}, false},
+		{"another interface comes, with a default route", func() {
+			w.ip(w.client, "link add extra0 type veth peer name extra1\naddr add 203.0.113.77/24 dev extra0\nlink set extra0 up\nlink set extra1 up\n"+
+				"route add default dev extra0 metric 1")
+		}, func() { w.ip(w.client, "link del extra0") }, false},
+		{"a DHCP client writes resolv.conf", func() {
+			if err := os.WriteFile(w.client.files["/etc/resolv.conf"], []byte("nameserver "+middleAddr+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, func() {}, false},
+	} {
+		happens.begin()
+		for _, url := range []string{"http://site.test/hello", "http://" + webAddr + "/hello"} {
+			if code, out := w.curl("--max-time", "1", url); code == 0 && happens.offline {
+				t.Errorf("%s: %s came all the same: %s", happens.what, url, out)
+			}
+		}
+		_, _ = run(t, w.client.command("ping", "-c", "1", "-W", "1", webAddr))
+		happens.end()
+		w.eventually("after "+happens.what, p, 30*time.Second, func() error {
+			return errors.Join(w.fetch("http://site.test/hello"), w.fetch("http://"+webAddr+"/hello"))
+		})
+		if seen := w.leaks(); seen != nil {
+			t.Fatalf("%s: past the tunnel: %q", happens.what, seen)
+		}
+	}
+}
