@@ -131,6 +131,7 @@ func ignoreClosed(err error) error {
 // machineDoc is what status tells of it.
 type machineDoc struct {
 	TUN string `json:"tun"`
+	LAN bool   `json:"lan"` // the local network can be reached
 	// Blocked counts what programs tried to send past the tunnel.
 	Blocked      uint64 `json:"blocked_packets"`
 	BlockedBytes uint64 `json:"blocked_bytes"`
@@ -140,7 +141,7 @@ func (m *machine) status() *machineDoc {
 	if m == nil {
 		return nil
 	}
-	doc := &machineDoc{TUN: m.name}
+	doc := &machineDoc{TUN: m.name, LAN: m.desired.LAN}
 	doc.Blocked, doc.BlockedBytes, _ = m.host.Blocked() // zero where it cannot be read
 	return doc
 }

@@ -262,16 +262,31 @@ func (a *app) upBackground(ctx context.Context, r upRequest) error {
 	}
 	fmt.Fprintf(a.stdout, "%s Up: data has flowed to the gateway and back, after %s.\n", a.stdout.paint(good, "✓"),
 		ago(time.Since(began)))
-	a.printUp(r.profile, got.Proxy)
+	var m *machineDoc
+	if r.tun {
+		m = &machineDoc{LAN: r.lan}
+	}
+	a.printUp(r.profile, got.Proxy, m)
 	return nil
 }
 
 // printUp says how to use a tunnel that is up.
-func (a *app) printUp(profile, proxy string) {
+func (a *app) printUp(profile, proxy string, m *machineDoc) {
 	out := a.stdout
 	more := ""
 	if profile != defaultProfile {
 		more = " --profile " + profile
+	}
+	if m != nil {
+		past := "nothing past it"
+		if m.LAN {
+			past = "nothing past it but to the local network"
+		}
+		out.field("machine", "all that it sends goes through the tunnel, and %s", past)
+		out.field("proxy", "%s  for SOCKS5 and HTTP, as well", proxy)
+		out.field("look", "godwit status%s", more)
+		out.field("end", "godwit down%s; after a crash: godwit rescue", more)
+		return
 	}
 	out.field("proxy", "%s  for SOCKS5 and HTTP; names are looked up at the gateway", proxy)
 	out.field("try", "curl --proxy socks5h://%s https://example.com", proxy)
@@ -284,6 +299,8 @@ func (a *app) alreadyUp(ctx context.Context, r upRequest, doc statusDoc) error {
 	switch {
 	case doc.KeyID != r.key.ID.String():
 		return &alreadyUpError{profile: r.profile, pid: doc.PID, what: "with another access key"}
+	case r.tun && doc.Machine == nil:
+		return &alreadyUpError{profile: r.profile, pid: doc.PID, what: "as a proxy, without --tun"}
 	case r.proxyGiven && doc.Proxy != r.proxy && !strings.HasSuffix(r.proxy, ":0"):
 		return &alreadyUpError{profile: r.profile, pid: doc.PID, what: "with its proxy on " + doc.Proxy}
 	}
@@ -312,6 +329,6 @@ func (a *app) alreadyUp(ctx context.Context, r upRequest, doc statusDoc) error {
 		}
 	}
 	fmt.Fprintf(a.stdout, "%s Up already, as process %d.\n", a.stdout.paint(good, "✓"), doc.PID)
-	a.printUp(r.profile, doc.Proxy)
+	a.printUp(r.profile, doc.Proxy, doc.Machine)
 	return nil
 }

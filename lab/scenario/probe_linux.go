@@ -40,9 +40,10 @@ const (
 	parallel = 24
 	// soon is the longest wait before a probe in the scenario probe, whose verdict does not hang on it.
 	soon = 2 * time.Second
-	// usedFor is how long the scenario probe tries to use a gateway, and probedFor how long it then waits for a verdict.
+	// usedFor is how long the scenario probe tries to use a gateway, and probedFor how long it then waits for a verdict. To find
+	// out after how many bytes a server of plain HTTP answers takes a minute: it waits for the end of a line.
 	usedFor   = 15 * time.Second
-	probedFor = 2 * time.Minute
+	probedFor = 5 * time.Minute
 )
 
 // server is a server as the prober knows it.
