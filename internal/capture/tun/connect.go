@@ -37,7 +37,8 @@ type connection struct {
 	state  state
 	held   Frame // the first segment, while it is asked
 	first  segment
-	stream flow.Stream // from open on, until it is joined
+	stream flow.Stream // from open on, until it is joined; nil if DNS is answered here
+	taken  bool        // the listener has accepted it
 	cancel context.CancelFunc
 	since  time.Time // of the state
 }
@@ -49,7 +50,8 @@ const (
 	acceptTime = 30 * time.Second
 	// closingTime is how long last segments may come: Linux's TIME-WAIT.
 	closingTime = 60 * time.Second
-	// mostConns bounds both kinds of connections together; each has a port.
+	// mostConns bounds both families' connections together; each has a port. When there are as many, the oldest that have ended
+	// are forgotten sooner.
 	mostConns = 32 << 10
 	firstPort = 1024
 	sweepTime = 5 * time.Second
@@ -63,6 +65,7 @@ type conns struct {
 	byPair map[pair]*connection
 	byPort map[portKey]*connection
 	next   uint16
+	ended  []*connection // in closing, the oldest first; some are forgotten already
 }
 
 type portKey struct {
@@ -83,7 +86,11 @@ func (t *conns) len() int {
 
 // addLocked gives a connection a port; false if there is none left.
 func (t *conns) addLocked(n *connection) bool {
-	if len(t.byPair) >= mostConns {
+	for len(t.byPort) >= mostConns && len(t.ended) > 0 {
+		t.forgetLocked(t.ended[0])
+		t.ended = t.ended[1:]
+	}
+	if len(t.byPort) >= mostConns {
 		return false
 	}
 	v6 := n.src.Addr().Is6()
@@ -116,6 +123,19 @@ func (t *conns) removeLocked(n *connection) {
 	}
 }
 
+// endLocked has a connection stay for its last segments.
+func (t *conns) endLocked(n *connection) {
+	n.state, n.since = closing, time.Now()
+	t.ended = append(t.ended, n)
+}
+
+// forgetLocked removes one that has ended, unless another has its port already.
+func (t *conns) forgetLocked(n *connection) {
+	if t.byPort[portKey{n.port, n.src.Addr().Is6()}] == n {
+		t.removeLocked(n)
+	}
+}
+
 func (t *conns) resetAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,9 +152,14 @@ func (c *Capture) sweep(ctx context.Context) {
 		select {
 		case now := <-tick.C:
 			c.conns.mu.Lock()
-			for _, n := range c.conns.byPort {
-				if d := now.Sub(n.since); n.state == closing && d > closingTime || n.state == open && n.stream != nil && d > acceptTime {
-					c.conns.removeLocked(n)
+			t := &c.conns
+			for len(t.ended) > 0 && now.Sub(t.ended[0].since) > closingTime {
+				t.forgetLocked(t.ended[0])
+				t.ended = t.ended[1:]
+			}
+			for _, n := range t.byPort {
+				if n.state == open && !n.taken && now.Sub(n.since) > acceptTime {
+					t.removeLocked(n)
 				}
 			}
 			c.conns.mu.Unlock()
@@ -326,9 +351,10 @@ func (c *Capture) accepted(conn *net.TCPConn, own *family) *connection {
 	c.conns.mu.Lock()
 	defer c.conns.mu.Unlock()
 	n := c.conns.byPort[portKey{from.Port(), own.own.Is6()}]
-	if n == nil || n.state != open {
+	if n == nil || n.state != open || n.taken {
 		return nil
 	}
+	n.taken = true
 	return n
 }
 
@@ -348,6 +374,8 @@ func (c *Capture) carry(ctx context.Context, n *connection, conn *net.TCPConn) {
 		stop()
 	}
 	c.conns.mu.Lock()
-	n.state, n.since = closing, time.Now()
+	if c.conns.byPort[portKey{n.port, n.src.Addr().Is6()}] == n {
+		c.conns.endLocked(n)
+	}
 	c.conns.mu.Unlock()
 }
