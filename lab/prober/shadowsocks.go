@@ -76,6 +76,9 @@ const threshold = "random bytes until the end"
 // thresholdMost is more than any server that is known takes before it closes (obfs4 of old, 16384 bytes), and a segment.
 const thresholdMost = 32 << 10
 
+// segment is how much one TCP segment carries.
+const segment = 1448
+
 // measureThreshold finds after how many random bytes the server closes, and resets (B3). Each length has a connection of
 // its own and goes out at once: a server that closes with bytes unread resets, so the two lengths tell how much it reads.
 func measureThreshold(ctx context.Context, t *Target) Answer {
@@ -138,6 +141,11 @@ func measureThreshold(ctx context.Context, t *Target) Answer {
 		return 0
 	}
 	a := Answer{End: Open, Bytes: answered, Closes: least(FIN, RST), Resets: least(RST)}
+	// A server that has heard enough within a segment resets for those that come behind its end. Whether that is seen before the
+	// end is a race of microseconds, and tells nothing of the server.
+	if a.Closes > 0 && a.Closes <= segment && a.Resets > segment {
+		a.Resets = 0
+	}
 	a.What = "takes all of them"
 	switch {
 	case a.Resets > 0:
