@@ -80,17 +80,18 @@ type Link struct {
 	pingAt    time.Time
 	unsent    int // the limit last given to the transport
 
-	echo     uint64    // number plus one of the last numbered frame that came in
-	echoAt   time.Time // when it did
-	unacked  int       // bytes that came in since our last ACK on this link
-	ackAt    time.Time // when that ACK is due; zero if none is
-	ackNow   bool
-	burst    int    // bytes sent since anything came
-	padding  int    // bytes to add to the next write
-	outbox   []byte // link frames to send: PING, PONG, GOAWAY
-	sent     uint64 // bytes
-	received uint64
-	drainBy  time.Time
+	echo      uint64    // number plus one of the last numbered frame that came in
+	echoAt    time.Time // when it did
+	unacked   int       // bytes that came in since our last ACK on this link
+	ackAt     time.Time // when that ACK is due; zero if none is
+	ackNow    bool
+	burst     int    // bytes sent since anything came
+	padding   int    // bytes to add to the next write
+	disguised int    // small writes that were lengthened
+	outbox    []byte // link frames to send: PING, PONG, GOAWAY
+	sent      uint64 // bytes
+	received  uint64
+	drainBy   time.Time
 
 	readDone chan struct{}
 }

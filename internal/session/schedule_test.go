@@ -480,3 +480,39 @@ func (sc *schedule) watchMemory(stop chan struct{}) {
 		}
 	}
 }
+
+// A young link's acknowledgements are of various lengths, as no tunnel's are that firewalls know by them; an older one's are as
+// short as they can be.
+func TestYoungLinksLengths(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPair(t, echo)
+		p.attach(fast)
+		s := p.client
+		write := func() int {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			l := s.links[0]
+			b := batchPool.Get().(*batch)
+			defer batchPool.Put(b)
+			b.reset()
+			l.ackNow = true
+			l.fillLocked(b, time.Now())
+			return b.size
+		}
+		seen := map[int]int{}
+		for range disguises {
+			n := write()
+			if seen[n]++; seen[n] > disguises/6 {
+				t.Errorf("%d of %d writes are of %d bytes", seen[n], disguises, n)
+			}
+		}
+		if len(seen) < disguises/3 {
+			t.Errorf("%d writes have %d lengths", disguises, len(seen))
+		}
+		short := write()
+		if n := write(); n != short || n > 40 {
+			t.Errorf("later writes are of %d and %d bytes", short, n)
+		}
+		p.close()
+	})
+}
