@@ -15,6 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ifup brings the machine's interface up, as programs do that know of network-pre.target, if the network is shut.
+const ifup = `[Unit]
+DefaultDependencies=no
+After=network-pre.target
+[Service]
+Type=oneshot
+ExecStart=nft list table inet godwit
+ExecStart=ip link set wan up
+`
+
 // TestClientService boots systemd on a copy of this machine, and has the client be a service there: from install, which is
 // without a network first, over a crash and a restart, to remove. The gateway is next to it.
 func TestClientService(t *testing.T) {
@@ -50,7 +60,7 @@ func TestClientService(t *testing.T) {
 	if err := os.WriteFile(file, []byte(made.Key), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := m.do("godwit", "service", "install", file); !strings.Contains(out, "Not up yet") {
+	if out := m.do("godwit", "service", "install", "--wait", "1s", file); !strings.Contains(out, "Not up yet") {
 		t.Errorf("without a network, install said:\n%s", out)
 	}
 	shut("before the network is there")
@@ -89,8 +99,8 @@ func TestClientService(t *testing.T) {
 		}
 		return nil
 	})
-	m.do("godwit", "service", "install", "--lan=false") // which restarts it
-	if !strings.Contains(m.show("ExecStart"), "--tun --lan=false") {
+	m.do("godwit", "service", "install", "--lan=false", "--router") // which restarts it
+	if !strings.Contains(m.show("ExecStart"), "--tun --lan=false --router") {
 		t.Errorf("with --lan=false it is started with %s", m.show("ExecStart"))
 	}
 	connected("with other flags")
@@ -99,8 +109,29 @@ func TestClientService(t *testing.T) {
 	if after := resolv() + m.do("nft", "list", "ruleset"); after != before {
 		t.Errorf("once stopped the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
 	}
-	m.do("systemctl", "start", "godwit")
-	shut("once started")
+	// At boot, who brings the interface up finds the network shut, and is not kept waiting for more.
+	w.ip(m.host, "link set wan down")
+	if err := os.WriteFile(file, []byte(ifup), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.do("install", "-m", "644", file, "/etc/systemd/system/ifup.service")
+	m.do("systemctl", "daemon-reload")
+	m.do("systemctl", "stop", "network-pre.target")
+	m.do("systemctl", "start", "godwit", "ifup")
+	connected("once started with the network")
+	// It ends for good: nobody asked it to, so nothing opens.
+	m.do("mv", "/var/lib/godwit/client/profiles/default/key", "/root/key")
+	if code, _ := run(t, m.inside("systemctl", "restart", "godwit")); code == 0 || m.show("ActiveState") != "failed" {
+		t.Errorf("without its key the service is %s", m.show("ActiveState"))
+	}
+	shut("without its key")
+	if code, out := run(t, m.inside("godwit", "status")); code != 3 || !strings.Contains(out, "network is shut") {
+		t.Errorf("without its key, status ended with %d: %s", code, out)
+	}
+	if code, out := run(t, m.inside("godwit", "service", "status")); code != 3 || !strings.Contains(out, "shut: ") {
+		t.Errorf("without its key, service status ended with %d: %s", code, out)
+	}
+	m.do("mv", "/root/key", "/var/lib/godwit/client/profiles/default/key")
 	m.do("godwit", "service", "remove")
 	if after := resolv() + m.do("nft", "list", "ruleset"); after != before {
 		t.Errorf("once removed the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
@@ -114,10 +145,10 @@ func TestClientService(t *testing.T) {
 
 	m.do("journalctl", "--sync")
 	journal := m.do("journalctl", "--no-pager", "--unit=godwit")
-	if n := strings.Count(journal, "stays shut until the service is there again"); n != 1 {
-		t.Errorf("the journal tells %d times, not once, that the network stays shut for a restart", n)
+	if n := strings.Count(journal, "stays shut until the service is there again"); n != 2 {
+		t.Errorf("the journal tells %d times, not twice, that the network stays shut for a restart", n)
 	}
-	for _, text := range []string{visitorAddr, "godwit://", "DATA RACE", "\ngoroutine "} {
+	for _, text := range []string{visitorAddr, made.Key, "DATA RACE", "\ngoroutine "} {
 		if strings.Contains(journal, text) {
 			t.Errorf("the journal has %q in it", text)
 		}

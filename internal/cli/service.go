@@ -83,6 +83,7 @@ func unitText(self string, args []string) string {
 
 func (a *app) serviceInstallCmd() *cobra.Command {
 	f := upFlags{service: true}
+	var wait time.Duration
 	cmd := &cobra.Command{
 		Use: "install [KEY | FILE | -]", Short: "carry this machine's traffic from its start", Args: upToOneArg,
 		Long: `Installs and starts a service that carries all that this machine sends, as
@@ -97,17 +98,18 @@ where only root can read it, and not needed again. Installing again changes
 flags, key or program.`,
 		Example: "  sudo godwit service install 'godwit://…'\n  sudo godwit service install --router --lan=false\n" +
 			"  sudo godwit service install --tun=false   # the proxy only",
-		RunE: func(cmd *cobra.Command, args []string) error { return a.installService(cmd.Context(), f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return a.installService(cmd.Context(), f, wait, args) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.profile, "profile", defaultProfile, "which of the service's saved access keys")
 	flags.BoolVar(&f.tun, "tun", true, "carry everything this machine sends, and let nothing out beside the tunnel")
 	flags.BoolVar(&f.lan, "lan", true, "let the local network be reached")
 	flags.BoolVar(&f.router, "router", false, "carry what this machine forwards for others, too")
+	flags.DurationVar(&wait, "wait", 15*time.Second, "how long to wait for a way to the gateway; the service goes on trying")
 	return cmd
 }
 
-func (a *app) installService(ctx context.Context, f upFlags, args []string) error {
+func (a *app) installService(ctx context.Context, f upFlags, wait time.Duration, args []string) error {
 	if f.router && !f.tun {
 		return usagef("flag --router: it takes --tun")
 	}
@@ -180,7 +182,7 @@ func (a *app) installService(ctx context.Context, f upFlags, args []string) erro
 	if f.tun {
 		a.done("This machine's network is shut, but for the tunnel%s.", map[bool]string{true: " and the local network"}[f.lan])
 	}
-	if doc, err := untilConnected(ctx, ps, f.profile); err != nil {
+	if doc, err := untilConnected(ctx, ps, f.profile, wait); err != nil {
 		return err
 	} else if doc.State == client.Connected {
 		a.done("Up: data has flowed to the gateway and back. The proxy is on %s.", doc.Proxy)
@@ -202,19 +204,19 @@ func (a *app) done(format string, args ...any) {
 	fmt.Fprintf(a.stdout, "%s %s\n", a.stdout.paint(good, "✓"), fmt.Sprintf(format, args...))
 }
 
-// installPatience is how long install waits for a way to the gateway before it leaves that to the service.
-const installPatience = 15 * time.Second
-
-// untilConnected waits for a way to the gateway, if there is one soon.
-func untilConnected(ctx context.Context, ps profiles, profile string) (doc statusDoc, err error) {
+// untilConnected waits for a way to the gateway, if there is one soon, and returns what became of it.
+func untilConnected(ctx context.Context, ps profiles, profile string, wait time.Duration) (doc statusDoc, err error) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(installPatience); time.Now().Before(end); {
+	end := time.After(wait)
+	for waits := true; waits; {
 		if doc, err = ps.status(ctx, profile); err == nil && doc.State == client.Connected {
 			return doc, nil
 		}
 		select {
 		case <-tick.C:
+		case <-end:
+			waits = false
 		case <-ctx.Done():
 			return doc, context.Canceled
 		}
