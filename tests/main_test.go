@@ -98,7 +98,7 @@ func godwit(t *testing.T) string {
 // watchSources looks at every file that the binary may be made of. Go caches a passed test until a file that the test
 // looked at changes; without this it would not know that the binary is made of these.
 var watchSources = sync.OnceFunc(func() {
-	for _, dir := range []string{"accesskey", "client", "cmd", "internal", "go.mod", "go.sum"} {
+	for _, dir := range []string{"accesskey", "client", "cmd", "internal", "packaging", "go.mod", "go.sum"} {
 		_ = filepath.WalkDir(filepath.Join("..", dir), func(path string, _ fs.DirEntry, err error) error {
 			if err == nil {
 				_, err = os.Stat(path)

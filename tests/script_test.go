@@ -18,7 +18,8 @@ import (
 //
 //	godwit CODE ARG...
 //
-// runs the binary and wants that exit code; stdout and stderr then look at what it said. "exec godwit" works too.
+// runs the binary and wants that exit code; stdout and stderr then look at what it said. "exec godwit" works too. The
+// condition [systemd] holds on a machine that systemd runs, whose services no script may touch.
 func TestScript(t *testing.T) {
 	bin := godwit(t)
 	testscript.Run(t, testscript.Params{
@@ -32,6 +33,13 @@ func TestScript(t *testing.T) {
 				env.Setenv(name, filepath.Join(env.WorkDir, "home", name))
 			}
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home", "HOME"), 0o700)
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "systemd" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := os.Stat("/run/systemd/system") // sd_booted(3)
+			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"godwit": func(ts *testscript.TestScript, neg bool, args []string) {

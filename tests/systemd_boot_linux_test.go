@@ -24,7 +24,12 @@ import (
 // TestServiceUnderSystemd boots systemd on a copy of this machine, installs the gateway in it as docs/gateway.md says, and
 // has systemctl do what it will be asked to.
 func TestServiceUnderSystemd(t *testing.T) {
-	w, m := bootMachine(t)
+	w, m := bootMachine(t, "godwit-gateway")
+	unit, err := filepath.Abs("../packaging/systemd/godwit-gateway.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.do("install", "-m", "644", unit, "/etc/systemd/system/")
 	m.do("useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "godwit")
 	m.do("godwit", "gateway", "init", "--endpoint", w.endpoint)
 	m.do("systemctl", "daemon-reload")
@@ -34,7 +39,7 @@ func TestServiceUnderSystemd(t *testing.T) {
 	if typ, sub := m.show("Type"), m.show("SubState"); typ != "notify" || sub != "running" {
 		t.Errorf("the service is of type %s and %s, not notify and running", typ, sub)
 	}
-	m.confined()
+	m.confined("godwit", unix.CAP_NET_BIND_SERVICE)
 
 	before := m.show("MainPID")
 	m.do("systemctl", "reload", "godwit-gateway")
@@ -45,7 +50,7 @@ func TestServiceUnderSystemd(t *testing.T) {
 	if after := m.show("MainPID"); after != before {
 		t.Errorf("with reload, the service's main process changed from %s to %s", before, after)
 	}
-	m.confined()
+	m.confined("godwit", unix.CAP_NET_BIND_SERVICE)
 
 	// The main process only waits for the one that serves, by now. Without it there is nobody whom systemd could stop, so
 	// both have to go, and systemd starts anew.
@@ -104,10 +109,11 @@ const (
 
 // bootScript becomes the first process of a machine. Its root is the real one, with a layer in memory over it that takes
 // all changes, and of systemd's units there are those only that a service needs: nothing else of the real machine's
-// starts. What the kernel has only one of (devices, settings, clock, modules) can be read at most; from /sys being
-// read-only, systemd also knows that devices are none of its business.
+// starts. What the kernel has only one of (devices, settings, clock, modules) can be read at most, but for the network's
+// settings, of which the machine has its own; from /sys being read-only, systemd also knows that devices are none of its
+// business.
 const bootScript = `set -eu
-top=$1 binary=$2 unit=$3
+top=$1 binary=$2
 mount -t tmpfs -o mode=755 tmpfs "$top"
 mkdir "$top/upper" "$top/work" "$top/root"
 mount -t overlay -o "lowerdir=/,upperdir=$top/upper,workdir=$top/work" overlay "$top/root"
@@ -118,7 +124,7 @@ sed -i '/^godwit:/d' etc/passwd etc/shadow etc/group etc/gshadow
 echo 0123456789abcdef0123456789abcdef >etc/machine-id
 mkdir -p etc/systemd/system/sysinit.target.wants etc/systemd/none
 for name in sysinit.target basic.target sockets.target multi-user.target shutdown.target \
-	systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
+	network-pre.target systemd-journald.service systemd-journald.socket systemd-journald-dev-log.socket
 do
 	cp "lib/systemd/system/$name" etc/systemd/system/
 done
@@ -127,7 +133,6 @@ echo '[Journal]
 Storage=volatile' >etc/systemd/journald.conf
 
 install -m 755 "$binary" usr/local/bin/godwit
-install -m 644 "$unit" etc/systemd/system/
 
 mount -t tmpfs -o mode=755 tmpfs dev
 mknod -m 666 dev/null c 1 3
@@ -136,6 +141,8 @@ mknod -m 666 dev/full c 1 7
 mknod -m 666 dev/random c 1 8
 mknod -m 666 dev/urandom c 1 9
 mknod -m 666 dev/tty c 5 0
+mkdir dev/net
+mknod -m 666 dev/net/tun c 10 200
 ln -s pts/ptmx dev/ptmx
 mount -t sysfs -o ro sysfs sys
 mount -t proc proc proc
@@ -145,6 +152,8 @@ do
 	mount --bind "$file" "$file"
 	mount -o remount,bind,ro "$file"
 done
+mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,rw proc/sys/net
 
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 	SYSTEMD_UNIT_PATH=/etc/systemd/system SYSTEMD_GENERATOR_PATH=/etc/systemd/none \
@@ -160,18 +169,15 @@ type machine struct {
 	w       *world
 	process *process // its systemd
 	cgroup  string   // where that one finds the root of control groups
+	unit    string   // the service that is looked at
 }
 
 // bootMachine makes a machine and a visitor next to it. All of the machine is in one PID namespace, which ends with the
 // test, and in the tests' own, which ends with them: then its mounts, which nobody else sees, end as well.
-func bootMachine(t *testing.T) (*world, *machine) {
+func bootMachine(t *testing.T, unit string) (*world, *machine) {
 	t.Helper()
 	needMachine(t)
 	binary := godwit(t)
-	unit, err := filepath.Abs("../packaging/systemd/godwit-gateway.service")
-	if err != nil {
-		t.Fatal(err)
-	}
 	w := &world{t: t, dir: t.TempDir(), endpoint: net.JoinHostPort(gatewayAddr, gatewayPort)}
 	w.client, w.gateway = newHost(t, "visitor"), newHost(t, "machine")
 	w.ip(w.client, `
@@ -187,13 +193,13 @@ func bootMachine(t *testing.T) (*world, *machine) {
 		w.ip(w.gateway, "addr add "+gatewayAddr6+"/64 dev wan nodad")
 	}
 
-	m := &machine{host: w.gateway, w: w, cgroup: newCgroup(t)}
+	m := &machine{host: w.gateway, w: w, cgroup: newCgroup(t), unit: unit}
 	group, err := os.Open(m.cgroup)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = group.Close() }()
-	cmd := m.command("sh", "-c", bootScript, "sh", t.TempDir(), binary, unit)
+	cmd := m.command("sh", "-c", bootScript, "sh", t.TempDir(), binary)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWPID | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		UseCgroupFD: true,
@@ -323,7 +329,7 @@ func (m *machine) inside(args ...string) *exec.Cmd {
 // show is what systemd says of the service.
 func (m *machine) show(property string) string {
 	m.w.t.Helper()
-	return strings.TrimSpace(m.do("systemctl", "show", "--value", "--property="+property, "godwit-gateway"))
+	return strings.TrimSpace(m.do("systemctl", "show", "--value", "--property="+property, m.unit))
 }
 
 // serves makes sure that the service is up and the machine a website, and returns the process that serves.
@@ -364,7 +370,7 @@ func (m *machine) serves(after string) (pid string) {
 // processes are the service's, by their number on the machine, with that which they have here.
 func (m *machine) processes() map[string]int {
 	m.w.t.Helper()
-	list, err := os.ReadFile(filepath.Join(m.cgroup, "system.slice/godwit-gateway.service/cgroup.procs"))
+	list, err := os.ReadFile(filepath.Join(m.cgroup, "system.slice", m.unit+".service", "cgroup.procs"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
 		m.w.t.Fatal(err)
 	}
@@ -393,11 +399,15 @@ func processStatus(pid int) map[string]string {
 	return fields
 }
 
-// confined makes sure that the service's processes have the rights that the unit leaves them, and no more.
-func (m *machine) confined() {
+// confined makes sure that the service's processes have the one right that the unit leaves them, and no more. Root's are
+// born with it, a user's inherit it.
+func (m *machine) confined(user string, capability int) {
 	m.w.t.Helper()
-	uid, gid := strings.TrimSpace(m.do("id", "-u", "godwit")), strings.TrimSpace(m.do("id", "-g", "godwit"))
-	bind := fmt.Sprintf("%016x", 1<<unix.CAP_NET_BIND_SERVICE)
+	uid, gid := strings.TrimSpace(m.do("id", "-u", user)), strings.TrimSpace(m.do("id", "-g", user))
+	rights, inherited := fmt.Sprintf("%016x", 1<<capability), fmt.Sprintf("%016x", 0)
+	if user != "root" {
+		inherited = rights
+	}
 	processes := m.processes()
 	if len(processes) == 0 {
 		m.w.t.Error("the service has no process")
@@ -406,7 +416,7 @@ func (m *machine) confined() {
 		status := processStatus(pid)
 		for field, want := range map[string]string{
 			"Uid": strings.Join([]string{uid, uid, uid, uid}, " "), "Gid": strings.Join([]string{gid, gid, gid, gid}, " "),
-			"CapInh": bind, "CapPrm": bind, "CapEff": bind, "CapBnd": bind, "CapAmb": bind,
+			"CapInh": inherited, "CapPrm": rights, "CapEff": rights, "CapBnd": rights, "CapAmb": inherited,
 			"NoNewPrivs": "1",
 			"Seccomp":    "2", // filters
 		} {

@@ -83,6 +83,17 @@ func TestMachine(t *testing.T) {
 	if code, out := w.clientCommand("status"); code != 0 || !strings.Contains(out, "machine") {
 		t.Errorf("status says nothing of the machine (%d):\n%s", code, out)
 	}
+	// There is one network to a machine. Another user's, or another profile's, finds it taken.
+	other := filepath.Join(w.dir, "other")
+	code, out := run(t, w.client.command(godwit(t), "up", "--tun", "--proxy", "127.0.0.1:0", "--state-dir", other, w.key))
+	if pid := fmt.Sprintf("process %d ", w.clientProcess.cmd.Process.Pid); code != 1 || !strings.Contains(out, pid+"holds") ||
+		!strings.Contains(out, "godwit down") {
+		t.Errorf("a second one, beside %s, ended with %d: %s", pid, code, out)
+	}
+	if code, out := run(t, w.client.command(godwit(t), "status", "--state-dir", other)); code != 3 ||
+		!strings.Contains(out, "carries this machine's traffic") {
+		t.Errorf("status, of one that is not up, ended with %d: %s", code, out)
+	}
 	if code, out := w.clientCommand("down"); code != 0 {
 		t.Fatalf("down: %s", out)
 	}
@@ -135,6 +146,10 @@ func TestMachineDies(t *testing.T) {
 	}
 	p := w.startClient(w.key, "--tun")
 	kill(p)
+	if code, out := w.clientCommand("status"); code != 3 || !strings.Contains(out, "network is shut") ||
+		!strings.Contains(out, "godwit rescue") {
+		t.Errorf("status of one that was killed ended with %d: %s", code, out)
+	}
 	tries := func() {
 		t.Helper()
 		for _, url := range []string{"http://site.test/hello", "http://" + webAddr + "/hello"} {

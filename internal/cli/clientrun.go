@@ -50,15 +50,20 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	cfg.Key, cfg.StateDir, cfg.Logger = r.key, r.profiles.stateOf(r.profile, r.key.ID), log
 	cfg.Rules = r.profiles.rules()
 	var wasUp atomic.Bool
-	var m *machine
+	m := r.machine
 	if r.tun {
-		if m, err = takeMachine(&r.upFlags); err != nil {
-			return err
+		if m == nil {
+			if m, err = takeMachine(&r.upFlags); err != nil {
+				return err
+			}
 		}
 		defer func() {
-			if err == nil || errors.Is(err, errInterrupted) || !wasUp.Load() {
+			switch asked := err == nil || errors.Is(err, errInterrupted); {
+			case asked && r.service && errors.As(context.Cause(ctx), new(signalled)) && comesBack():
+				log.Info("this machine's network stays shut until the service is there again")
+			case asked || !wasUp.Load() && !r.service:
 				m.release(log)
-			} else { // nobody asked for it to end: what the tunnel carried must not go beside it
+			default: // nobody asked for it to end: what the tunnel carried must not go beside it
 				log.Warn("the tunnel ended, and this machine's network stays shut: 'godwit up --tun' or 'godwit rescue'")
 			}
 		}()
@@ -88,8 +93,19 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 		},
 	})
 	log.Info("the proxy listens", "address", proxy)
+	if r.service {
+		defer context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })()
+		// Not only once it is up: the network may wait for us, to come up behind the kill switch.
+		a.notify("READY=1")
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Run(gctx) })
+	if r.service {
+		g.Go(func() error {
+			a.tellManager(gctx, c, m != nil)
+			return nil
+		})
+	}
 	if m != nil {
 		log.Info("the machine's traffic is captured", "tun", m.name)
 		g.Go(func() error { return m.serve(gctx, c, log) })
@@ -119,7 +135,7 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	if err == nil && errors.As(context.Cause(ctx), &s) && s.Signal != syscall.SIGTERM {
 		err = errInterrupted
 	}
-	if err != nil && wasUp.Load() && r.report {
+	if err != nil && (wasUp.Load() && r.report || r.service) {
 		log.Error("the tunnel ended", "err", err)
 		r.profiles.noteEnd(r.profile, err) // while the profile is still ours: whoever finds it free also finds the note
 	}

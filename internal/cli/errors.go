@@ -119,6 +119,34 @@ func (e *alreadyUpError) Error() string {
 	return s
 }
 
+// capturedError says that nothing of this user's is up, and that the machine's network is Godwit's all the same.
+type capturedError struct {
+	pid  int  // who carries it; 0 if nobody does any more, or if that cannot be known
+	root bool // who asks may know
+	err  error
+}
+
+func (e *capturedError) Error() string {
+	switch {
+	case e.pid != 0:
+		return fmt.Sprintf("%v; process %d carries this machine's traffic", e.err, e.pid)
+	case e.root:
+		return fmt.Sprintf("%v; this machine's network is shut, by a process that has ended", e.err)
+	}
+	return fmt.Sprintf("%v; this machine's network is shut, or carried by a process of root's", e.err)
+}
+func (e *capturedError) Unwrap() error { return e.err }
+
+func (e *capturedError) hint() string {
+	switch {
+	case e.pid != 0:
+		return "it has another state directory: give it with --state-dir"
+	case e.root:
+		return "'sudo godwit up --tun' takes it over; 'sudo godwit rescue' opens it"
+	}
+	return "'sudo godwit status' tells which"
+}
+
 // reportedError is what the background process said went wrong.
 type reportedError struct{ problem }
 
@@ -150,6 +178,8 @@ func explain(err error) problem {
 		held     *local.HeldError
 		tested   *testError
 		ill      *diagnosisError
+		captured *capturedError
+		byRoot   *serviceRootError
 	)
 	is := func(targets ...error) bool {
 		for _, t := range targets {
@@ -169,6 +199,9 @@ func explain(err error) problem {
 		if usage.command != "" {
 			p.hint = fmt.Sprintf("'%s --help' shows how it is used", usage.command)
 		}
+	case errors.As(err, &captured):
+		p.code = exitNotRunning
+		p.hint = captured.hint()
 	case is(local.ErrNotRunning):
 		p.code = exitNotRunning
 		if is(errNotUp) {
@@ -194,10 +227,13 @@ func explain(err error) problem {
 		p.hint = fmt.Sprintf("'godwit down --profile %s' ends it; a second tunnel needs another --profile and --proxy",
 			up.profile)
 	case errors.As(err, new(*hostnet.HeldError)):
-		p.hint = "'godwit down' ends it"
+		p.hint = "one process at a time carries a machine's traffic: 'sudo godwit down' ends that one"
 	case is(errRescueNeedsRoot):
 		p.code = exitPermission
 		p.hint = "try: sudo godwit rescue"
+	case errors.As(err, &byRoot):
+		p.code = exitPermission
+		p.hint = "try: sudo godwit service " + byRoot.verb
 	case errors.As(err, &held):
 		p.hint = "end that one first"
 	case errors.As(err, &key):

@@ -20,6 +20,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device/secretfile"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
+	"github.com/godwit-vpn/godwit/internal/hostnet"
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
 	"github.com/godwit-vpn/godwit/internal/store"
@@ -57,6 +58,11 @@ func TestExplain(t *testing.T) {
 		{&accesskey.ParseError{Kind: accesskey.ErrMangled, Hint: "ask again"}, 1, "ask again"},
 		{&alreadyUpError{profile: "home", pid: 7}, 1, "godwit down --profile home"},
 		{&local.HeldError{PID: 7}, 1, "end that one"},
+		{&hostnet.HeldError{PID: 7}, 1, "godwit down"},
+		{&capturedError{err: errNotUp, root: true}, 3, "godwit rescue"},
+		{&capturedError{err: errNotUp}, 3, "sudo godwit status"},
+		{&capturedError{err: errNotUp, root: true, pid: 7}, 3, "--state-dir"},
+		{&serviceRootError{"install"}, 77, "sudo godwit service install"},
 		{errInterrupted, 130, ""},
 		{&reportedError{problem{text: "x", hint: "y", code: 5}}, 5, "y"},
 	} {

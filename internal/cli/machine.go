@@ -71,17 +71,17 @@ func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(
 // configure keeps the client's own traffic out of the TUN.
 func (m *machine) configure(cfg *client.Config) {
 	cfg.Protect = hostnet.Protect
-	resolvers := m.host.Resolvers()
 	if len(cfg.Resolvers) == 0 {
-		for _, a := range resolvers {
+		for _, a := range m.host.Resolvers() {
 			cfg.Resolvers = append(cfg.Resolvers, a.String())
 		}
 	}
-	// Transports look names of gateways up by this. The system's settings name the TUN's resolver now.
+	// Transports look names of gateways up by this. The system's settings name the TUN's resolver now. Whom to ask instead is
+	// found out each time: at boot nobody has said yet, and another network has others.
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		d := net.Dialer{Control: hostnet.Protect}
 		err := errors.New("this machine has no resolver but the tunnel's: use an access key with addresses")
-		for _, a := range resolvers {
+		for _, a := range m.host.Resolvers() {
 			var c net.Conn
 			if c, err = d.DialContext(ctx, network, netip.AddrPortFrom(a, 53).String()); err == nil {
 				return c, nil

@@ -113,7 +113,7 @@ func (a *app) statusCmd() *cobra.Command {
 				return err
 			}
 			find := func() (*local.Peer, error) {
-				_, p, err := ps.findUp(f.profile)
+				_, p, err := a.findClient(ps, f)
 				return p, err
 			}
 			return showStatus(cmd.Context(), a, find, asJSON, watch, printStatus)
@@ -147,6 +147,9 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field("machine", "by %s: %s, %s; %s blocked on their way past it", doc.Machine.TUN,
 			plural(doc.TUN.Connections, "connection"), plural(doc.TUN.Questions, "DNS question"),
 			plural(doc.Machine.Blocked, "packet"))
+	}
+	if doc.Machine != nil && doc.State != client.Connected {
+		out.field("", "%s", out.paint(alert, "shut until it is connected: nothing goes beside the tunnel"))
 	}
 	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
 	for i, l := range doc.Links {
@@ -233,7 +236,7 @@ func (a *app) downCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			name, p, err := ps.findUp(f.profile)
+			name, p, err := a.findClient(ps, f)
 			if err != nil {
 				return err
 			}

@@ -36,6 +36,9 @@ type upFlags struct {
 	lan        bool
 	router     bool
 	foreground bool
+	// service is given by the unit of 'godwit service': nothing but being asked to stop opens the machine's network, and there is
+	// a service manager to tell how things are.
+	service bool
 	// report is given by up to the process it starts in the background: it reads the key from standard input, says on
 	// standard output, in one line of JSON, whether it is up, and logs to a file.
 	report bool
@@ -83,6 +86,8 @@ is saved, and not needed again.`,
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")
+	flags.BoolVar(&f.service, "service", false, "")
+	flags.MarkHidden("service")
 	return cmd
 }
 
@@ -95,6 +100,8 @@ type upRequest struct {
 	// save says when the key is to be saved: at once where nothing is lost by it, and where the profile holds another key
 	// only once this one has worked.
 	save bool
+	// machine is what has been taken already, before anything could fail; nil leaves it to runClient.
+	machine *machine
 }
 
 // config is what the flags say of the client.
@@ -136,10 +143,15 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 		return err
 	}
 	r := upRequest{upFlags: f, profiles: ps, profile: f.profile}
+	if f.service && f.tun {
+		if r.machine, err = takeMachine(&f); err != nil {
+			return err
+		}
+	}
 	if err := a.chooseKey(&r, args); err != nil {
 		return err
 	}
-	if f.foreground {
+	if f.foreground || f.service {
 		return a.upForeground(ctx, r)
 	}
 	return a.upBackground(ctx, r)

@@ -34,5 +34,8 @@ func (h *Host) Close() error { return nil }
 // Rescue fails on this system.
 func Rescue(stateDir string) (undone []string, err error) { return nil, errSystem }
 
+// Captured is false on this system.
+func Captured(stateDir string) (captured bool, pid int) { return false, 0 }
+
 // Resolvers are none on this system.
 func (h *Host) Resolvers() []netip.Addr { return nil }
