@@ -42,11 +42,14 @@ lint: go ## gofmt, go vet and staticcheck
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 
+# For iOS only what others embed: programs there are linked by Apple's linker, which takes a C compiler with its SDK.
 cross: go ## compile everything for every platform
 	@set -e; for p in $(PLATFORMS); do \
 		echo "build $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 $(BUILD) ./...; \
-	done
+	done; \
+	echo "build ios/arm64, what is to be embedded"; \
+	GOOS=ios GOARCH=arm64 CGO_ENABLED=0 $(BUILD) ./accesskey/... ./client/...
 
 bench: go ## measure against other tunnels, side by side; ARGS are bench's
 	$(GO) run ./bench/cmd/bench run $(ARGS)

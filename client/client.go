@@ -6,6 +6,16 @@
 //	go c.Run(ctx)
 //	conn, err := c.Dial(ctx, "tcp", "example.org:443")
 //
+// An application that is its system's VPN hands the client the TUN that the system has made for it, instead of dialling:
+//
+//	unix.SetNonblock(fd, true)
+//	c, err := client.New(client.Config{Key: key, StateDir: dir, Memory: 40 << 20, // iOS ends extensions that take 50 MB
+//		TUN:     &client.TUN{File: os.NewFile(fd, "tun"), Prefix4: netip.MustParsePrefix("10.111.0.0/24")}, // it is 10.111.0.1
+//		Protect: func(_, _ string, s syscall.RawConn) error { return s.Control(protect) }}) // Android's VpnService.protect
+//	err = c.Run(ctx) // it has closed the TUN
+//
+// and tells it with NetworkChanged when the system has said so. The client touches no routes and no settings.
+//
 // A Client keeps one session with the gateway over a few links, and replaces links as they are blocked or break; the
 // connections made through it go on meanwhile.
 package client
@@ -16,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +43,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/names"
 	"github.com/godwit-vpn/godwit/internal/network"
+	"github.com/godwit-vpn/godwit/internal/packet"
 	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
@@ -77,10 +89,20 @@ type Config struct {
 	Resolvers []string
 	// Rules names a file of rules that send some connections directly, or nowhere (docs/rules.md); empty has none.
 	Rules string
+	// TUN, if not nil, is a device that Run serves; only who gives the client its devices later calls ServeTUN.
+	TUN *TUN
+	// NamesFirst has programs that come by a TUN told addresses that stand for names, at once, with what they send going to the
+	// name: out of one network of IPv4, one of IPv6, or both, that are nobody's, are routed into the TUN, and do not overlap with
+	// its Prefix4 and Prefix6. Empty has their questions answered by the gateway.
+	NamesFirst []netip.Prefix
+	// SplitDNS has questions that come by a TUN about a domain, and all below it, answered by a resolver of its own, which is
+	// asked through the tunnel: each is "corp.example=192.0.2.53", with resolvers written as in Resolvers.
+	SplitDNS []string
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
 	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
-	// Control).
+	// Control). Sockets on which the client listens stay in it. Where the access key names gateways, rather than giving
+	// addresses, net.DefaultResolver finds them, and is to keep its own out.
 	Protect func(network, address string, c syscall.RawConn) error
 	// Logger gets events of links, never destinations; nil discards them.
 	Logger *slog.Logger
@@ -107,6 +129,7 @@ type Client struct {
 	tun      atomic.Pointer[tun.Capture]
 	resolver atomic.Pointer[names.Server] // the TUN's
 	rules    *rules.Set                   // nil: everything goes through the tunnel
+	split    map[string]names.Upstream
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
 	changed chan struct{}
@@ -169,6 +192,7 @@ type read struct {
 	shape     shape.Level
 	browser   chrome.Family // empty is the device's own
 	resolvers []dnsclient.Resolver
+	split     map[string]names.Upstream
 }
 
 // Check says with a *FieldError what is wrong with a Config, but for its Key, which New looks at.
@@ -201,6 +225,17 @@ func (cfg *Config) read() (r read, err error) {
 		}
 		r.resolvers = append(r.resolvers, resolver)
 	}
+	if r.split, err = parseSplit(cfg.SplitDNS); err != nil {
+		return r, &FieldError{"SplitDNS", err}
+	}
+	if err := checkFirst(cfg.NamesFirst); err != nil {
+		return r, &FieldError{"NamesFirst", err}
+	}
+	if t := cfg.TUN; t != nil {
+		if err := t.check(cfg.NamesFirst); err != nil {
+			return r, &FieldError{"TUN", err}
+		}
+	}
 	for _, name := range cfg.Transports {
 		if !slices.Contains(transports.Names(), name) {
 			return r, &FieldError{"Transports", fmt.Errorf("there is no %.20q; there are %s", name, strings.Join(transports.Names(), ", "))}
@@ -229,7 +264,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape,
+		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape, split: set.split,
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
@@ -257,7 +292,8 @@ func New(cfg Config) (*Client, error) {
 var ErrRunning = errors.New("the client is running already")
 
 // Run keeps the session until ctx is done, and then ends it and returns nil; or until the gateway refuses this device
-// for good, with an error that matches ErrRefused. It owns every goroutine it starts. A Client runs once.
+// for good, with an error that matches ErrRefused; or until Config.TUN fails. It owns every goroutine it starts. A Client runs
+// once.
 func (c *Client) Run(ctx context.Context) error {
 	c.mu.Lock()
 	if c.running {
@@ -269,9 +305,19 @@ func (c *Client) Run(ctx context.Context) error {
 	asking, stop := context.WithCancel(ctx)
 	var asks sync.WaitGroup
 	asks.Go(func() { c.followBrowser(asking) })
-	err := c.manage(ctx)
+	var ended error // the TUN's end
+	if t := c.cfg.TUN; t != nil {
+		asks.Go(func() {
+			ended = c.ServeTUN(asking, *t)
+			stop()
+		})
+	}
+	err := c.manage(asking)
 	stop()
 	asks.Wait()
+	if err == nil {
+		err = ended
+	}
 	c.keepNetwork()
 	var closing sync.WaitGroup
 	for _, s := range c.sessions() {
@@ -382,14 +428,25 @@ func (c *Client) tell(ch chan struct{}) {
 	}
 }
 
+// sendPacket sends what is to a real address.
 func (c *Client) sendPacket(p []byte) error {
+	if r := c.resolver.Load(); r != nil {
+		if _, dst, err := packet.Addrs(p); err == nil && r.Synthetic(dst) {
+			return &flow.Error{Code: flow.CodeHostUnreach}
+		}
+	}
+	return c.sendNamed(p, "")
+}
+
+// sendNamed sends a packet to one of a name's addresses, if name is not empty.
+func (c *Client) sendNamed(p []byte, name string) error {
 	c.mu.Lock()
 	s := c.session
 	c.mu.Unlock()
 	if s == nil {
 		return &flow.Error{Code: flow.CodeNetUnreach}
 	}
-	if c.blocks(p) {
+	if c.blocks(p, name) {
 		return errBlocked
 	}
 	return s.SendPacket(p)

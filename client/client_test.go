@@ -39,7 +39,12 @@ func logger(t *testing.T) *slog.Logger {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return newWorldAt(t, "127.0.0.1")
+}
+
+func newWorldAt(t *testing.T, host string) *world {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		t.Fatal(err)
 	}

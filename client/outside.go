@@ -23,6 +23,10 @@ func (c *Client) Open(ctx context.Context, t flow.Target, early bool) (flow.Stre
 }
 
 func (c *Client) open(ctx context.Context, t flow.Target, early bool) (flow.Stream, error) {
+	t, err := c.unmask(t) // programs that use the proxy have asked us for names, too
+	if err != nil {
+		return nil, err
+	}
 	switch c.decide(t) {
 	case rules.Block:
 		return nil, errBlocked

@@ -1,14 +1,16 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/names"
 	"github.com/godwit-vpn/godwit/internal/packet"
 	"github.com/godwit-vpn/godwit/internal/rules"
 )
@@ -32,7 +34,9 @@ func (c *Client) decide(t flow.Target) rules.Action {
 
 // blocks reports whether the rules block a packet. Those that they would send directly go through the tunnel: only connections
 // can go past it.
-func (c *Client) blocks(b []byte) bool {
+//
+// name is whose address the packet goes to, where an application has sent it to one that stands for the name; else empty.
+func (c *Client) blocks(b []byte, name string) bool {
 	if c.rules == nil {
 		return false
 	}
@@ -41,6 +45,9 @@ func (c *Client) blocks(b []byte) bool {
 		return false
 	}
 	t := flow.Target{Host: dst.String()}
+	if name != "" {
+		t.Host = name
+	}
 	if p, err := packet.Parse(b); err == nil && p.Proto == packet.ProtoUDP && len(p.Payload) >= 4 {
 		t.Port = binary.BigEndian.Uint16(p.Payload[2:])
 	}
@@ -50,52 +57,112 @@ func (c *Client) blocks(b []byte) bool {
 // direct connects past the tunnel.
 func (c *Client) direct(ctx context.Context, t flow.Target) (flow.Stream, error) {
 	d := net.Dialer{Control: c.cfg.Protect}
-	conn, err := d.DialContext(ctx, "tcp", t.String())
-	if err != nil {
-		return nil, flow.Errorf(flow.CodeOf(err), "past the tunnel: %v", err)
+	addrs := []string{t.String()}
+	if r := c.resolver.Load(); r != nil && len(c.cfg.NamesFirst) > 0 {
+		if _, isAddr := t.Addr(); !isAddr { // the system would be told what stands for the name
+			found, err := realAddrs(ctx, r, t.Host)
+			if err != nil {
+				return nil, err
+			}
+			addrs = addrs[:0]
+			for _, a := range found {
+				addrs = append(addrs, netip.AddrPortFrom(a, t.Port).String())
+			}
+		}
 	}
-	return &directStream{conn.(*net.TCPConn)}, nil
+	var first error
+	for _, addr := range addrs {
+		conn, err := d.DialContext(ctx, "tcp", addr)
+		if err == nil {
+			return &directStream{TCPConn: conn.(*net.TCPConn)}, nil
+		}
+		if first == nil {
+			first = flow.Errorf(flow.CodeOf(err), "past the tunnel: %v", err)
+		}
+	}
+	return nil, first
+}
+
+// realAddrs are a name's addresses, IPv4's first: who has both reaches them by either.
+func realAddrs(ctx context.Context, r *names.Server, name string) ([]netip.Addr, error) {
+	v4, err := r.Resolve(ctx, name, false)
+	v6, err6 := r.Resolve(ctx, name, true)
+	if err != nil && err6 != nil {
+		return nil, err
+	}
+	return append(v4, v6...), nil
+}
+
+// unmask is the name that a target's address stands for, if it is such an address.
+func (c *Client) unmask(t flow.Target) (flow.Target, error) {
+	a, isAddr := t.Addr()
+	r := c.resolver.Load()
+	if !isAddr || r == nil || !r.Synthetic(a) {
+		return t, nil
+	}
+	name, ok := r.NameOf(a)
+	if !ok {
+		return t, flow.Errorf(flow.CodeHostUnreach, "the address stands for no name any more")
+	}
+	return flow.NewTarget(name, t.Port)
 }
 
 // directStream is a connection of this machine's own. It implements flow.Stream.
-type directStream struct{ *net.TCPConn }
+type directStream struct {
+	*net.TCPConn
+
+	mu     sync.Mutex
+	joined net.Conn // by Join
+	reset  bool
+}
 
 // Reset implements flow.Stream.
 func (s *directStream) Reset(flow.Code) {
-	s.SetLinger(0)
-	s.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.reset {
+		s.reset = true
+		abort(s.TCPConn)
+		abort(s.joined)
+	}
+}
+
+// abort resets a connection, if there is one.
+func abort(conn net.Conn) {
+	if l, ok := conn.(interface{ SetLinger(int) error }); ok {
+		l.SetLinger(0)
+	}
+	if conn != nil {
+		conn.Close()
+	}
 }
 
 // Join implements flow.Stream.
 func (s *directStream) Join(conn net.Conn) error {
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var broken error
-	pass := func(to, from net.Conn) {
+	s.mu.Lock()
+	s.joined = conn
+	if s.reset {
+		abort(conn)
+	}
+	s.mu.Unlock()
+	pass := func(to, from net.Conn) error {
 		_, err := io.Copy(to, from)
 		if err == nil {
 			if c, ok := to.(interface{ CloseWrite() error }); ok {
 				err = c.CloseWrite()
 			}
 		}
-		if err == nil || errors.Is(err, net.ErrClosed) {
-			return
+		if err != nil {
+			s.Reset(flow.CodeReset) // both ends are to see it
 		}
-		mu.Lock()
-		defer mu.Unlock()
-		if broken == nil { // both ends are to see a reset
-			broken = err
-			s.Reset(flow.CodeReset)
-			if l, ok := conn.(interface{ SetLinger(int) error }); ok {
-				l.SetLinger(0)
-			}
-			conn.Close()
-		}
+		return err
 	}
-	wg.Go(func() { pass(conn, s.TCPConn) })
-	wg.Go(func() { pass(s.TCPConn, conn) })
+	var wg sync.WaitGroup
+	var out error
+	wg.Go(func() { out = pass(s.TCPConn, conn) })
+	in := pass(conn, s.TCPConn)
 	wg.Wait()
 	conn.Close()
 	s.Close()
-	return broken
+	return cmp.Or(in, out)
 }

@@ -3,18 +3,23 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/godwit-vpn/godwit/internal/capture/tun"
+	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/names"
 )
 
 // TUN is a network device whose traffic the client carries. Whoever makes it gives it addresses and routes, and keeps the
-// client's own sockets out of it (Config.Protect): the client touches neither.
+// client's own sockets out of it (Config.Protect): the client touches neither. It listens on the device's addresses, for TCP.
 type TUN struct {
-	// File is the device's descriptor. The client closes it.
+	// File is the device's descriptor, in non-blocking mode, or else it cannot be closed while it is read. The client closes it.
+	// On Apple's systems it is a utun's, which has four bytes of the address family in front of each packet.
 	File *os.File
 	// Offload says that each packet has Linux's virtio_net_hdr in front, and that its checksum and its segments may be left to
 	// the reader (IFF_VNET_HDR; TUNSETOFFLOAD with TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6). Without it packets come as they are.
@@ -22,6 +27,72 @@ type TUN struct {
 	// Prefix4 and Prefix6 are networks with room for two addresses: the first is the device's own, from which programs send,
 	// and the second must be nobody's. Either may be missing: that IP version is then not carried.
 	Prefix4, Prefix6 netip.Prefix
+}
+
+func (t *TUN) check(first []netip.Prefix) error {
+	switch {
+	case t.File == nil:
+		return errors.New("it has no File")
+	case !t.Prefix4.IsValid() && !t.Prefix6.IsValid():
+		return errors.New("it has neither Prefix4 nor Prefix6: give the networks of its addresses")
+	case t.Prefix4.IsValid() && !t.Prefix4.Addr().Is4():
+		return fmt.Errorf("its Prefix4, %v, is not of IPv4", t.Prefix4)
+	case t.Prefix6.IsValid() && (t.Prefix6.Addr().Is4() || t.Prefix6.Addr().Is4In6()):
+		return fmt.Errorf("its Prefix6, %v, is not of IPv6", t.Prefix6)
+	}
+	for _, p := range first {
+		if t.Prefix4.Overlaps(p) || t.Prefix6.Overlaps(p) {
+			return fmt.Errorf("its own network overlaps with %v, of which addresses stand for names", p)
+		}
+	}
+	return nil
+}
+
+// mostFirstBits leave a network room for names: a few at once, and a while until an address stands for another one.
+const (
+	mostFirstBits4 = 24
+	mostFirstBits6 = 120
+)
+
+func checkFirst(prefixes []netip.Prefix) error {
+	var have [2]bool
+	for _, p := range prefixes {
+		i, most := 0, mostFirstBits4
+		if p.Addr().Is6() {
+			i, most = 1, mostFirstBits6
+		}
+		switch {
+		case !p.IsValid() || p.Addr().Is4In6():
+			return errors.New("one of the networks is none")
+		case have[i]:
+			return fmt.Errorf("%v is the second of its IP version: give one of each", p)
+		case p.Bits() > most:
+			return fmt.Errorf("%v is too small: give one of at most /%d", p, most)
+		}
+		have[i] = true
+	}
+	return nil
+}
+
+// parseSplit reads domains with a resolver of their own.
+func parseSplit(all []string) (map[string]names.Upstream, error) {
+	split := make(map[string]names.Upstream, len(all))
+	for _, s := range all {
+		domain, resolver, ok := strings.Cut(s, "=")
+		t, err := flow.NewTarget(strings.Trim(domain, "."), 53)
+		if _, isAddr := t.Addr(); !ok || err != nil || isAddr {
+			return nil, fmt.Errorf("%.80q is not a domain, = and its resolver, as corp.example=192.0.2.53", s)
+		}
+		if _, twice := split[t.Host]; twice {
+			return nil, fmt.Errorf("domain %.80q is there twice", t.Host)
+		}
+		r, err := dnsclient.Parse(resolver)
+		if err != nil {
+			return nil, err
+		}
+		split[t.Host] = names.Upstream{Resolver: r}
+	}
+	return split, nil
 }
 
 // TUNStats are counts of what has come by a TUN since it was given to the client.
@@ -34,21 +105,27 @@ type TUNStats struct {
 	Dropped     uint64 `json:"packets_dropped"`
 }
 
-// ErrTUN is returned by ServeTUN while there is one already.
+// ErrTUN is returned by ServeTUN while there is one already, be it Config.TUN.
 var ErrTUN = errors.New("the client serves a TUN already")
 
 // ServeTUN carries what comes by a TUN until ctx is done, and then returns nil; or until the device fails. TCP crosses as
 // streams, UDP and ICMP echoes as packets, and DNS questions, whoever they are for, are answered by the gateway's resolvers.
 func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
-	resolver := names.New(names.Config{Outside: c, Linked: c.online})
+	if err := t.check(c.cfg.NamesFirst); err != nil {
+		if t.File != nil {
+			t.File.Close()
+		}
+		return fmt.Errorf("the TUN: %w", err)
+	}
+	resolver := names.New(names.Config{Outside: c, Linked: c.online, Split: c.split, NamesFirst: c.cfg.NamesFirst})
 	defer resolver.Close()
 	capture, err := tun.New(tun.Config{
 		Device: tun.NewDevice(t.File, t.Offload), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
-		Outside: c, Send: c.sendPacket, Inner: c.inner, Online: c.online,
+		Outside: c, Send: c.sendNamed, Inner: c.inner, Online: c.online,
 		Answer:   resolver.Answer,
 		ServeDNS: func(ctx context.Context, conn net.Conn) { resolver.Serve(ctx, conn) },
-		NameOf:   resolver.NameOf,
-		Logger:   c.log,
+		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,
+		Logger: c.log,
 	})
 	if err != nil {
 		t.File.Close()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -93,6 +94,41 @@ func TestMachine(t *testing.T) {
 	if code, out := run(t, w.client.command(godwit(t), "status", "--state-dir", other)); code != 3 ||
 		!strings.Contains(out, "carries this machine's traffic") {
 		t.Errorf("status, of one that is not up, ended with %d: %s", code, out)
+	}
+	if code, out := w.clientCommand("down"); code != 0 {
+		t.Fatalf("down: %s", out)
+	}
+	if after := w.snapshot(); after != before {
+		t.Errorf("the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestMachineNames answers programs with addresses that stand for names.
+func TestMachineNames(t *testing.T) {
+	w, before := withMachine(t)
+	w.clientProcess = w.startClient(w.key, "--tun", "--names-first", "--split-dns", "v4.test="+dnsAddr)
+	for url, synthetic := range map[string]bool{"http://site.test/hello": true, "https://site.test/hello": true,
+		"https://v4.test/hello": false, "https://" + webAddr + "/hello": false} {
+		code, out := w.curl("--max-time", "10", "--write-out", "\n%{remote_ip}", url)
+		page, at, _ := strings.Cut(out, "\n")
+		a, err := netip.ParseAddr(strings.TrimSpace(at[strings.LastIndexByte(at, '\n')+1:]))
+		if code != 0 || !strings.HasPrefix(page, "hello over") || err != nil {
+			t.Errorf("%s: curl ended with %d: %s", url, code, out)
+			continue
+		}
+		stands := netip.MustParsePrefix("198.19.0.0/16").Contains(a) || netip.MustParsePrefix("fd67:6f64:7769:7401::/64").Contains(a)
+		if stands != synthetic {
+			t.Errorf("%s is at %v", url, a)
+		}
+	}
+	if code, out := run(t, w.client.command("ping", "-4", "-c", "2", "-i", "0.2", "-W", "5", "site.test")); code != 0 {
+		t.Errorf("ping: %s", out)
+	}
+	if code, out := w.curl("--max-time", "10", "http://nowhere.test/"); code == 0 || code == 28 {
+		t.Errorf("a name that does not exist: curl ended with %d: %s", code, out)
+	}
+	if seen := w.leaks(); seen != nil {
+		t.Errorf("past the tunnel: %q", seen)
 	}
 	if code, out := w.clientCommand("down"); code != 0 {
 		t.Fatalf("down: %s", out)

@@ -57,6 +57,10 @@ func (a *app) startBackground(ctx context.Context, r upRequest) (report, error) 
 	}
 	args = append(args, "--browser", r.browser, "--fragment", r.fragment, "--shape", r.shape)
 	args = append(args, fmt.Sprintf("--tun=%v", r.tun), fmt.Sprintf("--lan=%v", r.lan), fmt.Sprintf("--router=%v", r.router))
+	args = append(args, fmt.Sprintf("--names-first=%v", r.namesFirst))
+	for _, split := range r.splitDNS {
+		args = append(args, "--split-dns", split)
+	}
 	if r.congestion != "" {
 		args = append(args, "--congestion", r.congestion)
 	}

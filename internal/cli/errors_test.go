@@ -164,7 +164,8 @@ func TestUsage(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{
 		{"frobnicate"}, {"help", "frobnicate"}, {"gateway", "frobnicate"}, {"completion", "frobnicate"}, {"--no-such"},
-		{"up", "a", "b"}, {"up", "--links", "4", "x"}, {"up", "--links", "-1", "x"}, {"up", "--timeout", "-1s", "x"},
+		{"up", "a", "b"}, {"up", "--names-first", "x"}, {"up", "--split-dns", "corp.example=192.0.2.53", "x"},
+		{"up", "--tun", "--split-dns", "corp.example", "x"}, {"up", "--links", "4", "x"}, {"up", "--links", "-1", "x"}, {"up", "--timeout", "-1s", "x"},
 		{"up", "--proxy", "0.0.0.0:1080", "x"}, {"up", "--profile", "../x", "x"}, {"forget"}, {"forget", ".."},
 		{"key", "add"}, {"key", "show", "x", "--json", "--png", "y"}, {"gateway", "run", "--listen", "443"},
 		{"gateway", "run", "--allow", "10.0.0.1"}, {"status", "--log-level", "loud"}, {"status", "--log-format", "xml"},
@@ -176,5 +177,6 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%q ended with %d:\n%s%s", args, r.code, r.stdout, r.stderr)
 		}
 	}
+	try(t, nil, "up", "--tun", "--split-dns", "corp.example=x", "x").want(t, exitUsage, "flag --split-dns")
 	try(t, map[string]string{"GODWIT_LOG": "loud"}, "status").want(t, exitUsage, "GODWIT_LOG")
 }

@@ -24,6 +24,9 @@ var (
 	tunPrefix4  = netip.MustParsePrefix("198.18.66.0/24")
 	tunPrefix6  = netip.MustParsePrefix("fd67:6f64:7769:7400::/64")
 	tunResolver = netip.MustParseAddr("198.18.66.53")
+	// Those that stand for names, beside the TUN's own: routed into it like all that is not on a link of this machine.
+	firstPrefix4 = netip.MustParsePrefix("198.19.0.0/16")
+	firstPrefix6 = netip.MustParsePrefix("fd67:6f64:7769:7401::/64")
 	// tunMTU is what most networks carry: programs that find out what their packets may have find what they would without us.
 	tunMTU = 1500
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ type upFlags struct {
 	fragment   string
 	shape      string
 	resolvers  []string
+	namesFirst bool
+	splitDNS   []string
 	congestion string
 	timeout    time.Duration
 	tun        bool
@@ -83,6 +86,10 @@ is saved, and not needed again.`,
 	flags.BoolVar(&f.tun, "tun", false, "carry everything this machine sends, and let nothing out beside the tunnel (root)")
 	flags.BoolVar(&f.lan, "lan", true, "with --tun: let the local network be reached")
 	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
+	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
+		"them; saves a round trip, and makes rules about domains exact")
+	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, through the tunnel, as\n"+
+		"corp.example=192.0.2.53; again for more")
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")
@@ -106,13 +113,18 @@ type upRequest struct {
 
 // config is what the flags say of the client.
 func (f *upFlags) config() client.Config {
-	return client.Config{Links: f.links, Transports: f.transports, Browser: f.browser, Fragment: f.fragment, Shape: f.shape,
-		Resolvers: f.resolvers, Congestion: f.congestion}
+	cfg := client.Config{Links: f.links, Transports: f.transports, Browser: f.browser, Fragment: f.fragment, Shape: f.shape,
+		Resolvers: f.resolvers, Congestion: f.congestion, SplitDNS: f.splitDNS}
+	if f.namesFirst {
+		cfg.NamesFirst = []netip.Prefix{firstPrefix4, firstPrefix6}
+	}
+	return cfg
 }
 
 // upFlagOf names the flags that client's fields come from.
 var upFlagOf = map[string]string{"Links": "links", "Transports": "transport", "Browser": "browser", "Fragment": "fragment",
-	"Shape": "shape", "Resolvers": "resolver", "Congestion": "congestion"}
+	"Shape": "shape", "Resolvers": "resolver", "Congestion": "congestion",
+	"SplitDNS": "split-dns", "NamesFirst": "names-first"}
 
 // byFlag names the flag in an error of the client's that names a field.
 func byFlag(err error) error {
@@ -137,6 +149,12 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	}
 	if f.router && !f.tun {
 		return usagef("flag --router: it takes --tun")
+	}
+	if f.namesFirst && !f.tun {
+		return usagef("flag --names-first: it takes --tun")
+	}
+	if len(f.splitDNS) > 0 && !f.tun {
+		return usagef("flag --split-dns: it takes --tun")
 	}
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {

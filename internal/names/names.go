@@ -200,6 +200,30 @@ func (s *Server) NameOf(a netip.Addr) (name string, ok bool) {
 // Synthetic reports whether an address is one that stands for a name, known or not: nobody is to be sent there.
 func (s *Server) Synthetic(a netip.Addr) bool { return s.first != nil && s.first.has(a.Unmap()) }
 
+// Resolve is a name's own addresses, of IPv4 or of IPv6, whatever stands for it: answers are kept as those for applications are.
+func (s *Server) Resolve(ctx context.Context, name string, six bool) ([]netip.Addr, error) {
+	typ := uint16(dnsmessage.TypeA)
+	if six {
+		typ = dnsmessage.TypeAAAA
+	}
+	q, ok := dnsmessage.NewQuestion(name, typ)
+	if !ok {
+		return nil, flow.Errorf(flow.CodeBadTarget, "not a name")
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	a, _, err := s.cache.Answer(ctx, q)
+	if err != nil {
+		return nil, flow.Errorf(flow.CodeNameFailed, "looking a name up: %v", err)
+	}
+	var addrs []netip.Addr
+	a.Addrs(func(addr netip.Addr, _ time.Duration) { addrs = append(addrs, addr) })
+	if len(addrs) == 0 {
+		return nil, &flow.Error{Code: flow.CodeNameNotFound}
+	}
+	return addrs, nil
+}
+
 // Serve answers the questions of one connection over TCP, until it ends or ctx is done. It owns conn.
 func (s *Server) Serve(ctx context.Context, conn net.Conn) error {
 	return dnsmessage.ServeStream(ctx, conn, streamLimits, func(ctx context.Context, query []byte) []byte {

@@ -591,6 +591,15 @@ func TestNamesFirst(t *testing.T) {
 	if n.asked.Load() != 0 {
 		t.Errorf("the resolver was asked %d times", n.asked.Load())
 	}
+	// Who has to know gets the real ones.
+	for six, want := range map[bool]string{false: "192.0.2.1", true: "2001:db8::1"} {
+		if got, err := s.Resolve(t.Context(), "a.example", six); err != nil || len(got) != 1 || got[0].String() != want {
+			t.Errorf("a.example is %v, %v; want %s", got, err, want)
+		}
+	}
+	if got, err := s.Resolve(t.Context(), "x.example", false); flow.CodeOf(err) != flow.CodeNameNotFound {
+		t.Errorf("a name that is not there: %v, %v", got, err)
+	}
 	// No other type, nor a name that is nobody's outside or is of a network's own, is made up.
 	if a := ask(t, s, "a.example.", dns.TypeMX, 512); len(a.Answer) != 1 {
 		t.Errorf("MX: %v", a)

@@ -19,9 +19,10 @@ func (p *Packet) Readdress(src, dst netip.Addr) {
 	}
 }
 
-// ReaddressQuote changes, in an ICMP error, the source of the packet that it is about, as whoever has readdressed that packet on
-// its way out must. It does nothing to other packets, and to errors that quote somebody else's.
-func (p *Packet) ReaddressQuote(from, to netip.Addr) {
+// ReaddressQuote changes, in an ICMP error, the source of the packet that it is about from one address to another, and its
+// destination if dst is valid, as whoever has readdressed that packet on its way out must. It does nothing to other packets, and to
+// errors that quote somebody else's.
+func (p *Packet) ReaddressQuote(from, to, dst netip.Addr) {
 	m, err := p.ICMP()
 	if err != nil {
 		return
@@ -35,6 +36,9 @@ func (p *Packet) ReaddressQuote(from, to netip.Addr) {
 		at = int(m.Body[0]&15) * 4
 	}
 	readdress(m.Body, at, q.Proto, false, to)
+	if dst.IsValid() {
+		readdress(m.Body, at, q.Proto, true, dst)
+	}
 	b := p.Payload
 	b[2], b[3] = 0, 0
 	var acc uint64

@@ -52,7 +52,7 @@ func TestReaddress(t *testing.T) {
 		b, _ := AppendUnreachable(nil, dst.Addr(), NoPort, &about)
 		want, _ := AppendUnreachable(nil, dst.Addr(), NoPort, &about2)
 		p := mustParse(t, b)
-		p.ReaddressQuote(src.Addr(), src2.Addr())
+		p.ReaddressQuote(src.Addr(), src2.Addr(), netip.Addr{})
 		p.Readdress(netip.Addr{}, src2.Addr())
 		if string(b) != string(want) {
 			t.Fatalf("an error about %v to %v, for %v:\n%x\nand it should be\n%x", src, dst, src2, b, want)

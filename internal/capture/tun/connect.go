@@ -163,6 +163,7 @@ func (c *Capture) sweep(ctx context.Context) {
 				}
 			}
 			c.conns.mu.Unlock()
+			c.talks.sweep(now)
 		case <-ctx.Done():
 			return
 		}
@@ -280,14 +281,18 @@ func (c *Capture) open(ctx context.Context, n *connection) (flow.Stream, error) 
 	if n.dst.Port() == dnsPort && c.cfg.ServeDNS != nil {
 		return nil, nil
 	}
+	name, ok := c.cfg.NameOf(n.dst.Addr())
+	named, notName := flow.NewTarget(name, n.dst.Port())
+	early := ok && notName == nil && named.Early()
+	if c.synthetic(n.dst.Addr()) {
+		if !ok || notName != nil {
+			return nil, flow.Errorf(flow.CodeHostUnreach, "the address stands for no name any more")
+		}
+		return c.cfg.Outside.Open(ctx, named, early)
+	}
 	t, err := flow.NewTarget(n.dst.Addr().String(), n.dst.Port())
 	if err != nil {
 		return nil, err
-	}
-	early := false
-	if name, ok := c.cfg.NameOf(n.dst.Addr()); ok {
-		named, err := flow.NewTarget(name, n.dst.Port())
-		early = err == nil && named.Early()
 	}
 	return c.cfg.Outside.Open(ctx, t, early)
 }

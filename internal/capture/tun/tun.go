@@ -5,15 +5,18 @@
 //	                     ├─ DNS ── Config.Answer
 //	                     └─ UDP, ICMP ── Config.Send, Deliver ── packets
 //
+// Where addresses stand for names (Config.Synthetic), streams are opened to the name, and packets go to an address of it.
+//
 // TCP is spoken by the kernel on both sides: a segment from an application is given another source and destination and
 // comes back out of the TUN to a listener, and so do the listener's segments on their way back; super-segments stay whole.
 // The first segment of a connection waits until the gateway has answered, so that an application hears of a refusal as if
 // there were no tunnel.
 //
 //	tun.go         a Capture: what goes where
-//	device*.go     the TUN, with its segmentation offloads
+//	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
+//	talk.go        datagrams to names
 //	fragment.go    datagrams longer than the MTU, put together
 package tun
 
@@ -42,8 +45,9 @@ type Config struct {
 	Prefix4, Prefix6 netip.Prefix
 	// Outside opens streams.
 	Outside flow.Opener
-	// Send sends a packet through the session. It does not block or keep the slice.
-	Send func(packet []byte) error
+	// Send sends a packet through the session. name is whose address it goes to, where an application has sent it to one that
+	// stands for that name; else it is empty. It does not block or keep the slice.
+	Send func(packet []byte, name string) error
 	// Inner are the session's own addresses, from which its packets go and to which theirs come; not valid where there is none.
 	Inner func() (v4, v6 netip.Addr)
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
@@ -54,6 +58,10 @@ type Config struct {
 	ServeDNS func(ctx context.Context, conn net.Conn)
 	// NameOf is the name that an address was lately given out for by Answer.
 	NameOf func(netip.Addr) (name string, ok bool)
+	// Synthetic reports whether an address stands for a name, and is nobody's; nil: none does.
+	Synthetic func(netip.Addr) bool
+	// Resolve looks up a name's addresses of IPv4, or of IPv6. It is needed with Synthetic.
+	Resolve func(ctx context.Context, name string, six bool) ([]netip.Addr, error)
 	// Logger gets errors, never destinations; nil discards them.
 	Logger *slog.Logger
 }
@@ -63,6 +71,7 @@ type Capture struct {
 	cfg     Config
 	local   [2]family // IPv4, IPv6
 	conns   conns
+	talks   talks
 	pieces  reassembly
 	asking  chan struct{} // one token for each DNS question under way
 	wg      sync.WaitGroup
@@ -116,6 +125,7 @@ func New(cfg Config) (*Capture, error) {
 		f.listener, f.port = l, l.Addr().(*net.TCPAddr).AddrPort().Port()
 	}
 	c.conns.init()
+	c.talks.init()
 	return c, nil
 }
 
@@ -221,19 +231,35 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		c.unreachable(&p, packet.Prohibited)
 		return
 	}
-	own := p.Src
+	if c.synthetic(p.Dst) {
+		c.toName(ctx, &p, b)
+		return
+	}
+	c.cross(&p, b, netip.Addr{}, "")
+}
+
+// cross sends an application's packet through the session: to another address than its own, if that is valid, which is one of
+// this name.
+func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, name string) {
+	own, dst := p.Src, p.Dst
 	inner := c.innerOf(own)
 	if !inner.IsValid() {
-		c.unreachable(&p, packet.NoRoute)
+		c.unreachable(p, packet.NoRoute)
 		return
 	}
 	c.stats.packets.Add(1)
-	p.Readdress(inner, netip.Addr{})
-	if err := c.cfg.Send(b); err != nil {
-		p.Readdress(own, netip.Addr{})
-		c.unreachable(&p, packet.NoRoute)
+	p.Readdress(inner, to)
+	if err := c.cfg.Send(b, name); err != nil {
+		p.Readdress(own, dst)
+		why := packet.NoRoute
+		if flow.CodeOf(err) == flow.CodeDenied {
+			why = packet.Prohibited
+		}
+		c.unreachable(p, why)
 	}
 }
+
+func (c *Capture) synthetic(a netip.Addr) bool { return c.cfg.Synthetic != nil && c.cfg.Synthetic(a) }
 
 // innerOf is the session's address that stands for one of the TUN's.
 func (c *Capture) innerOf(own netip.Addr) netip.Addr {
@@ -260,8 +286,9 @@ func (c *Capture) Deliver(b []byte) {
 		c.stats.dropped.Add(1)
 		return
 	}
-	p.ReaddressQuote(inner, own)
-	p.Readdress(netip.Addr{}, own)
+	from, about := c.talks.seems(&p)
+	p.ReaddressQuote(inner, own, about)
+	p.Readdress(from, own)
 	c.stats.packets.Add(1)
 	c.write(Frame{Packet: b})
 }

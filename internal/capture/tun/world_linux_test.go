@@ -26,14 +26,19 @@ type machine struct {
 	behind map[string]func(*far) // by host:port
 	fails  map[string]flow.Code
 	names  map[netip.Addr]string
-	early  []bool // as streams were opened
+	real   map[string][]netip.Addr // by name
+	early  []bool                  // as streams were opened
 	sent   chan []byte
-	down   bool // no link
+	sentTo []string // the names of packets
+	deny   error    // of packets to names
+	down   bool     // no link
 }
 
 var (
 	network4 = netip.MustParsePrefix("198.18.66.0/30")
 	network6 = netip.MustParsePrefix("fd67:6f64:7769:7400::/126")
+	first4   = netip.MustParsePrefix("198.19.0.0/16")
+	first6   = netip.MustParsePrefix("fd67:6f64:7769:7401::/64")
 	own4     = netip.MustParseAddr("198.18.66.1")
 	own6     = netip.MustParseAddr("fd67:6f64:7769:7400::1")
 	inner4   = netip.MustParseAddr("100.64.0.7")
@@ -49,6 +54,7 @@ func newMachine(t testing.TB) *machine {
 	}
 	t.Cleanup(func() { h.Close() })
 	m := &machine{t: t, host: h, behind: map[string]func(*far){}, fails: map[string]flow.Code{}, names: map[netip.Addr]string{},
+		real: map[string][]netip.Addr{},
 		sent: make(chan []byte, 64)}
 	var device tun.Device
 	var name string
@@ -82,7 +88,8 @@ func newMachine(t testing.TB) *machine {
 				defer m.mu.Unlock()
 				name, ok := m.names[a]
 				return name, ok
-			}})
+			},
+			Synthetic: func(a netip.Addr) bool { return first4.Contains(a) || first6.Contains(a) }, Resolve: m.resolve})
 		return err
 	}))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -118,7 +125,30 @@ func (m *machine) Open(ctx context.Context, target flow.Target, early bool) (flo
 	return nil, flow.Errorf(flow.CodeTimeout, "nobody")
 }
 
-func (m *machine) send(b []byte) error {
+// resolve knows addresses of both kinds.
+func (m *machine) resolve(_ context.Context, name string, six bool) (of []netip.Addr, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.real[name] {
+		if a.Is6() == six {
+			of = append(of, a)
+		}
+	}
+	if of == nil {
+		err = &flow.Error{Code: flow.CodeNameNotFound}
+	}
+	return of, err
+}
+
+func (m *machine) send(b []byte, name string) error {
+	if name != "" {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.deny != nil {
+			return m.deny
+		}
+		m.sentTo = append(m.sentTo, name)
+	}
 	select {
 	case m.sent <- append([]byte(nil), b...):
 	default:
