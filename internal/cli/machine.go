@@ -56,7 +56,7 @@ func takeMachine(f *upFlags) (*machine, error) {
 	}
 	m := &machine{host: host}
 	if m.file, m.name, err = tun.Create(tunName); err != nil {
-		return nil, errors.Join(err, host.Close())
+		return nil, err // host is left as it is: a network that a dead process has shut stays shut
 	}
 	m.desired = hostnet.Desired{
 		Tun: m.name, MTU: tunMTU, DNS: []netip.Addr{tunResolver}, LAN: f.lan, Router: f.router,
