@@ -96,14 +96,7 @@ func parseSplit(all []string) (map[string]names.Upstream, error) {
 }
 
 // TUNStats are counts of what has come by a TUN since it was given to the client.
-type TUNStats struct {
-	Connections int    `json:"connections"` // now
-	Opened      uint64 `json:"connections_opened"`
-	Refused     uint64 `json:"connections_refused"`
-	Packets     uint64 `json:"packets"`
-	Questions   uint64 `json:"questions"`
-	Dropped     uint64 `json:"packets_dropped"`
-}
+type TUNStats = tun.Stats
 
 // ErrTUN is returned by ServeTUN while there is one already, be it Config.TUN.
 var ErrTUN = errors.New("the client serves a TUN already")
@@ -125,7 +118,6 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 		Answer:   resolver.Answer,
 		ServeDNS: func(ctx context.Context, conn net.Conn) { resolver.Serve(ctx, conn) },
 		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,
-		Logger: c.log,
 	})
 	if err != nil {
 		t.File.Close()
@@ -179,6 +171,5 @@ func (c *Client) tunStats() *TUNStats {
 		return nil
 	}
 	s := t.Stats()
-	return &TUNStats{Connections: s.Connections, Opened: s.Opened, Refused: s.Refused, Packets: s.Packets,
-		Questions: s.Questions, Dropped: s.Dropped}
+	return &s
 }

@@ -24,7 +24,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -62,8 +61,6 @@ type Config struct {
 	Synthetic func(netip.Addr) bool
 	// Resolve looks up a name's addresses of IPv4, or of IPv6. It is needed with Synthetic.
 	Resolve func(ctx context.Context, name string, six bool) ([]netip.Addr, error)
-	// Logger gets errors, never destinations; nil discards them.
-	Logger *slog.Logger
 }
 
 // Capture is a TUN whose traffic crosses a session. Safe for concurrent use.
@@ -100,9 +97,6 @@ const (
 
 // New makes a Capture, and the listeners that its TCP ends at: the TUN has its addresses already.
 func New(cfg Config) (*Capture, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
 	c := &Capture{cfg: cfg, asking: make(chan struct{}, mostQuestions)}
 	for i, p := range [...]netip.Prefix{cfg.Prefix4, cfg.Prefix6} {
 		if !p.IsValid() {
@@ -111,6 +105,7 @@ func New(cfg Config) (*Capture, error) {
 		f := &c.local[i]
 		f.own = p.Masked().Addr().Next()
 		if f.peer = f.own.Next(); !p.Contains(f.peer) {
+			c.closeListeners()
 			return nil, fmt.Errorf("the TUN's network %v has no room for two", p)
 		}
 		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.own, 0)))
@@ -341,8 +336,12 @@ func oneHost(a netip.Addr) bool {
 
 // Stats are counts since the beginning, never of whom.
 type Stats struct {
-	Opened, Refused, Packets, Questions, Dropped uint64
-	Connections                                  int // now
+	Connections int    `json:"connections"` // now
+	Opened      uint64 `json:"connections_opened"`
+	Refused     uint64 `json:"connections_refused"`
+	Packets     uint64 `json:"packets"`
+	Questions   uint64 `json:"questions"`
+	Dropped     uint64 `json:"packets_dropped"`
 }
 
 // Stats returns the counters as they are now.
