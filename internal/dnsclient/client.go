@@ -43,6 +43,12 @@ func NewClient(s Sockets, resolvers ...Resolver) *Client {
 	return c
 }
 
+// NewListClient is NewClient for resolvers that may be others each time: list is asked every few seconds while there are
+// questions.
+func NewListClient(s Sockets, list func() ([]Resolver, error)) *Client {
+	return &Client{sockets: s, list: list}
+}
+
 const (
 	// listAge is how long the list of the system's resolvers is good for.
 	listAge = 5 * time.Second
