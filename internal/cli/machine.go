@@ -74,6 +74,7 @@ func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(
 // configure keeps the client's own traffic out of the TUN.
 func (m *machine) configure(cfg *client.Config) {
 	cfg.Protect = hostnet.Protect
+	cfg.NetworkResolvers = m.host.Resolvers
 	if len(cfg.Resolvers) == 0 {
 		for _, a := range m.host.Resolvers() {
 			cfg.Resolvers = append(cfg.Resolvers, a.String())

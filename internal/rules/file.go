@@ -57,7 +57,7 @@ type (
 	domain destination
 	cidr   destination
 	uid    uint32
-	cgroup string
+	cgroup struct{ path string }
 )
 
 func (d *domain) UnmarshalText(b []byte) (err error) {
@@ -90,7 +90,7 @@ func (c *cgroup) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%.60q is not a control group: write its path from the root of cgroup2, as in /proc/PID/cgroup, such as "+
 			"/user.slice", b)
 	}
-	*c = cgroup(b)
+	c.path = string(b)
 	return nil
 }
 
@@ -148,7 +148,7 @@ func Parse(path string, text []byte, read func(name string) ([]byte, error)) (*S
 			r.users = append(r.users, uint32(u))
 		}
 		for _, g := range t.Cgroups {
-			r.cgroups = append(r.cgroups, string(g))
+			r.cgroups = append(r.cgroups, g.path)
 		}
 		s.Owners = s.Owners || len(r.users)+len(r.cgroups) > 0
 		if len(t.Domains)+len(t.CIDRs)+len(t.Files) > 0 {

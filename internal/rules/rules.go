@@ -272,7 +272,7 @@ func inCgroup(group, top string) bool {
 func ParseCgroup(s string) (string, error) {
 	var c cgroup
 	err := c.UnmarshalText([]byte(s))
-	return string(c), err
+	return c.path, err
 }
 
 // ParseUser reads a user as a rule names them.
