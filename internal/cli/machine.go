@@ -102,13 +102,17 @@ func (m *machine) serve(ctx context.Context, c *client.Client, log *slog.Logger)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() {
-		tick := time.NewTicker(repairEvery)
-		defer tick.Stop()
+		wait, wrong := time.Second, "" // at boot there is not all that there will soon be, as systemd-resolved
 		for {
 			select {
-			case <-tick.C:
-				if err := m.host.Set(m.desired); err != nil {
+			case <-time.After(wait):
+				wait = min(2*wait, repairEvery)
+				err := m.host.Set(m.desired)
+				if err != nil && err.Error() != wrong {
 					log.Warn("the machine's network is not as it is to be", "err", err)
+				}
+				if wrong = ""; err != nil {
+					wrong = err.Error()
 				}
 			case <-ctx.Done():
 				return
