@@ -21,6 +21,14 @@ const networkResolver = "203.0.113.98"
 // strictly has systemd-resolved insist on what no resolver of a tunnel can give.
 const strictly = "[Resolve]\nDNS=\nDNSOverTLS=yes\nDNSSEC=yes\n"
 
+// begin starts systemd-resolved, and tells it of its network what a DHCP client, or another VPN, does.
+const begin = `systemctl start dbus.socket systemd-resolved
+	resolvectl dns wan ` + networkResolver + `
+	resolvectl domain wan '~.'
+	resolvectl default-route wan yes
+	resolvectl dnsovertls wan no
+	resolvectl dnssec wan no`
+
 // resolved has programs ask a real systemd-resolved, and the client be a service beside it, where the machine's network has a
 // resolver that all names are to be asked of, too.
 func resolved(t *testing.T, w *world, m *machine, keyFile string, connected func(when string)) {
@@ -52,13 +60,7 @@ func resolved(t *testing.T, w *world, m *machine, keyFile string, connected func
 		cp /etc/resolv.conf /root/resolv.conf
 		ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 		systemctl daemon-reload
-		systemctl start dbus.socket systemd-resolved
-		# As from DHCP, and as another VPN does.
-		resolvectl dns wan ` + networkResolver + `
-		resolvectl domain wan '~.'
-		resolvectl default-route wan yes
-		resolvectl dnsovertls wan no
-		resolvectl dnssec wan no`)
+		` + begin)
 	state := func() string {
 		return sh(`resolvectl dns; resolvectl domain; resolvectl dnsovertls; resolvectl dnssec; resolvectl default-route wan
 			readlink /etc/resolv.conf; cat /etc/resolv.conf /run/systemd/resolve/resolv.conf; nft list ruleset`)
@@ -108,7 +110,7 @@ func resolved(t *testing.T, w *world, m *machine, keyFile string, connected func
 	heard("once stopped")
 
 	// As at boot: there is neither a bus nor systemd-resolved yet.
-	sh("systemctl stop systemd-resolved dbus.socket dbus; rm -r /run/systemd/resolve; systemctl start godwit; systemctl start dbus.socket systemd-resolved")
+	sh("systemctl stop systemd-resolved dbus.socket dbus; rm -r /run/systemd/resolve; systemctl start godwit\n" + begin)
 	connected("before systemd-resolved")
 	w.eventually("systemd-resolved asks through the tunnel", m.process, 20*time.Second, func() error {
 		if out := sh("resolvectl domain godwit0"); !strings.Contains(out, "~.") {
