@@ -97,6 +97,16 @@ func (c *Client) Close() {
 	c.closing.Wait()
 }
 
+// Anew has connections and the list of resolvers made anew: the network is another one.
+func (c *Client) Anew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.each {
+		c.closing.Go(h.Close)
+	}
+	c.each = nil
+}
+
 // Ask has a question answered. That a resolver has failed is an answer, if no other one has a better.
 func (c *Client) Ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.Answer, error) {
 	n, first, err := c.resolvers()

@@ -111,6 +111,21 @@ func (s *Server) Close() {
 // Forget forgets all answers: the tunnel leads elsewhere now. What addresses were given out for is remembered.
 func (s *Server) Forget() { s.cache.Forget() }
 
+// Anew is for when the machine has another network: resolvers that are asked past the tunnel are dialled anew, and what they said
+// is forgotten.
+func (s *Server) Anew() {
+	past := false
+	for domain, up := range s.cfg.Split {
+		if up.Dial != nil {
+			past = true
+			s.split[strings.ToLower(strings.Trim(domain, "."))].Anew()
+		}
+	}
+	if past {
+		s.cache.Forget()
+	}
+}
+
 func (s *Server) dialOutside(ctx context.Context, _, addr string) (net.Conn, error) {
 	t, err := flow.ParseTarget(addr)
 	if err != nil {
