@@ -28,10 +28,11 @@ func TestMachineSplit(t *testing.T) {
 	if err := w.client.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 0"), 0o644) }); err != nil {
 		t.Fatal(err)
 	}
-	near := []dnsmessage.ResourceBody{&dnsmessage.AResource{A: [4]byte{203, 0, 113, 1}}}
-	w.dns.zone["past.test."] = near
-	office := newNameServer(t, w.middle, nearAddr, map[string][]dnsmessage.ResourceBody{"host.corp.test.": near})
-	w.spy.zone = map[string][]dnsmessage.ResourceBody{"host.home.test.": near}
+	near := &dnsmessage.AResource{A: [4]byte{203, 0, 113, 1}}
+	w.dns.learn("past.test.", near)
+	office := newNameServer(t, w.middle, nearAddr, nil)
+	office.learn("host.corp.test.", near)
+	w.spy.learn("host.home.test.", near)
 	port := w.serveWho(nearAddr)
 	rules := filepath.Join(w.clientDir(), "rules.toml")
 	if err := os.MkdirAll(w.clientDir(), 0o700); err != nil {
