@@ -28,6 +28,7 @@ func zone(ipv6 bool) map[string][]dnsmessage.ResourceBody {
 		"ns.test.":   {&dnsmessage.AResource{A: netip.MustParseAddr(dnsAddr).As4()}},
 	}
 	if ipv6 {
+		z["eyeballs.test."] = []dnsmessage.ResourceBody{four, &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(eyeballsAddr6).As16()}}
 		z["site.test."] = append(z["site.test."], six)
 	}
 	return z
