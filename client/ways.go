@@ -207,6 +207,9 @@ func (c *Client) lookAtNetwork(must bool) bool {
 			f.Forget() // what it knows of the network that was
 		}
 	}
+	if r := c.resolver.Load(); r != nil {
+		r.Anew()
+	}
 	c.log.Info("the machine has another network, or another address")
 	return true
 }

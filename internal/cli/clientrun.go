@@ -83,7 +83,8 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
 				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Status: c.Status()}
 		},
-		Stop: func() { cancel(errStopped) },
+		Stop:   func() { cancel(errStopped) },
+		Reload: func() error { return c.SetRules(r.profiles.rules()) },
 		Steer: func(text []byte) (any, error) {
 			var found []client.Finding
 			if err := json.Unmarshal(text, &found); err != nil {

@@ -74,6 +74,7 @@ func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(
 // configure keeps the client's own traffic out of the TUN.
 func (m *machine) configure(cfg *client.Config) {
 	cfg.Protect = hostnet.Protect
+	cfg.NetworkResolvers = m.host.Resolvers
 	if len(cfg.Resolvers) == 0 {
 		for _, a := range m.host.Resolvers() {
 			cfg.Resolvers = append(cfg.Resolvers, a.String())
@@ -101,13 +102,17 @@ func (m *machine) serve(ctx context.Context, c *client.Client, log *slog.Logger)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() {
-		tick := time.NewTicker(repairEvery)
-		defer tick.Stop()
+		wait, wrong := time.Second, "" // at boot there is not all that there will soon be, as systemd-resolved
 		for {
 			select {
-			case <-tick.C:
-				if err := m.host.Set(m.desired); err != nil {
+			case <-time.After(wait):
+				wait = min(2*wait, repairEvery)
+				err := m.host.Set(m.desired)
+				if err != nil && err.Error() != wrong {
 					log.Warn("the machine's network is not as it is to be", "err", err)
+				}
+				if wrong = ""; err != nil {
+					wrong = err.Error()
 				}
 			case <-ctx.Done():
 				return

@@ -88,8 +88,9 @@ is saved, and not needed again.`,
 	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
 	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
 		"them; saves a round trip, and makes rules about domains exact")
-	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, through the tunnel, as\n"+
-		"corp.example=192.0.2.53; again for more")
+	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, as corp.example=192.0.2.53, through\n"+
+		"the tunnel; or past it, as corp.example=direct:192.0.2.53, or direct:network\n"+
+		"for this network's resolvers; again for more")
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")

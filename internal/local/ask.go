@@ -79,6 +79,17 @@ func (p *Peer) Steer(ctx context.Context, found []byte) ([]byte, error) {
 	return p.answer(resp)
 }
 
+// Reload has the process read again what may have been changed since it began.
+func (p *Peer) Reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	resp, err := p.do(ctx, "POST", "/reload", nil)
+	if err == nil {
+		_, err = p.answer(resp)
+	}
+	return err
+}
+
 func (p *Peer) answer(resp *http.Response) ([]byte, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -142,8 +153,9 @@ func (p *Peer) do(ctx context.Context, method, path string, body io.Reader) (*ht
 		return nil, fmt.Errorf("asking process %d: %w", p.PID, err)
 	}
 	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, maxNote))
 		resp.Body.Close()
-		return nil, fmt.Errorf("asking process %d: %s", p.PID, resp.Status)
+		return nil, fmt.Errorf("asking process %d: %s: %s", p.PID, resp.Status, bytes.TrimSpace(why))
 	}
 	return resp, nil
 }

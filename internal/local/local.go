@@ -177,6 +177,8 @@ type Handler struct {
 	Upgrade func() (pid int, err error)
 	// Steer, if not nil, takes what was found of the network, as JSON, and returns what is answered, as JSON.
 	Steer func(found []byte) (any, error)
+	// Reload, if not nil, reads again what may have been changed since.
+	Reload func() error
 }
 
 // maxFound bounds what is read of what was found: a line for each endpoint of an access key.
@@ -217,6 +219,13 @@ func (i *Instance) Serve(h Handler) {
 				answer.Error = err.Error()
 			}
 			json.NewEncoder(w).Encode(answer)
+		})
+	}
+	if h.Reload != nil {
+		mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+			if err := h.Reload(); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+			}
 		})
 	}
 	if h.Steer != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
@@ -281,6 +282,7 @@ func (c *Capture) open(ctx context.Context, n *connection) (flow.Stream, error) 
 	if n.dst.Port() == dnsPort && c.cfg.ServeDNS != nil {
 		return nil, nil
 	}
+	ctx = owner.With(ctx, owner.Socket{Local: n.src, Remote: n.dst})
 	name, ok := c.cfg.NameOf(n.dst.Addr())
 	named, notName := flow.NewTarget(name, n.dst.Port())
 	early := ok && notName == nil && named.Early()
