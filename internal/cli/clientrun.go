@@ -78,7 +78,7 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	defer cancel(nil)
 	began := time.Now()
 	proxy := l.Addr().String()
-	inst.Serve(local.Handler{
+	handler := local.Handler{
 		Status: func() any {
 			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
 				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Status: c.Status()}
@@ -91,7 +91,13 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 			}
 			return c.Steer(found)
 		},
-	})
+	}
+	if m != nil {
+		m.portal = &portalWay{c: c, log: log, ctx: ctx}
+		defer m.portal.shut()
+		handler.Portal = m.portal.answer
+	}
+	inst.Serve(handler)
 	log.Info("the proxy listens", "address", proxy)
 	if r.service {
 		defer context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })()
@@ -158,7 +164,13 @@ func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) er
 	case errors.Is(err, client.ErrRefused):
 		return err
 	}
-	return &blockedError{after: timeout, last: c.Status().Error}
+	st := c.Status()
+	blocked := &blockedError{after: timeout, last: st.Error}
+	if st.SomebodyElse {
+		blocked.hint = "somebody else answers in the gateway's stead: if this network wants a login, do that in a browser, and try again; " +
+			"if not, 'godwit doctor' finds out more"
+	}
+	return blocked
 }
 
 // proxyOwner says which profile other than the asking one has its proxy on an address; empty if none.

@@ -139,8 +139,15 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field("trouble", "%s", out.paint(alert, fmt.Sprintf("%s (%s failed in a row)", doc.Error, plural(doc.Attempts,
 			"attempt"))))
 	}
-	if doc.State != client.Connected && doc.Attempts > len(doc.Ways) {
+	switch shut := doc.Machine != nil; {
+	case doc.State == client.Connected:
+	case doc.SomebodyElse && shut:
+		out.field("next", "%s", out.paint(alert, "this network wants a login first, it seems: 'godwit portal'"))
+	case doc.Attempts > len(doc.Ways):
 		out.field("next", "'godwit doctor' finds out in a minute what this network does")
+		if shut {
+			out.field("", "'godwit portal', if it has a login page")
+		}
 	}
 	out.field("proxy", "%s  SOCKS5 and HTTP, %s", doc.Proxy, plural(doc.Proxied, "connection"))
 	if doc.Machine != nil && doc.TUN != nil {
@@ -150,6 +157,9 @@ func printStatus(out *screen, doc statusDoc) {
 	}
 	if doc.Machine != nil && doc.State != client.Connected {
 		out.field("", "%s", out.paint(alert, "shut until it is connected: nothing goes beside the tunnel"))
+	}
+	if doc.Machine != nil && doc.Machine.Portal != nil {
+		out.field("login", "%s", out.paint(alert, portalText(*doc.Machine.Portal)))
 	}
 	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
 	for i, l := range doc.Links {

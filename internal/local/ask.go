@@ -72,7 +72,14 @@ func (p *Peer) Status(ctx context.Context) ([]byte, error) {
 func (p *Peer) Steer(ctx context.Context, found []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := p.do(ctx, "POST", "/steer", bytes.NewReader(found))
+	return p.post(ctx, "/steer", found)
+}
+
+// Portal asks the process for a way past the tunnel, or for its end, as JSON, and returns its answer, as JSON too.
+func (p *Peer) Portal(ctx context.Context, asked []byte) ([]byte, error) { return p.post(ctx, "/portal", asked) }
+
+func (p *Peer) post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	resp, err := p.do(ctx, "POST", path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -142,8 +149,9 @@ func (p *Peer) do(ctx context.Context, method, path string, body io.Reader) (*ht
 		return nil, fmt.Errorf("asking process %d: %w", p.PID, err)
 	}
 	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, maxNote))
 		resp.Body.Close()
-		return nil, fmt.Errorf("asking process %d: %s", p.PID, resp.Status)
+		return nil, fmt.Errorf("asking process %d: %s: %s", p.PID, resp.Status, bytes.TrimSpace(why))
 	}
 	return resp, nil
 }
