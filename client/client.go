@@ -128,6 +128,8 @@ type Client struct {
 	proxy    *proxy.Server
 	tun      atomic.Pointer[tun.Capture]
 	resolver atomic.Pointer[names.Server] // the TUN's
+	own      sockets                      // of links
+	looped   atomic.Bool                  // one came back by the TUN since a link was last up
 	rules    *rules.Set                   // nil: everything goes through the tunnel
 	split    map[string]names.Upstream
 

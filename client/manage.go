@@ -295,6 +295,7 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	}
 	c.families = w.Families
 	c.attempts, c.lastErr = 0, nil
+	c.looped.Store(false)
 	c.addrs = tunnelAddrs{w.Addr4, w.Addr6}
 	c.udp.SetAddrs(w.Addr4, w.Addr6)
 	if !c.welcomed {
