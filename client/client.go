@@ -128,6 +128,7 @@ type Client struct {
 	proxy    *proxy.Server
 	tun      atomic.Pointer[tun.Capture]
 	resolver atomic.Pointer[names.Server] // the TUN's
+	asleep   func() time.Duration         // for how long the machine has slept, since whenever
 	own      sockets                      // of links
 	looped   atomic.Bool                  // one came back by the TUN since a link was last up
 	rules    *rules.Set                   // nil: everything goes through the tunnel
@@ -267,6 +268,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape, split: set.split,
+		asleep:  asleep(),
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
