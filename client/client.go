@@ -160,6 +160,7 @@ type Client struct {
 	young     int       // links in a row that were welcomed and soon silent or broken
 	youngAt   time.Time // when the last of them was
 	compared  time.Time // when links were last compared
+	stalls    stalls
 	lastErr   error
 	nextDial  time.Time
 	ways      *dialer.Ways

@@ -78,9 +78,10 @@ type Status struct {
 	Proxied      int64         `json:"proxy_connections"`
 	TUN          *TUNStats     `json:"tun,omitempty"`        // nil without one
 	EarlyFailed  uint64        `json:"proxy_early_failures"` // told "connected", then reset
-	Attempts     int           `json:"dial_failures"`        // in a row
-	Error        string        `json:"error,omitempty"`      // of the last dial, while it matters
-	SomebodyElse bool          `json:"somebody_else"`        // answers in the gateway's stead, as a network does that wants a login
+	Stalls       Stalls        `json:"stalls"`
+	Attempts     int           `json:"dial_failures"`   // in a row
+	Error        string        `json:"error,omitempty"` // of the last dial, while it matters
+	SomebodyElse bool          `json:"somebody_else"`   // answers in the gateway's stead, as a network does that wants a login
 	Device       string        `json:"device"`
 	CertUntil    time.Time     `json:"certificate_until"`
 	Browser      Browser       `json:"browser"` // whose visits the links look like that are dialled now
@@ -145,7 +146,7 @@ func (c *Client) Status() Status {
 	elsewhere := slices.ContainsFunc(c.wayErr, func(err error) bool {
 		return errors.Is(err, transport.ErrPin) || errors.Is(err, transport.ErrNotTLS)
 	})
-	st.Browser = c.wornLocked()
+	st.Browser, st.Stalls = c.wornLocked(), c.stalls.status(time.Now())
 	welcomed, leaving := c.welcomed, slices.Clone(c.leaving)
 	c.mu.Unlock()
 	for _, old := range leaving {

@@ -194,7 +194,7 @@ exec sleep 100
 	if way := w.loginWay(); way == nil || way.Left < 200 || way.Left > 300 || !slices.Equal(way.Refused, []string{"tracker.example"}) {
 		t.Errorf("status tells %+v", way)
 	}
-	if _, out := w.clientCommand("status"); !strings.Contains(out, "one browser gets past") {
+	if _, out := w.clientCommand("status"); !strings.Contains(out, "one browser may log in") {
 		t.Errorf("status: %s", out)
 	}
 	shut("meanwhile")

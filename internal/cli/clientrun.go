@@ -78,10 +78,11 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	defer cancel(nil)
 	began := time.Now()
 	proxy := l.Addr().String()
+	var flow meter
 	handler := local.Handler{
 		Status: func() any {
 			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
-				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Status: c.Status()}
+				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Rates: flow.status(), Status: c.Status()}
 		},
 		Stop: func() { cancel(errStopped) },
 		Steer: func(text []byte) (any, error) {
@@ -106,6 +107,10 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Run(gctx) })
+	g.Go(func() error {
+		flow.run(gctx, c)
+		return nil
+	})
 	if r.service {
 		g.Go(func() error {
 			a.tellManager(gctx, c, m != nil)

@@ -183,11 +183,11 @@ func (a *app) guidePortal(ctx context.Context, p *local.Peer, f portalFlags, way
 
 // portalText is what status says of a way that is open.
 func portalText(way portalDoc) string {
-	where := "to the login page"
+	what := "one browser may log in past the tunnel"
 	if way.Open {
-		where = "anywhere"
+		what = "one browser may go anywhere, past the tunnel"
 	}
-	return fmt.Sprintf("one browser gets past the tunnel, %s, for %s yet", where, ago(time.Duration(way.Left)*time.Second))
+	return fmt.Sprintf("%s, for %s yet", what, ago(time.Duration(way.Left)*time.Second))
 }
 
 // byHand says how to log in with a browser that the person starts.
