@@ -176,7 +176,7 @@ func printStatus(out *screen, doc statusDoc) {
 		}
 		state := ""
 		if l.State != "healthy" {
-			state = ", " + out.paint(alert, l.State)
+			state = " " + out.paint(alert, l.State)
 		}
 		more := ""
 		if l.Congestion != "" {
