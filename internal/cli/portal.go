@@ -174,7 +174,7 @@ func (a *app) guidePortal(ctx context.Context, p *local.Peer, f portalFlags, way
 			clear()
 			out.field("refused", "%s", strings.Join(way.Refused[refused:], ", "))
 			if refused == 0 {
-				out.field("", "if the page does not work without: 'godwit portal --open'")
+				out.field("", "if the page lacks something for it: 'godwit portal --open'")
 			}
 		}
 		refused = len(way.Refused)

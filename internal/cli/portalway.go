@@ -127,10 +127,10 @@ func (w *portalWay) open(ask portalAsk) error {
 		asked := ctx.Err() != nil
 		stop()
 		wg.Wait()
-		if asked {
-			err = nil
+		if !asked {
+			w.log.Error("the login's proxy has failed", "err", err)
 		}
-		w.log.Info("the way past the tunnel is shut again", "err", err)
+		w.log.Info("the way past the tunnel is shut again")
 		w.mu.Lock()
 		w.stop = nil
 		w.mu.Unlock()

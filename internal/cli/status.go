@@ -206,7 +206,7 @@ func printStatus(out *screen, doc statusDoc) {
 	}
 	device := doc.Device
 	if !doc.CertUntil.IsZero() {
-		device += ", certificate until " + doc.CertUntil.Local().Format("2006-01-02 15:04")
+		device += ", certificate until " + doc.CertUntil.Local().Format(time.DateOnly)
 	}
 	out.field("device", "%s", device)
 	if b := doc.Browser; b.Family != "" { // an older process says nothing of it
@@ -248,10 +248,10 @@ func wayText(w client.Way, now time.Time) string {
 		text += "blocked after it had answered; left alone for " + ago(w.Until.Sub(now))
 	case w.Failures > 0:
 		text += plural(w.Failures, "failure") + " in a row"
-	case w.Worked.IsZero():
-		text += "not needed yet"
 	case w.Links > 0:
 		text += "carries " + plural(w.Links, "link")
+	case w.Worked.IsZero():
+		text += "not needed yet"
 	default:
 		text += "worked " + ago(now.Sub(w.Worked)) + " ago"
 	}
