@@ -10,7 +10,7 @@ import (
 
 // errLoop is why no link comes about where the client's own sockets are captured. Nothing else says so: to the client it looks
 // as if nobody answered.
-var errLoop = errors.New("Godwit's own connection to the gateway came back by the TUN: what keeps it out does not, " +
+var errLoop = errors.New("the client's own connection to the gateway came back by the TUN: what keeps it out does not, " +
 	"which is Config.Protect, or with up --tun the firewall mark 0x2677")
 
 // sockets are those of the client's links: what comes by the TUN is to be from none of them.
