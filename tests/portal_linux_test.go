@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -39,6 +41,7 @@ func (w *world) hotel() {
 		}
 	})
 	for port, server := range map[string]*httptest.Server{"80": httptest.NewUnstartedServer(page), "443": httptest.NewUnstartedServer(page)} {
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // the client hangs up on whoever is not the gateway
 		server.Listener.Close()
 		server.Listener = w.middle.listen(w.t, net.JoinHostPort(middleAddr, port))
 		if port == "443" {
@@ -154,7 +157,7 @@ func TestPortal(t *testing.T) {
 		t.Error("the login's proxy outlives the process")
 	}
 	shut("after kill -9")
-	p = start()
+	start()
 
 	// A person logs in.
 	bin := filepath.Join(w.dir, "bin")
