@@ -135,6 +135,9 @@ type Client struct {
 	rules    atomic.Pointer[rules.Set]    // nil: everything goes through the tunnel
 	owners   owner.Table                  // of applications' sockets
 	past     past
+	asleep   func() time.Duration         // for how long the machine has slept, since whenever
+	own      sockets                      // of links
+	looped   atomic.Bool                  // one came back by the TUN since a link was last up
 	split    map[string]names.Upstream
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
@@ -163,6 +166,7 @@ type Client struct {
 	young     int       // links in a row that were welcomed and soon silent or broken
 	youngAt   time.Time // when the last of them was
 	compared  time.Time // when links were last compared
+	stalls    stalls
 	lastErr   error
 	nextDial  time.Time
 	ways      *dialer.Ways
@@ -271,6 +275,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape, split: set.split,
+		asleep:  asleep(),
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),

@@ -144,7 +144,7 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	defer resolver.Close()
 	capture, err := tun.New(tun.Config{
 		Device: tun.NewDevice(t.File, t.Offload), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
-		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Online: c.online,
+		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Online: c.online, Ours: c.comesBack,
 		Answer:   resolver.Answer,
 		ServeDNS: func(ctx context.Context, conn net.Conn) { resolver.Serve(ctx, conn) },
 		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,

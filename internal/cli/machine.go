@@ -42,6 +42,7 @@ type machine struct {
 	desired hostnet.Desired
 	file    *os.File
 	name    string
+	portal  *portalWay // once there is a client
 }
 
 // repairEvery is how often what others have changed of the machine's network is put right: a DHCP client writes resolv.conf
@@ -140,6 +141,8 @@ func ignoreClosed(err error) error {
 type machineDoc struct {
 	TUN string `json:"tun"`
 	LAN bool   `json:"lan"` // the local network can be reached
+	// Portal is the way past the tunnel by which a person logs in to the network, while it is open.
+	Portal *portalDoc `json:"portal,omitempty"`
 	// Blocked counts what programs tried to send past the tunnel.
 	Blocked      uint64 `json:"blocked_packets"`
 	BlockedBytes uint64 `json:"blocked_bytes"`
@@ -149,7 +152,7 @@ func (m *machine) status() *machineDoc {
 	if m == nil {
 		return nil
 	}
-	doc := &machineDoc{TUN: m.name, LAN: m.desired.LAN}
+	doc := &machineDoc{TUN: m.name, LAN: m.desired.LAN, Portal: m.portal.status()}
 	doc.Blocked, doc.BlockedBytes, _ = m.host.Blocked() // zero where it cannot be read
 	return doc
 }

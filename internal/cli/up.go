@@ -349,7 +349,11 @@ func (a *app) alreadyUp(ctx context.Context, r upRequest, doc statusDoc) error {
 		case <-ctx.Done():
 			return context.Canceled
 		case <-wait.Done():
-			return &blockedError{after: r.timeout, last: doc.Error}
+			blocked := &blockedError{after: r.timeout, last: doc.Error}
+			if doc.SomebodyElse && doc.Machine != nil {
+				blocked.hint = "this network wants a login first, it seems: 'godwit portal'"
+			}
+			return blocked
 		}
 		var err error
 		if doc, err = r.profiles.status(ctx, r.profile); err != nil {

@@ -72,7 +72,16 @@ func (p *Peer) Status(ctx context.Context) ([]byte, error) {
 func (p *Peer) Steer(ctx context.Context, found []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := p.do(ctx, "POST", "/steer", bytes.NewReader(found))
+	return p.post(ctx, "/steer", found)
+}
+
+// Portal asks the process for a way past the tunnel, or for its end, as JSON, and returns its answer, as JSON too.
+func (p *Peer) Portal(ctx context.Context, asked []byte) ([]byte, error) {
+	return p.post(ctx, "/portal", asked)
+}
+
+func (p *Peer) post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	resp, err := p.do(ctx, "POST", path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

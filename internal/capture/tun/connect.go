@@ -204,6 +204,11 @@ func (c *Capture) fromListener(f Frame, s segment, own *family) {
 
 func (c *Capture) fromApplication(ctx context.Context, f Frame, s segment, own *family) {
 	begins := s.flags&(flagSYN|flagACK|flagRST) == flagSYN
+	if begins && c.ours(true, s.src) {
+		c.stats.dropped.Add(1)
+		c.writeReset(f, s)
+		return
+	}
 	t := &c.conns
 	t.mu.Lock()
 	n := t.byPair[pair{s.src, s.dst}]

@@ -59,6 +59,9 @@ type Config struct {
 	Inner func() (v4, v6 netip.Addr)
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
 	Online func() bool
+	// Ours, if not nil, reports whether a connection or a datagram from there is of the session's own links, which are to go out
+	// beside the TUN: it is refused, since it would go round for ever.
+	Ours func(tcp bool, from netip.AddrPort) bool
 	// Answer answers one DNS message, in at most so many bytes; nil is no answer.
 	Answer func(ctx context.Context, query []byte, most int) []byte
 	// ServeDNS answers DNS over TCP until the connection ends, and closes it.
@@ -214,6 +217,10 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		case err != nil:
 			c.stats.dropped.Add(1)
 			return
+		case c.ours(false, u.Src):
+			c.stats.dropped.Add(1)
+			c.unreachable(&p, packet.Prohibited)
+			return
 		case u.Dst.Port() == dnsPort:
 			c.question(ctx, u)
 			return
@@ -284,6 +291,10 @@ func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, direct bool) 
 		p.Readdress(own, dst)
 		c.unreachable(p, packet.NoRoute)
 	}
+}
+
+func (c *Capture) ours(tcp bool, from netip.AddrPort) bool {
+	return c.cfg.Ours != nil && c.cfg.Ours(tcp, from)
 }
 
 func (c *Capture) synthetic(a netip.Addr) bool { return c.cfg.Synthetic != nil && c.cfg.Synthetic(a) }

@@ -1,10 +1,13 @@
 package tun_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -79,6 +82,21 @@ func newMachine(t testing.TB) *machine {
 	do(h.LinkUp(name))
 	do(h.AddAddr(name, netip.PrefixFrom(own4, network4.Bits()), ""))
 	do(h.AddAddr(name, netip.PrefixFrom(own6, network6.Bits()), ""))
+	// The kernel takes packets for an address of IPv6 only some time after it has it.
+	local := fmt.Sprintf("%x 80 ", own6.AsSlice())
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		var routes []byte
+		do(h.Do(func() (err error) {
+			routes, err = os.ReadFile("/proc/thread-self/net/ipv6_route")
+			return err
+		}))
+		if bytes.Contains(routes, []byte(local)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no local route for %v:\n%s", own6, routes)
+		}
+	}
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Dev: name}))
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
 	do(h.Do(func() error {
