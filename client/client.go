@@ -135,9 +135,9 @@ type Client struct {
 	rules    atomic.Pointer[rules.Set]    // nil: everything goes through the tunnel
 	owners   owner.Table                  // of applications' sockets
 	past     past
-	asleep   func() time.Duration         // for how long the machine has slept, since whenever
-	own      sockets                      // of links
-	looped   atomic.Bool                  // one came back by the TUN since a link was last up
+	asleep   func() time.Duration // for how long the machine has slept, since whenever
+	own      sockets              // of links
+	looped   atomic.Bool          // one came back by the TUN since a link was last up
 	split    map[string]names.Upstream
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
