@@ -85,7 +85,7 @@ type Config struct {
 	// Some firewalls miss the name then; no browser does it. Empty is "none".
 	Fragment string
 	// Resolvers are those that transport dns asks, as "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
-	// "https://dns.example/dns-query"; empty means the system's.
+	// "https://dns.example/dns-query"; empty means NetworkResolvers.
 	Resolvers []string
 	// Rules names a file of rules that send some traffic directly, or nowhere (docs/rules.md); empty has none. SetRules has others
 	// count later.
