@@ -1,9 +1,9 @@
 // Package tun captures what a machine sends by a TUN device: TCP becomes the session's streams, DNS questions are answered
-// here, and all other UDP and ICMP cross as packets.
+// here, and all else crosses as packets: UDP and echoes, or every protocol where the gateway carries that.
 //
 //	applications ── TUN ─┬─ TCP ── a listener of this machine's own kernel ── stream.Join ── streams
 //	                     ├─ DNS ── Config.Answer
-//	                     └─ UDP, ICMP ── Config.Send, Deliver ── packets
+//	                     └─ UDP, ICMP, … ── Config.Send, Deliver ── packets
 //
 // Where addresses stand for names (Config.Synthetic), streams are opened to the name, and packets go to an address of it.
 //
@@ -17,7 +17,6 @@
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
 //	talk.go        datagrams to names
-//	fragment.go    datagrams longer than the MTU, put together
 package tun
 
 import (
@@ -49,6 +48,8 @@ type Config struct {
 	Send func(packet []byte, name string) error
 	// Inner are the session's own addresses, from which its packets go and to which theirs come; not valid where there is none.
 	Inner func() (v4, v6 netip.Addr)
+	// Forwards reports whether the gateway carries packets of every protocol; others than UDP and echoes are refused if not.
+	Forwards func() bool
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
 	Online func() bool
 	// Answer answers one DNS message, in at most so many bytes; nil is no answer.
@@ -69,7 +70,7 @@ type Capture struct {
 	local   [2]family // IPv4, IPv6
 	conns   conns
 	talks   talks
-	pieces  reassembly
+	pieces  packet.Reassembly
 	asking  chan struct{} // one token for each DNS question under way
 	wg      sync.WaitGroup
 	stats   counters
@@ -186,7 +187,7 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		return
 	}
 	b := f.Packet
-	if whole, isPiece := c.pieces.add(b, time.Now()); isPiece {
+	if whole, isPiece := c.pieces.Add(b, time.Now()); isPiece {
 		if whole == nil {
 			return
 		}
@@ -218,13 +219,19 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		}
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		m, err := p.ICMP()
-		if err != nil || m.Kind != packet.EchoRequest || !oneHost(p.Dst) {
+		if err != nil || !oneHost(p.Dst) || m.Kind != packet.EchoRequest && !c.cfg.Forwards() {
 			c.stats.dropped.Add(1)
 			return
 		}
 	default:
-		c.unreachable(&p, packet.Prohibited)
-		return
+		if !oneHost(p.Dst) {
+			c.stats.dropped.Add(1)
+			return
+		}
+		if p.Proto == packet.ProtoTCP || !c.cfg.Forwards() {
+			c.unreachable(&p, packet.Prohibited)
+			return
+		}
 	}
 	if c.synthetic(p.Dst) {
 		c.toName(ctx, &p, b)
@@ -243,9 +250,10 @@ func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, name string) 
 		return
 	}
 	c.stats.packets.Add(1)
+	p.ReaddressQuotedDst(own, inner)
 	p.Readdress(inner, to)
 	if err := c.cfg.Send(b, name); err != nil {
-		p.Readdress(own, dst)
+		p.Readdress(own, dst) // what it quotes is not needed any more: no error is told about an error
 		why := packet.NoRoute
 		if flow.CodeOf(err) == flow.CodeDenied {
 			why = packet.Prohibited

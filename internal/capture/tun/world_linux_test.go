@@ -32,6 +32,7 @@ type machine struct {
 	sentTo []string // the names of packets
 	deny   error    // of packets to names
 	down   bool     // no link
+	any    bool     // the gateway carries every protocol
 }
 
 var (
@@ -80,9 +81,10 @@ func newMachine(t testing.TB) *machine {
 	do(h.Do(func() error {
 		var err error
 		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
-			Inner:  func() (v4, v6 netip.Addr) { return inner4, inner6 },
-			Online: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
-			Answer: m.answer, ServeDNS: m.serveDNS,
+			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },
+			Forwards: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.any },
+			Online:   func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
+			Answer:   m.answer, ServeDNS: m.serveDNS,
 			NameOf: func(a netip.Addr) (string, bool) {
 				m.mu.Lock()
 				defer m.mu.Unlock()
