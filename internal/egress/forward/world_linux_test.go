@@ -84,7 +84,7 @@ func (w *world) run(h *netns.Host, script string, program string, args ...string
 func (w *world) snapshot() string {
 	w.t.Helper()
 	var b strings.Builder
-	for _, args := range []string{"nft list ruleset", "ip -brief link", "ip route show table all", "ip -6 route show table all", "ip rule",
+	for _, args := range []string{"nft list ruleset", "ip -brief link", "ip -4 route show table all", "ip -6 route", "ip rule",
 		"sysctl -a --pattern net.ipv[46].conf"} {
 		f := strings.Fields(args)
 		b.WriteString(w.run(w.gate, "", f[0], f[1:]...))
