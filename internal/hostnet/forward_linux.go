@@ -42,6 +42,9 @@ const (
 	forwardTable = "godwit-gateway"
 	forwardTun   = "godwit-gw" // and a number
 	forwardMTU   = 1500        // as the clients' own
+
+	// mostFlows is what a session may have at a time: a machine of 1 GB remembers 65,536.
+	mostFlows = 4096
 )
 
 // OpenForwarding makes the TUN and has the kernel forward.
@@ -258,6 +261,7 @@ func undoForwarding(h *Host) (undone []string, err error) {
 // loadForwardTable puts the table in the place of the one that is there, in one transaction. <> depends on how the machine was.
 //
 //	table inet godwit-gateway {
+//	  set flows4, flows6                           how many each session has
 //	  set closed4, closed6                         interfaces that did not forward before we came
 //	  chain input { input filter
 //	    iifname godwit-gw*: drop                   sessions do not reach this machine
@@ -268,6 +272,7 @@ func undoForwarding(h *Host) (undone []string, err error) {
 //	  chain forward { forward filter
 //	    <Probe, through the TUN and back>: accept
 //	    iifname godwit-gw*, oifname godwit-gw*: drop               nor they one another
+//	    iifname godwit-gw*, new; add to flows, over mostFlows of the source's: drop
 //	    iifname godwit-gw*: accept tracked; drop the rest          which would leave under its inner address
 //	    oifname godwit-gw*: accept answers; drop the rest
 //	    <from closed to closed>: drop                              we have turned forwarding on for sessions alone
@@ -303,6 +308,8 @@ func loadForwardTable(cfg Forward, kept []sysctl) error {
 		fw.rule(in, out, address(src, p), address(dst, p), accept)
 	}
 	fw.rule(in, out, drop)
+	fw.flows(in, unix.NFPROTO_IPV4, "flows4", nftables.TypeIPAddr)
+	fw.flows(in, unix.NFPROTO_IPV6, "flows6", nftables.TypeIP6Addr)
 	fw.rule(in, tracked(answers|expr.CtStateBitNEW), accept)
 	fw.rule(in, drop)
 	fw.rule(out, tracked(answers), accept)
@@ -330,6 +337,15 @@ func loadForwardTable(cfg Forward, kept []sysctl) error {
 		fw.rule(in, family(v.nf), hide)
 	}
 	return fw.flush()
+}
+
+// flows bounds what each source has of the kernel's table of connections, which is everybody's.
+func (fw *firewall) flows(in match, nf byte, name string, typ nftables.SetDatatype) {
+	fw.add(&nftables.Set{Table: fw.table, Name: name, KeyType: typ, Dynamic: true, Size: 1 << 16})
+	const over = 1 // NFT_CONNLIMIT_F_INV
+	fw.rule(in, family(nf), tracked(expr.CtStateBitNEW), match{src.load(nf, 1),
+		&expr.Dynset{SrcRegKey: 1, SetName: name, SetID: fw.sets[name].ID, Operation: unix.NFT_DYNSET_OP_ADD,
+			Exprs: []expr.Any{&expr.Connlimit{Count: mostFlows, Flags: over}}}}, verdict(expr.VerdictDrop))
 }
 
 // closedBefore lists the interfaces that did not forward before we had the machine do it; none if it forwarded already.

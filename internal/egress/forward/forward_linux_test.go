@@ -204,6 +204,19 @@ func TestForgets(t *testing.T) {
 		t.Fatalf("the kernel knows of no flow: %q, %v", tracked, err)
 	}
 
+	// One who scans does not fill the kernel's table.
+	for port := range uint16(5000) {
+		anna.send(udp(t, netip.AddrPortFrom(anna4, 4001), netip.AddrPortFrom(site4.Addr(), 10000+port), "x"))
+	}
+	tracked, err := flowsOf(w)
+	must(t, err)
+	if n := strings.Count(tracked, anna4.String()); n < 4000 || n > 4200 {
+		t.Errorf("the kernel remembers %d flows of hers", n)
+	}
+	bert := g.member(bert4, bert6)
+	if bert.ask(udp(t, netip.AddrPortFrom(bert4, 4000), netip.AddrPortFrom(site4.Addr(), 7), "x"), patience) == nil {
+		t.Error("another session gets nothing")
+	}
 	anna.sink.Close()
 	anna.sink.Close()
 	deadline := time.Now().Add(patience)

@@ -168,7 +168,12 @@ func (g *gateway) member(v4, v6 netip.Addr) *member {
 	g.w.t.Helper()
 	m := &member{t: g.w.t, w: g.w, v4: v4, v6: v6, got: make(chan []byte, 100)}
 	var err error
-	m.sink, err = g.Forward(v4, v6, func(b []byte) { m.got <- append([]byte(nil), b...) })
+	m.sink, err = g.Forward(v4, v6, func(b []byte) {
+		select {
+		case m.got <- append([]byte(nil), b...):
+		default:
+		}
+	})
 	must(g.w.t, err)
 	return m
 }
