@@ -50,10 +50,14 @@ func (r *Reassembly) Add(b []byte, now time.Time) (whole []byte, isPiece bool) {
 		if at >= 0 {
 			r.drop(at)
 		}
+		d := &datagram{id: id, since: now, head: len(head), whole: append(append(make([]byte, 0, maxLength), head...), data...)}
+		if !more { // IPv6 has such (RFC 6946)
+			return d.finish(), true
+		}
 		if len(r.under) == mostDatagrams {
 			r.drop(0)
 		}
-		r.under = append(r.under, &datagram{id: id, since: now, head: len(head), whole: append(append(make([]byte, 0, maxLength), head...), data...)})
+		r.under = append(r.under, d)
 		return nil, true
 	}
 	if at < 0 {
