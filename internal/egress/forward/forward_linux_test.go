@@ -163,9 +163,10 @@ func TestKeepsApart(t *testing.T) {
 			}))
 		}
 	}
-	// Options that route past the policy.
+	// Options, which might route past the policy.
+	w.echo(w.site, "udp", site4.Addr().String()+":7")
 	routed := append([]byte(nil), udp(t, netip.AddrPortFrom(anna4, 1), netip.AddrPortFrom(site4.Addr(), 7), "x")...)
-	options := []byte{131, 7, 4, 10, 0, 0, 1, 0}
+	options := []byte{1, 1, 1, 1, 1, 1, 1, 0}
 	routed = append(routed[:20:20], append(options, routed[20:]...)...)
 	routed[0] = 0x47
 	routed[3] += 8
