@@ -29,10 +29,9 @@ func TestMain(m *testing.M) {
 var network = hostnet.Forward{Own4: forward.Own4, Own6: forward.Own6, Probe4: forward.Probe4, Probe6: forward.Probe6}
 
 var (
-	anna4, anna6   = netip.MustParseAddr("100.64.7.7"), netip.MustParseAddr("fd00:7::7")
-	bert4, bert6   = netip.MustParseAddr("100.64.8.8"), netip.MustParseAddr("fd00:7::8")
-	gate4, gate6   = netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8:2::1/64")
-	site4, site6   = netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("2001:db8:2::9/64")
-	far4, far6     = netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8:5::5") // behind site
-	metered, other = netip.MustParseAddr("169.254.169.254"), netip.MustParseAddr("10.0.0.1")
+	anna4, anna6 = netip.MustParseAddr("100.64.7.7"), netip.MustParseAddr("fd00:7::7")
+	bert4, bert6 = netip.MustParseAddr("100.64.8.8"), netip.MustParseAddr("fd00:7::8")
+	gate4, gate6 = netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8:2::1/64")
+	site4, site6 = netip.MustParsePrefix("192.0.2.9/24"), netip.MustParsePrefix("2001:db8:2::9/64")
+	far4, far6   = netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8:5::5") // behind site
 )
