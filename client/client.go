@@ -43,7 +43,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/names"
 	"github.com/godwit-vpn/godwit/internal/network"
-	"github.com/godwit-vpn/godwit/internal/packet"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
@@ -87,7 +87,8 @@ type Config struct {
 	// Resolvers are those that transport dns asks, as "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
 	// "https://dns.example/dns-query"; empty means the system's.
 	Resolvers []string
-	// Rules names a file of rules that send some connections directly, or nowhere (docs/rules.md); empty has none.
+	// Rules names a file of rules that send some traffic directly, or nowhere (docs/rules.md); empty has none. SetRules has others
+	// count later.
 	Rules string
 	// TUN, if not nil, is a device that Run serves; only who gives the client its devices later calls ServeTUN.
 	TUN *TUN
@@ -95,12 +96,15 @@ type Config struct {
 	// name: out of one network of IPv4, one of IPv6, or both, that are nobody's, are routed into the TUN, and do not overlap with
 	// its Prefix4 and Prefix6. Empty has their questions answered by the gateway.
 	NamesFirst []netip.Prefix
-	// SplitDNS has questions that come by a TUN about a domain, and all below it, answered by a resolver of its own, which is
-	// asked through the tunnel: each is "corp.example=192.0.2.53", with resolvers written as in Resolvers.
+	// SplitDNS has questions that come by a TUN about a domain, and all below it, answered by a resolver of its own: each is
+	// "corp.example=192.0.2.53", with resolvers written as in Resolvers. It is asked through the tunnel, or past it where
+	// "direct:" is in front of the resolver. "corp.example=direct:network" asks NetworkResolvers.
 	SplitDNS []string
+	// NetworkResolvers are those that this network has named, as they are at the time; nil means the system's.
+	NetworkResolvers func() []netip.Addr
 	// Congestion names the congestion control to ask the system for; empty prefers BBR, "system" leaves it alone.
 	Congestion string
-	// Protect, if not nil, is called for every socket before it connects, to keep it out of a tunnel (as net.Dialer's
+	// Protect, if not nil, is called for every socket before it connects or sends, to keep it out of a tunnel (as net.Dialer's
 	// Control). Sockets on which the client listens stay in it. Where the access key names gateways, rather than giving
 	// addresses, net.DefaultResolver finds them, and is to keep its own out.
 	Protect func(network, address string, c syscall.RawConn) error
@@ -128,7 +132,12 @@ type Client struct {
 	proxy    *proxy.Server
 	tun      atomic.Pointer[tun.Capture]
 	resolver atomic.Pointer[names.Server] // the TUN's
-	rules    *rules.Set                   // nil: everything goes through the tunnel
+	rules    atomic.Pointer[rules.Set]    // nil: everything goes through the tunnel
+	owners   owner.Table                  // of applications' sockets
+	past     past
+	asleep   func() time.Duration // for how long the machine has slept, since whenever
+	own      sockets              // of links
+	looped   atomic.Bool          // one came back by the TUN since a link was last up
 	split    map[string]names.Upstream
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
@@ -158,6 +167,7 @@ type Client struct {
 	young     int       // links in a row that were welcomed and soon silent or broken
 	youngAt   time.Time // when the last of them was
 	compared  time.Time // when links were last compared
+	stalls    stalls
 	lastErr   error
 	nextDial  time.Time
 	ways      *dialer.Ways
@@ -226,7 +236,7 @@ func (cfg *Config) read() (r read, err error) {
 		}
 		r.resolvers = append(r.resolvers, resolver)
 	}
-	if r.split, err = parseSplit(cfg.SplitDNS); err != nil {
+	if r.split, err = cfg.parseSplit(); err != nil {
 		return r, &FieldError{"SplitDNS", err}
 	}
 	if err := checkFirst(cfg.NamesFirst); err != nil {
@@ -266,6 +276,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		cfg: cfg, log: cfg.Logger, pool: session.NewPool(cfg.Memory), identity: id, fragment: set.fragment, shape: set.shape, split: set.split,
+		asleep:  asleep(),
 		dialers: make(map[string]transport.Dialer),
 		changed: make(chan struct{}, 1),
 		poke:    make(chan struct{}, 1),
@@ -274,10 +285,8 @@ func New(cfg Config) (*Client, error) {
 		usable:  make(chan struct{}),
 		links:   make(map[uint64]*tracked),
 	}
-	if cfg.Rules != "" {
-		if c.rules, err = rules.Load(cfg.Rules); err != nil {
-			return nil, &FieldError{"Rules", err}
-		}
+	if err := c.SetRules(cfg.Rules); err != nil {
+		return nil, &FieldError{"Rules", err}
 	}
 	c.findBrowser(set.browser)
 	if err := c.findWays(set); err != nil {
@@ -325,6 +334,7 @@ func (c *Client) Run(ctx context.Context) error {
 		closing.Go(func() { s.Close(flow.CodeLocalShutdown) })
 	}
 	closing.Wait()
+	c.past.close()
 	c.udp.Close()
 	return err
 }
@@ -427,30 +437,6 @@ func (c *Client) tell(ch chan struct{}) {
 	case ch <- struct{}{}:
 	default:
 	}
-}
-
-// sendPacket sends what is to a real address.
-func (c *Client) sendPacket(p []byte) error {
-	if r := c.resolver.Load(); r != nil {
-		if _, dst, err := packet.Addrs(p); err == nil && r.Synthetic(dst) {
-			return &flow.Error{Code: flow.CodeHostUnreach}
-		}
-	}
-	return c.sendNamed(p, "")
-}
-
-// sendNamed sends a packet to one of a name's addresses, if name is not empty.
-func (c *Client) sendNamed(p []byte, name string) error {
-	c.mu.Lock()
-	s := c.session
-	c.mu.Unlock()
-	if s == nil {
-		return &flow.Error{Code: flow.CodeNetUnreach}
-	}
-	if c.blocks(p, name) {
-		return errBlocked
-	}
-	return s.SendPacket(p)
 }
 
 // refusedError is a refusal that this client cannot mend.

@@ -206,6 +206,9 @@ func (c *Client) dialEnded(err error) {
 
 // failedLocked counts an attempt that brought no link.
 func (c *Client) failedLocked(err error) {
+	if c.looped.Load() {
+		err = errLoop
+	}
 	c.lastErr = err
 	c.attempts++
 	c.log.Debug("dialling failed", "err", redact(err), "attempts", c.attempts)

@@ -261,7 +261,7 @@ type phoneReport struct {
 }
 
 func bePhone(t *testing.T, report *json.Encoder) {
-	var set struct{ Key, Rules, Names string }
+	var set struct{ Key, Rules, Names, Bare string }
 	if err := json.Unmarshal([]byte(os.Getenv("GODWIT_TEST_PHONE")), &set); err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +280,9 @@ func bePhone(t *testing.T, report *json.Encoder) {
 	if set.Names != "" {
 		cfg.NamesFirst = []netip.Prefix{phoneFirst}
 	}
+	if set.Bare != "" {
+		cfg.Protect, cfg.Transports = nil, []string{set.Bare}
+	}
 	c, err := client.New(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -288,6 +291,15 @@ func bePhone(t *testing.T, report *json.Encoder) {
 	defer cancel()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
+	if set.Bare != "" {
+		for c.Status().Attempts == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		report.Encode(c.Status().Error)
+		cancel()
+		<-ended
+		return
+	}
 	ready(t, c)
 	report.Encode("ready")
 	asked := bufio.NewScanner(os.Stdin)
@@ -355,10 +367,28 @@ func TestEmbedded(t *testing.T) {
 	for _, names := range []string{"", "first"} {
 		t.Run("names "+names, func(t *testing.T) { embedded(t, phone, key, rules, names) })
 	}
+	for _, transport := range []string{"https", "quic"} {
+		t.Run("not protected, "+transport, func(t *testing.T) { unprotected(t, phone, key, transport) })
+	}
 }
 
-func embedded(t *testing.T, phone *netns.Host, key, rules, names string) {
-	command := func(args ...string) string {
+// unprotected has a client's own sockets captured: it says so, and they do not go round for ever.
+func unprotected(t *testing.T, phone *netns.Host, key, transport string) {
+	device, _ := makeTUN(t, phone)
+	set, _ := json.Marshal(map[string]string{"Key": key, "Bare": transport})
+	p := startRole(t, phone, "phone", "GODWIT_TEST_PHONE="+string(set), device)
+	device.Close()
+	var said string
+	if p.read(t, &said); !strings.Contains(said, "came back by the TUN") {
+		t.Errorf("it says %q", said)
+	}
+	p.end(t)
+}
+
+// makeTUN is the system's part: a TUN without offloads, its address, and the way there for all but marked sockets. command runs
+// one on the phone.
+func makeTUN(t *testing.T, phone *netns.Host) (device *os.File, command func(args ...string) string) {
+	command = func(args ...string) string {
 		t.Helper()
 		var out bytes.Buffer
 		cmd := exec.Command(args[0], args[1:]...)
@@ -372,8 +402,6 @@ func embedded(t *testing.T, phone *netns.Host, key, rules, names string) {
 		}
 		return out.String()
 	}
-	// The system's part: a TUN without offloads, its address, and the way there for all but marked sockets.
-	var device *os.File
 	if err := phone.Do(func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -393,7 +421,12 @@ func embedded(t *testing.T, phone *netns.Host, key, rules, names string) {
 	command("ip", "link", "set", "tun0", "up")
 	command("ip", "route", "add", "default", "dev", "tun0", "table", "100")
 	command("ip", "rule", "add", "pref", "100", "not", "fwmark", fmt.Sprint(mark), "lookup", "100")
-	defer command("ip", "rule", "del", "pref", "100")
+	t.Cleanup(func() { command("ip", "rule", "del", "pref", "100") })
+	return device, command
+}
+
+func embedded(t *testing.T, phone *netns.Host, key, rules, names string) {
+	device, command := makeTUN(t, phone)
 	command("nft", fmt.Sprintf(`add table inet watch
 add counter inet watch past
 add counter inet watch loop

@@ -31,6 +31,7 @@ var errNoAnswer = errors.New("the gateway did not answer behind the handshake")
 func (c *Client) notice(s *session.Session) {
 	now := time.Now()
 	var events []Event
+	var paused time.Duration // of what a link carried that is suspected now
 	seen := make(map[uint64]bool)
 	st := s.Status()
 	c.mu.Lock()
@@ -63,6 +64,7 @@ func (c *Client) notice(s *session.Session) {
 		if l.Suspected && !r.suspected {
 			if r.answered {
 				c.ways.Broke(r.way, now, r.carried <= provenBytes)
+				paused = max(paused, now.Sub(l.LastRecv))
 				r.failed, r.lived = true, false // if it recovers, it has to prove itself again
 				if now.Sub(l.Since) < proven {
 					c.diedYoungLocked()
@@ -101,6 +103,11 @@ func (c *Client) notice(s *session.Session) {
 		}
 		events = append(events, Event{Time: now, Kind: LinkDown, Link: id, Transport: c.ways.Way(r.way).Transport, Cause: describe(cause)})
 	}
+	through := false
+	for _, r := range c.links {
+		through = through || r.answered && !r.suspected
+	}
+	c.stalls.see(through, st.LastData, paused, now)
 	if now.Sub(c.compared) >= compareEvery {
 		c.compared = now
 		if slow, better, ok := compare(slices.Collect(maps.Values(c.links))); ok {

@@ -22,8 +22,10 @@ const (
 	maxBackoff = time.Minute
 	// quotaSpread is how long after the moment that a gateway named a client whose quota was used up asks again, at most.
 	quotaSpread = 10 * time.Minute
-	// lookEvery is how often the clock is looked at for a sleep of the machine, and the network for another one.
+	// lookEvery is how often it is looked whether the machine has slept, or is in another network.
 	lookEvery = 3 * time.Second
+	// sleptLong is how long a sleep is after which links are tried at once: rather than wait until they are found dead.
+	sleptLong = 5 * time.Second
 	// linkBytes is how much one link carries before it is replaced, far below what one AES-GCM key may protect
 	// (RFC 8446 §5.5: 2^24.5 full records).
 	linkBytes = 128 << 30
@@ -48,7 +50,7 @@ func (c *Client) manage(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	c.lookAtNetwork(true)
-	lastWall, lastMono := time.Now().Round(0), time.Now()
+	asleep := c.asleep()
 	for {
 		s := c.sessionNow()
 		c.notice(s)
@@ -89,13 +91,13 @@ func (c *Client) manage(ctx context.Context) error {
 		if err := c.takeRefusal(); err != nil {
 			return err
 		}
-		// The monotonic clock stands still while the machine sleeps, the wall clock does not.
-		now := time.Now()
-		slept := now.Round(0).Sub(lastWall) - now.Sub(lastMono)
-		if slept > 5*time.Second {
+		now := c.asleep()
+		slept := now - asleep
+		asleep = now
+		if slept > sleptLong {
 			c.log.Info("the machine has slept", "for", slept.Round(time.Second))
 		}
-		if c.lookAtNetwork(false) || slept > 5*time.Second {
+		if c.lookAtNetwork(false) || slept > sleptLong {
 			c.mu.Lock()
 			c.anewLocked()
 			c.mu.Unlock()
@@ -104,7 +106,6 @@ func (c *Client) manage(ctx context.Context) error {
 			}
 			c.tryLinks()
 		}
-		lastWall, lastMono = now.Round(0), now
 	}
 }
 
@@ -295,6 +296,7 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	}
 	c.families, c.forwards = w.Families, w.Flags&wire.WelcomeForward != 0
 	c.attempts, c.lastErr = 0, nil
+	c.looped.Store(false)
 	c.addrs = tunnelAddrs{w.Addr4, w.Addr6}
 	c.udp.SetAddrs(w.Addr4, w.Addr6)
 	if !c.welcomed {

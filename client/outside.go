@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/internal/session"
 )
@@ -27,7 +28,7 @@ func (c *Client) open(ctx context.Context, t flow.Target, early bool) (flow.Stre
 	if err != nil {
 		return nil, err
 	}
-	switch c.decide(t) {
+	switch c.decide(t, owner.From(ctx)) {
 	case rules.Block:
 		return nil, errBlocked
 	case rules.Direct:

@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"io"
 	"net"
 	"net/netip"
@@ -11,55 +10,79 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/names"
-	"github.com/godwit-vpn/godwit/internal/packet"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/rules"
 )
 
 var errBlocked = flow.Errorf(flow.CodeDenied, "one of this machine's rules blocks it")
 
-// decide says what the rules make of a connection. Where it is to an address that was given out for a name, they see both.
-func (c *Client) decide(t flow.Target) rules.Action {
-	if c.rules == nil || t == flow.ResolverTarget {
+// SetRules has a file of rules count from now on (docs/rules.md), or none if it is empty. Connections that are there already stay
+// as they are. After an error, which says where the file is wrong, the rules are those of before.
+func (c *Client) SetRules(file string) error {
+	if file == "" {
+		c.rules.Store(nil)
+		return nil
+	}
+	set, err := rules.Load(file)
+	if err == nil {
+		c.rules.Store(set)
+	}
+	return err
+}
+
+// decide says what the rules make of a connection, or of a packet, that a socket of an application's has to do with. Where it is
+// to an address that was given out for a name, they see both.
+func (c *Client) decide(t flow.Target, app owner.Socket) rules.Action {
+	set := c.rules.Load()
+	if set == nil || t == flow.ResolverTarget {
 		return rules.Tunnel
 	}
 	f := rules.Flow{Name: t.Host, Port: t.Port}
 	if a, ok := t.Addr(); ok {
-		f.Name, f.Addr = "", a
-		if r := c.resolver.Load(); r != nil {
-			f.Name, _ = r.NameOf(a)
-		}
+		f.Name = ""
+		c.about(&f, a)
 	}
-	return c.rules.Match(f).Action
+	return c.match(set, f, app)
 }
 
-// blocks reports whether the rules block a packet. Those that they would send directly go through the tunnel: only connections
-// can go past it.
-//
-// name is whose address the packet goes to, where an application has sent it to one that stands for the name; else empty.
-func (c *Client) blocks(b []byte, name string) bool {
-	if c.rules == nil {
-		return false
+// decidePacket is decide for a packet by a TUN.
+func (c *Client) decidePacket(to netip.AddrPort, name string, app owner.Socket) rules.Action {
+	set := c.rules.Load()
+	if set == nil {
+		return rules.Tunnel
 	}
-	_, dst, err := packet.Addrs(b)
-	if err != nil {
-		return false
+	f := rules.Flow{Name: name, Port: to.Port()}
+	if name == "" { // or the address stands for it
+		c.about(&f, to.Addr())
 	}
-	t := flow.Target{Host: dst.String()}
-	if name != "" {
-		t.Host = name
+	return c.match(set, f, app)
+}
+
+// about is what is known of an address.
+func (c *Client) about(f *rules.Flow, a netip.Addr) {
+	f.Addr = a
+	if r := c.resolver.Load(); r != nil {
+		f.Name, _ = r.NameOf(a)
 	}
-	if p, err := packet.Parse(b); err == nil && p.Proto == packet.ProtoUDP && len(p.Payload) >= 4 {
-		t.Port = binary.BigEndian.Uint16(p.Payload[2:])
+}
+
+// match asks the kernel whose the socket is, if a rule wants to know.
+func (c *Client) match(set *rules.Set, f rules.Flow, app owner.Socket) rules.Action {
+	if set.Owners {
+		if o, ok := c.owners.Of(app); ok {
+			f.UID, f.KnowUID, f.Cgroup = o.UID, true, o.Cgroup
+		}
 	}
-	return c.decide(t) == rules.Block
+	return set.Match(f).Action
 }
 
 // direct connects past the tunnel.
 func (c *Client) direct(ctx context.Context, t flow.Target) (flow.Stream, error) {
 	d := net.Dialer{Control: c.cfg.Protect}
 	addrs := []string{t.String()}
-	if r := c.resolver.Load(); r != nil && len(c.cfg.NamesFirst) > 0 {
-		if _, isAddr := t.Addr(); !isAddr { // the system would be told what stands for the name
+	if r := c.resolver.Load(); r != nil {
+		// The system would be told what stands for the name, or would ask whom the name is none of the business of.
+		if _, isAddr := t.Addr(); !isAddr && (len(c.cfg.NamesFirst) > 0 || r.Splits(t.Host)) {
 			found, err := realAddrs(ctx, r, t.Host)
 			if err != nil {
 				return nil, err

@@ -71,7 +71,18 @@ func TestRules(t *testing.T) {
 	}
 	conn.Close()
 
+	// Other rules count at once, and those with a mistake do not.
+	write("[[rule]]\nports = [\"443\"]\naction = \"block\"\n")
+	if err := c.SetRules(file); err != nil {
+		t.Fatal(err)
+	}
 	write("[[rule]]\naction = \"nonsense\"\n")
+	if err := c.SetRules(file); err == nil {
+		t.Error("a file of nonsense was taken")
+	}
+	if _, err := c.Dial(t.Context(), "tcp", "192.0.2.1:443"); flow.CodeOf(err) != flow.CodeDenied {
+		t.Errorf("what other rules block: %v", err)
+	}
 	var field *client.FieldError
 	if _, err := client.New(client.Config{Key: w.key, Rules: file}); !errors.As(err, &field) || field.Field != "Rules" {
 		t.Errorf("a file of nonsense: %v", err)

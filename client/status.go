@@ -9,6 +9,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/session"
+	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/wire"
 )
 
@@ -77,8 +78,10 @@ type Status struct {
 	Proxied      int64         `json:"proxy_connections"`
 	TUN          *TUNStats     `json:"tun,omitempty"`        // nil without one
 	EarlyFailed  uint64        `json:"proxy_early_failures"` // told "connected", then reset
-	Attempts     int           `json:"dial_failures"`        // in a row
-	Error        string        `json:"error,omitempty"`      // of the last dial, while it matters
+	Stalls       Stalls        `json:"stalls"`
+	Attempts     int           `json:"dial_failures"`   // in a row
+	Error        string        `json:"error,omitempty"` // of the last dial, while it matters
+	SomebodyElse bool          `json:"somebody_else"`   // answers in the gateway's stead, as a network does that wants a login
 	Device       string        `json:"device"`
 	CertUntil    time.Time     `json:"certificate_until"`
 	Browser      Browser       `json:"browser"` // whose visits the links look like that are dialled now
@@ -140,7 +143,10 @@ func (c *Client) Status() Status {
 		st.Error = redact(c.lastErr)
 	}
 	st.Ways = c.waysLocked()
-	st.Browser = c.wornLocked()
+	elsewhere := slices.ContainsFunc(c.wayErr, func(err error) bool {
+		return errors.Is(err, transport.ErrPin) || errors.Is(err, transport.ErrNotTLS)
+	})
+	st.Browser, st.Stalls = c.wornLocked(), c.stalls.status(time.Now())
 	welcomed, leaving := c.welcomed, slices.Clone(c.leaving)
 	c.mu.Unlock()
 	for _, old := range leaving {
@@ -188,6 +194,7 @@ func (c *Client) Status() Status {
 	default:
 		st.State = Offline
 	}
+	st.SomebodyElse = elsewhere && healthy == 0
 	return st
 }
 

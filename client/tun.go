@@ -75,9 +75,10 @@ func checkFirst(prefixes []netip.Prefix) error {
 }
 
 // parseSplit reads domains with a resolver of their own.
-func parseSplit(all []string) (map[string]names.Upstream, error) {
-	split := make(map[string]names.Upstream, len(all))
-	for _, s := range all {
+func (cfg *Config) parseSplit() (map[string]names.Upstream, error) {
+	past := (&net.Dialer{KeepAlive: -1, Control: cfg.Protect}).DialContext
+	split := make(map[string]names.Upstream, len(cfg.SplitDNS))
+	for _, s := range cfg.SplitDNS {
 		domain, resolver, ok := strings.Cut(s, "=")
 		t, err := flow.NewTarget(strings.Trim(domain, "."), 53)
 		if _, isAddr := t.Addr(); !ok || err != nil || isAddr {
@@ -86,13 +87,42 @@ func parseSplit(all []string) (map[string]names.Upstream, error) {
 		if _, twice := split[t.Host]; twice {
 			return nil, fmt.Errorf("domain %.80q is there twice", t.Host)
 		}
-		r, err := dnsclient.Parse(resolver)
+		var up names.Upstream
+		var direct bool
+		if resolver, direct = strings.CutPrefix(resolver, "direct:"); direct {
+			up.Dial = past
+		}
+		switch {
+		case direct && resolver == "network":
+			up.List = cfg.networkResolvers
+		case resolver == "network":
+			return nil, fmt.Errorf("%.80q: this network's resolvers are asked past the tunnel: write %s=direct:network", s, t.Host)
+		default:
+			if up.Resolver, err = dnsclient.Parse(resolver); err != nil {
+				return nil, err
+			}
+		}
+		split[t.Host] = up
+	}
+	return split, nil
+}
+
+// networkResolvers are those of the network that the machine is in now.
+func (cfg *Config) networkResolvers() (all []dnsclient.Resolver, err error) {
+	if cfg.NetworkResolvers == nil {
+		return dnsclient.System()
+	}
+	for _, a := range cfg.NetworkResolvers() {
+		r, err := dnsclient.Parse(a.String())
 		if err != nil {
 			return nil, err
 		}
-		split[t.Host] = names.Upstream{Resolver: r}
+		all = append(all, r)
 	}
-	return split, nil
+	if all == nil {
+		err = errors.New("this network has named no resolver")
+	}
+	return all, err
 }
 
 // TUNStats are counts of what has come by a TUN since it was given to the client.
@@ -114,7 +144,8 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	defer resolver.Close()
 	capture, err := tun.New(tun.Config{
 		Device: tun.NewDevice(t.File, t.Offload), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
-		Outside: c, Send: c.sendNamed, Inner: c.inner, Forwards: c.gatewayForwards, Online: c.online,
+		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Forwards: c.gatewayForwards,
+		Online: c.online, Ours: c.comesBack,
 		Answer:   resolver.Answer,
 		ServeDNS: func(ctx context.Context, conn net.Conn) { resolver.Serve(ctx, conn) },
 		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,

@@ -25,7 +25,7 @@ const keepEvery = time.Minute
 
 // findWays makes the ways out of the access key's endpoints and the transports that this program knows.
 func (c *Client) findWays(set read) error {
-	for _, d := range transports.Dialers(transports.Options{Resolvers: set.resolvers, Congestion: c.cfg.Congestion, Control: c.cfg.Protect}) {
+	for _, d := range transports.Dialers(transports.Options{Resolvers: set.resolvers, Congestion: c.cfg.Congestion, Control: c.protect}) {
 		c.dialers[d.Transport()] = d
 	}
 	var list []dialer.Way
@@ -196,16 +196,22 @@ func (c *Client) lookAtNetwork(must bool) bool {
 		c.keepLocked(now)
 		c.memory.Recall(state.Name(), c.ways, now)
 	}
+	// Whose the router's hardware address is the system knows once it has been spoken to: that is no other network.
+	learned := c.network.Router == "" && c.network.Local4 == state.Local4 && c.network.Local6 == state.Local6
 	c.network = state
+	if first || learned {
+		return false
+	}
 	for _, d := range c.dialers {
 		if f, ok := d.(interface{ Forget() }); ok {
 			f.Forget() // what it knows of the network that was
 		}
 	}
-	if !first {
-		c.log.Info("the machine has another network, or another address")
+	if r := c.resolver.Load(); r != nil {
+		r.Anew()
 	}
-	return !first
+	c.log.Info("the machine has another network, or another address")
+	return true
 }
 
 // networkNow names the network that the machine is in at this moment, for what must not be used on another one; empty if

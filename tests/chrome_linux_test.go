@@ -27,7 +27,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 )
 
-var update = flag.Bool("update", false, "write what browsers send into their profiles instead of comparing with them")
+var update = flag.Bool("update", false, "write what is seen into the browsers' profiles and docs/fidelity.md instead of comparing with them")
 
 const (
 	profileFile = "../internal/transports/https/chrome/chrome.json"

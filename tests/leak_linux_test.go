@@ -16,6 +16,7 @@ func TestLeaksAreSeen(t *testing.T) {
 	if seen := w.leaks(); seen != nil {
 		t.Fatalf("leaks before there was anything to leak: %q", seen)
 	}
+	j := newJudge(t, w.middle, "client")
 	targets := []string{webAddr}
 	if w.ipv6 {
 		targets = append(targets, webAddr6)
@@ -46,6 +47,12 @@ func TestLeaksAreSeen(t *testing.T) {
 	for _, want := range append(targets, "site.test.") {
 		if !slices.ContainsFunc(seen, func(s string) bool { return strings.Contains(s, want) }) {
 			t.Errorf("a leak to %s was not seen, only %q", want, seen)
+		}
+	}
+	judged := strings.Join(j.found(), "\n")
+	for _, want := range append(targets, "UDP to 53, 198.51.100.2 to "+middleAddr) {
+		if !strings.Contains(judged, want) {
+			t.Errorf("the judge did not see a leak to %s, only\n%s", want, judged)
 		}
 	}
 	// These were meant.

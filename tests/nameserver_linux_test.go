@@ -28,6 +28,7 @@ func zone(ipv6 bool) map[string][]dnsmessage.ResourceBody {
 		"ns.test.":   {&dnsmessage.AResource{A: netip.MustParseAddr(dnsAddr).As4()}},
 	}
 	if ipv6 {
+		z["eyeballs.test."] = []dnsmessage.ResourceBody{four, &dnsmessage.AAAAResource{AAAA: netip.MustParseAddr(eyeballsAddr6).As16()}}
 		z["site.test."] = append(z["site.test."], six)
 	}
 	return z
@@ -35,9 +36,8 @@ func zone(ipv6 bool) map[string][]dnsmessage.ResourceBody {
 
 // A nameServer answers for a zone and remembers what it was asked.
 type nameServer struct {
-	zone map[string][]dnsmessage.ResourceBody
-
 	mu    sync.Mutex
+	zone  map[string][]dnsmessage.ResourceBody
 	asked []string
 }
 
@@ -106,6 +106,7 @@ func (s *nameServer) answer(query []byte, udp bool) []byte {
 	if len(s.asked) < 10000 {
 		s.asked = append(s.asked, name)
 	}
+	bodies, exists := s.zone[name]
 	s.mu.Unlock()
 
 	limit := 512
@@ -123,7 +124,6 @@ func (s *nameServer) answer(query []byte, udp bool) []byte {
 			RecursionDesired: head.RecursionDesired, RecursionAvailable: true},
 		Questions: []dnsmessage.Question{q},
 	}
-	bodies, exists := s.zone[name]
 	if !exists {
 		m.RCode = dnsmessage.RCodeNameError
 	}
@@ -153,6 +153,16 @@ func typeOf(b dnsmessage.ResourceBody) dnsmessage.Type {
 	default:
 		return dnsmessage.TypeTXT
 	}
+}
+
+// learn has it know one more name.
+func (s *nameServer) learn(name string, bodies ...dnsmessage.ResourceBody) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.zone == nil {
+		s.zone = map[string][]dnsmessage.ResourceBody{}
+	}
+	s.zone[name] = bodies
 }
 
 // names are those asked for that end so.

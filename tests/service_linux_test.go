@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,9 @@ ExecStart=ip link set wan up
 // without a network first, over a crash and a restart, to remove. The gateway is next to it.
 func TestClientService(t *testing.T) {
 	w, m := bootMachine(t, "godwit")
+	newNameServer(t, w.client, "127.0.0.1", map[string][]dnsmessage.ResourceBody{
+		"site.test.": {&dnsmessage.AResource{A: [4]byte{192, 0, 2, 1}}}})
+	w.client.files["/etc/resolv.conf"] = w.write("gateway.resolv.conf", "nameserver 127.0.0.1\n")
 	gatewayDir := filepath.Join(w.dir, "gateway")
 	endpoint := net.JoinHostPort(visitorAddr, gatewayPort)
 	code, out := run(t, w.client.command(godwit(t), "gateway", "init", "--state-dir", gatewayDir, "--endpoint", endpoint, "--json"))
@@ -143,6 +147,12 @@ func TestClientService(t *testing.T) {
 	m.do("godwit", "service", "remove", "--purge")
 	m.do("test", "!", "-e", "/var/lib/godwit/client")
 
+	t.Run("resolved", func(t *testing.T) {
+		if err := os.WriteFile(file, []byte(made.Key), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		resolved(t, w, m, file, connected)
+	})
 	m.do("journalctl", "--sync")
 	journal := m.do("journalctl", "--no-pager", "--unit=godwit")
 	if n := strings.Count(journal, "stays shut until the service is there again"); n != 2 {

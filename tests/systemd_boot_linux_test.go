@@ -270,20 +270,7 @@ func needMachine(t *testing.T) {
 // make itself at home among the real one's. Those of tests that were killed go.
 func newCgroup(t *testing.T) (dir string) {
 	t.Helper()
-	// The mount that is there has to do. One more would set the options of them all.
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var top string
-	for line := range strings.Lines(string(mounts)) { // proc_pid_mountinfo(5)
-		if f := strings.Fields(line); f[3] == "/" && strings.Contains(line, " - cgroup2 ") {
-			top = f[4]
-		}
-	}
-	if top == "" {
-		t.Skip("needs cgroup2: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
-	}
+	top := cgroupMount(t)
 	groups, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		t.Fatal(err)
@@ -310,6 +297,24 @@ func newCgroup(t *testing.T) (dir string) {
 		}
 	})
 	return dir
+}
+
+// cgroupMount is where cgroup2 is. The mount that is there has to do. One more would set the options of them all.
+func cgroupMount(t *testing.T) (top string) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) { // proc_pid_mountinfo(5)
+		if f := strings.Fields(line); f[3] == "/" && strings.Contains(line, " - cgroup2 ") {
+			top = f[4]
+		}
+	}
+	if top == "" {
+		t.Skip("needs cgroup2: mount -t cgroup2 cgroup2 /sys/fs/cgroup")
+	}
+	return top
 }
 
 // removeCgroup removes a control group with those below it, unless there are processes in it.

@@ -143,7 +143,7 @@ func (w *world) watch() {
 		set strays6 { type ipv6_addr; flags dynamic; size 4096; }
 		chain watch {
 			type filter hook prerouting priority -300;
-			iifname "client" ip daddr != { ` + gatewayAddr + `, ` + middleAddr + `, 224.0.0.0/4 } add @strays4 { ip daddr }
+			iifname "client" ip daddr != { ` + gatewayAddr + `, ` + middleAddr + `, 224.0.0.0/4, 255.255.255.255 } add @strays4 { ip daddr }
 			iifname "client" ip6 daddr != { ` + gatewayAddr6 + `, fe80::/10, ff00::/8 } add @strays6 { ip6 daddr }
 		}
 	}`)
@@ -250,6 +250,9 @@ func (p *process) stop(sig os.Signal, patience time.Duration) bool {
 	}
 }
 
+// errNothing says that what is waited for has not come.
+var errNothing = errors.New("nothing yet")
+
 // eventually waits until f returns no error, for as long as the process lives.
 func (w *world) eventually(what string, p *process, patience time.Duration, f func() error) {
 	w.t.Helper()
@@ -317,8 +320,21 @@ func (w *world) startGatewayAs(cmd *exec.Cmd) *process {
 // not like what the device would be by chance.
 func (w *world) startClient(key string, flags ...string) *process {
 	w.t.Helper()
+	p := w.launchClient(key, flags...)
+	w.clientIsUp(p)
+	return p
+}
+
+// launchClient runs it, and does not wait.
+func (w *world) launchClient(key string, flags ...string) *process {
+	w.t.Helper()
 	args := append([]string{"up", "--foreground", "--state-dir", w.clientDir(), "--browser", "chrome", "--proxy", proxyAddr}, flags...)
-	p := w.start("client", w.client.command(godwit(w.t), append(args, key)...))
+	return w.start("client", w.client.command(godwit(w.t), append(args, key)...))
+}
+
+// clientIsUp waits until it is connected, and its proxy listens.
+func (w *world) clientIsUp(p *process) {
+	w.t.Helper()
 	w.eventually("client is up", p, 30*time.Second, func() error {
 		if code, out := w.clientCommand("status", "--json"); code != 0 {
 			return fmt.Errorf("status ended with %d: %s", code, out)
@@ -331,7 +347,6 @@ func (w *world) startClient(key string, flags ...string) *process {
 		}
 		return err
 	})
-	return p
 }
 
 func (w *world) gatewayDir() string { return filepath.Join(w.dir, "gateway") }

@@ -168,7 +168,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.logLevel, "log-level", "", "how much to log: debug, info, warn or error (GODWIT_LOG)")
 	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: text or json")
 	for _, cmd := range []*cobra.Command{a.upCmd(), a.downCmd(), a.statusCmd(), a.listCmd(), a.forgetCmd(),
-		a.testCmd(), a.doctorCmd(), a.rulesCmd(), a.serviceCmd(), a.rescueCmd()} {
+		a.testCmd(), a.doctorCmd(), a.rulesCmd(), a.serviceCmd(), a.portalCmd(), a.rescueCmd()} {
 		cmd.GroupID = groupClient
 		root.AddCommand(cmd)
 	}

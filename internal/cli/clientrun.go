@@ -78,12 +78,14 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	defer cancel(nil)
 	began := time.Now()
 	proxy := l.Addr().String()
-	inst.Serve(local.Handler{
+	var flow meter
+	handler := local.Handler{
 		Status: func() any {
 			return statusDoc{Schema: "godwit.status/1", Version: a.version, Profile: r.profile, KeyID: r.key.ID.String(),
-				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Status: c.Status()}
+				PID: os.Getpid(), Since: began, Proxy: proxy, Machine: m.status(), Rates: flow.status(), Status: c.Status()}
 		},
-		Stop: func() { cancel(errStopped) },
+		Stop:   func() { cancel(errStopped) },
+		Reload: func() error { return c.SetRules(r.profiles.rules()) },
 		Steer: func(text []byte) (any, error) {
 			var found []client.Finding
 			if err := json.Unmarshal(text, &found); err != nil {
@@ -91,7 +93,13 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 			}
 			return c.Steer(found)
 		},
-	})
+	}
+	if m != nil {
+		m.portal = &portalWay{c: c, log: log, ctx: ctx}
+		defer m.portal.shut()
+		handler.Portal = m.portal.answer
+	}
+	inst.Serve(handler)
 	log.Info("the proxy listens", "address", proxy)
 	if r.service {
 		defer context.AfterFunc(ctx, func() { a.notify("STOPPING=1") })()
@@ -100,6 +108,10 @@ func (a *app) runClient(ctx context.Context, r upRequest, log *slog.Logger, up f
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.Run(gctx) })
+	g.Go(func() error {
+		flow.run(gctx, c)
+		return nil
+	})
 	if r.service {
 		g.Go(func() error {
 			a.tellManager(gctx, c, m != nil)
@@ -158,7 +170,13 @@ func untilReady(ctx context.Context, c *client.Client, timeout time.Duration) er
 	case errors.Is(err, client.ErrRefused):
 		return err
 	}
-	return &blockedError{after: timeout, last: c.Status().Error}
+	st := c.Status()
+	blocked := &blockedError{after: timeout, last: st.Error}
+	if st.SomebodyElse {
+		blocked.hint = "somebody else answers in the gateway's stead: if this network wants a login, do that in a browser, and try again; " +
+			"if not, 'godwit doctor' finds out more"
+	}
+	return blocked
 }
 
 // proxyOwner says which profile other than the asking one has its proxy on an address; empty if none.

@@ -55,6 +55,7 @@ var errInterrupted = errors.New("interrupted")
 type blockedError struct {
 	after time.Duration
 	last  string // what became of the last attempt; may be empty
+	hint  string // what to do, where it is not the doctor's to find out
 }
 
 func (e *blockedError) Error() string {
@@ -180,6 +181,8 @@ func explain(err error) problem {
 		ill      *diagnosisError
 		captured *capturedError
 		byRoot   *serviceRootError
+		way      *portalError
+		blocked  *blockedError
 	)
 	is := func(targets ...error) bool {
 		for _, t := range targets {
@@ -211,7 +214,9 @@ func explain(err error) problem {
 		p.code = tested.code()
 	case errors.As(err, &ill):
 		p.code = ill.code()
-	case errors.As(err, new(*blockedError)):
+	case errors.As(err, &blocked) && blocked.hint != "":
+		p.code, p.hint = exitBlocked, blocked.hint
+	case errors.As(err, &blocked):
 		p.code = exitBlocked
 		p.hint = "check that this machine is online; if it is, the network blocks the gateway or the gateway is down: " +
 			"'godwit doctor' finds out which, and '--log-level debug --foreground' shows every attempt"
@@ -234,6 +239,8 @@ func explain(err error) problem {
 	case errors.As(err, &byRoot):
 		p.code = exitPermission
 		p.hint = "try: sudo godwit service " + byRoot.verb
+	case errors.As(err, &way):
+		p.hint = way.hint()
 	case errors.As(err, &held):
 		p.hint = "end that one first"
 	case errors.As(err, &key):

@@ -23,6 +23,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/hostnet"
 	"github.com/godwit-vpn/godwit/internal/keyinput"
 	"github.com/godwit-vpn/godwit/internal/local"
+	"github.com/godwit-vpn/godwit/internal/portal"
 	"github.com/godwit-vpn/godwit/internal/store"
 )
 
@@ -42,6 +43,10 @@ func TestExplain(t *testing.T) {
 		{local.ErrNotRunning, 3, ""},
 		{fmt.Errorf("profile %q is %w", "x", errNotUp), 3, "godwit up"},
 		{&blockedError{after: time.Second}, 4, "online"},
+		{&blockedError{after: time.Second, hint: "godwit portal"}, 4, "godwit portal"},
+		{&portalError{portal.ErrNone.Error()}, 1, "godwit doctor"},
+		{&portalError{errPortalConnected.Error()}, 1, ""},
+		{&portalError{"this network does not answer"}, 1, "--open"},
 		{fmt.Errorf("%w: x", client.ErrRefused), 5, "whoever gave you"},
 		{path(syscall.EACCES), 77, "--state-dir"},
 		{path(syscall.EROFS), 77, "--state-dir"},

@@ -42,6 +42,7 @@ type machine struct {
 	desired hostnet.Desired
 	file    *os.File
 	name    string
+	portal  *portalWay // once there is a client
 }
 
 // repairEvery is how often what others have changed of the machine's network is put right: a DHCP client writes resolv.conf
@@ -74,6 +75,7 @@ func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(
 // configure keeps the client's own traffic out of the TUN.
 func (m *machine) configure(cfg *client.Config) {
 	cfg.Protect = hostnet.Protect
+	cfg.NetworkResolvers = m.host.Resolvers
 	if len(cfg.Resolvers) == 0 {
 		for _, a := range m.host.Resolvers() {
 			cfg.Resolvers = append(cfg.Resolvers, a.String())
@@ -101,13 +103,17 @@ func (m *machine) serve(ctx context.Context, c *client.Client, log *slog.Logger)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	wg.Go(func() {
-		tick := time.NewTicker(repairEvery)
-		defer tick.Stop()
+		wait, wrong := time.Second, "" // at boot there is not all that there will soon be, as systemd-resolved
 		for {
 			select {
-			case <-tick.C:
-				if err := m.host.Set(m.desired); err != nil {
+			case <-time.After(wait):
+				wait = min(2*wait, repairEvery)
+				err := m.host.Set(m.desired)
+				if err != nil && err.Error() != wrong {
 					log.Warn("the machine's network is not as it is to be", "err", err)
+				}
+				if wrong = ""; err != nil {
+					wrong = err.Error()
 				}
 			case <-ctx.Done():
 				return
@@ -135,6 +141,8 @@ func ignoreClosed(err error) error {
 type machineDoc struct {
 	TUN string `json:"tun"`
 	LAN bool   `json:"lan"` // the local network can be reached
+	// Portal is the way past the tunnel by which a person logs in to the network, while it is open.
+	Portal *portalDoc `json:"portal,omitempty"`
 	// Blocked counts what programs tried to send past the tunnel.
 	Blocked      uint64 `json:"blocked_packets"`
 	BlockedBytes uint64 `json:"blocked_bytes"`
@@ -144,7 +152,7 @@ func (m *machine) status() *machineDoc {
 	if m == nil {
 		return nil
 	}
-	doc := &machineDoc{TUN: m.name, LAN: m.desired.LAN}
+	doc := &machineDoc{TUN: m.name, LAN: m.desired.LAN, Portal: m.portal.status()}
 	doc.Blocked, doc.BlockedBytes, _ = m.host.Blocked() // zero where it cannot be read
 	return doc
 }

@@ -25,7 +25,34 @@ func (ps profiles) rules() string {
 }
 
 func (a *app) rulesCmd() *cobra.Command {
-	return group("rules", "see what the rules say: which traffic goes through the tunnel", a.rulesTestCmd())
+	return group("rules", "see what the rules say: which traffic goes through the tunnel", a.rulesTestCmd(), a.rulesReloadCmd())
+}
+
+func (a *app) rulesReloadCmd() *cobra.Command {
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use: "reload", Short: "have the tunnel that is up heed the rules as they are now; ends with 3 if none is", Args: noArgs,
+		Long: `Has the client that is up read its file of rules, and the lists that it names, again.
+Connections that there are stay as they are. Where the file has a mistake nothing
+changes.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ps, err := a.profiles(f)
+			if err != nil {
+				return err
+			}
+			name, p, err := a.findClient(ps, f)
+			if err != nil {
+				return err
+			}
+			if err := p.Reload(cmd.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(a.stdout, "%s %s heeds its rules as they are now.\n", a.stdout.paint(good, "✓"), name)
+			return nil
+		},
+	}
+	f.add(a, cmd)
+	return cmd
 }
 
 // ruleDoc is what rules test --json prints.
@@ -36,7 +63,7 @@ type ruleDoc struct {
 	Action rules.Action `json:"action"`
 	// Rule is the one that matched; absent if none did.
 	Rule *ruleInDoc `json:"rule,omitempty"`
-	// Unsure is an earlier one that may match once more is known: the name's address, the user.
+	// Unsure is an earlier one that may match once more is known: the name's address, the user, the control group.
 	Unsure *ruleInDoc `json:"unsure,omitempty"`
 	Why    string     `json:"why"`
 }
@@ -56,7 +83,7 @@ func inDoc(r *rules.Rule) *ruleInDoc {
 }
 
 func (a *app) rulesTestCmd() *cobra.Command {
-	var file, user string
+	var file, user, cgroup string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "test NAME | ADDRESS[:PORT]", Short: "tell which rule decides about a destination, and why", Args: oneArg,
@@ -74,6 +101,11 @@ up and nothing is sent. docs/rules.md tells how rules are written.`,
 					return usagef("flag --user: %v", err)
 				}
 				f.KnowUID = true
+			}
+			if cgroup != "" {
+				if f.Cgroup, err = rules.ParseCgroup(cgroup); err != nil {
+					return usagef("flag --cgroup: %v", err)
+				}
 			}
 			path := file
 			if path == "" {
@@ -109,6 +141,7 @@ up and nothing is sent. docs/rules.md tells how rules are written.`,
 	flags := cmd.Flags()
 	flags.StringVar(&file, "file", "", "the file of rules (default "+rulesFile+" in the client's state directory)")
 	flags.StringVar(&user, "user", "", "whose connection it is, by number or name")
+	flags.StringVar(&cgroup, "cgroup", "", "in which control group, by its path, as /user.slice")
 	addJSON(cmd, &asJSON)
 	return cmd
 }

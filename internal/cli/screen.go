@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -30,14 +31,25 @@ func (s *screen) Write(b []byte) (int, error) { return s.w.Write(b) }
 
 // columns is the terminal's width, 0 if there is none.
 func (s *screen) columns() int {
+	columns, _ := s.size()
+	return columns
+}
+
+// rows is its height.
+func (s *screen) rows() int {
+	_, rows := s.size()
+	return rows
+}
+
+func (s *screen) size() (columns, rows int) {
 	if !s.terminal {
-		return 0
+		return 0, 0
 	}
-	w, _, err := term.GetSize(s.fd)
+	columns, rows, err := term.GetSize(s.fd)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return w
+	return columns, rows
 }
 
 // The colours that are used, for one meaning each.
@@ -57,10 +69,41 @@ func (s *screen) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// field prints one line of a status: a name and a value.
+// indent is how far in the values of a status begin.
+const indent = 14
+
+// field prints a name and a value of a status, on as many lines as it takes.
 func (s *screen) field(name, format string, args ...any) {
-	fmt.Fprintf(s, "  %s %s\n", s.paint(faint, fmt.Sprintf("%-11s", name)), fmt.Sprintf(format, args...))
+	text := wrap(fmt.Sprintf(format, args...), s.columns()-indent)
+	fmt.Fprintf(s, "  %s %s\n", s.paint(faint, fmt.Sprintf("%-11s", name)), strings.ReplaceAll(text, "\n", "\n"+strings.Repeat(" ", indent)))
 }
+
+// wrap breaks text at spaces so that no line has more columns, as far as words allow; below 20 it is left as it is. Colours take
+// no room.
+func wrap(text string, columns int) string {
+	if columns < 20 {
+		return text
+	}
+	var b strings.Builder
+	used := 0
+	for i, word := range strings.Split(text, " ") {
+		n := utf8.RuneCountInString(colours.ReplaceAllString(word, ""))
+		switch {
+		case i == 0:
+		case used+1+n > columns:
+			b.WriteByte('\n')
+			used = 0
+		default:
+			b.WriteByte(' ')
+			used++
+		}
+		b.WriteString(word)
+		used += n
+	}
+	return b.String()
+}
+
+var colours = regexp.MustCompile("\x1b\\[[0-9]*m")
 
 // table prints rows in columns; the first row is the heading.
 func (s *screen) table(rows [][]string) {

@@ -117,11 +117,11 @@ func TestRedraw(t *testing.T) {
 	t.Parallel()
 	a := &app{stdout: &screen{terminal: true}}
 	b := bytes.NewBufferString("one\ntwo\n")
-	if n := a.redraw(b, 0); n != 2 || b.String() != "\x1b[Kone\n\x1b[Ktwo\n\x1b[J" {
+	if n := a.redraw(b, 0); n != 2 || b.String() != "one\x1b[K\ntwo\x1b[K\n\x1b[J" {
 		t.Errorf("first: %d lines, %q", n, b)
 	}
 	b = bytes.NewBufferString("three\n")
-	if n := a.redraw(b, 2); n != 1 || b.String() != "\x1b[2A\x1b[Kthree\n\x1b[J" {
+	if n := a.redraw(b, 2); n != 1 || b.String() != "\x1b[2Athree\x1b[K\n\x1b[J" {
 		t.Errorf("second: %d lines, %q", n, b)
 	}
 	a.stdout.terminal = false

@@ -403,6 +403,9 @@ func managerText(st client.Status, shut bool) string {
 		return "connected, " + plural(len(st.Links), "link")
 	}
 	text := string(st.State) + ": no way to the gateway"
+	if st.SomebodyElse && shut {
+		text = string(st.State) + ": this network wants a login first, it seems: 'sudo godwit portal'"
+	}
 	if shut {
 		text += "; until there is one this machine's network is shut"
 	}

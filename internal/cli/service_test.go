@@ -70,6 +70,10 @@ func TestServiceSays(t *testing.T) {
 			t.Errorf("%q, want %q", got, tt.want)
 		}
 	}
+	got := managerText(client.Status{State: client.Connecting, SomebodyElse: true}, true)
+	if !strings.Contains(got, "'sudo godwit portal'") || !strings.Contains(got, "is shut") {
+		t.Errorf("behind a login page: %q", got)
+	}
 }
 
 // The program that root's service runs must be root's, and where the service sees it.

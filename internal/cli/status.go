@@ -79,11 +79,14 @@ func (a *app) redraw(b *bytes.Buffer, before int) int {
 		b.WriteString(text + "\n")
 		return lines
 	}
+	if rows := a.stdout.rows(); rows > 0 && lines >= rows { // lines that have left the screen cannot be written again
+		text, lines = strings.Join(strings.SplitAfter(text, "\n")[:rows-1], ""), rows-1
+	}
 	if before > 0 {
 		fmt.Fprintf(b, "\x1b[%dA", before)
 	}
-	for line := range strings.Lines(text) {
-		b.WriteString("\x1b[K" + line) // what is left of a longer line goes
+	for line := range strings.Lines(text) { // what is there is written over, and what is left of a longer line goes: no flicker
+		b.WriteString(strings.TrimSuffix(line, "\n") + "\x1b[K\n")
 	}
 	b.WriteString("\x1b[J")
 	return lines
@@ -99,6 +102,7 @@ type statusDoc struct {
 	Since   time.Time   `json:"since"`
 	Proxy   string      `json:"proxy"`
 	Machine *machineDoc `json:"machine,omitempty"` // with --tun
+	Rates   ratesDoc    `json:"rates"`
 	client.Status
 }
 
@@ -139,34 +143,47 @@ func printStatus(out *screen, doc statusDoc) {
 		out.field("trouble", "%s", out.paint(alert, fmt.Sprintf("%s (%s failed in a row)", doc.Error, plural(doc.Attempts,
 			"attempt"))))
 	}
-	if doc.State != client.Connected && doc.Attempts > len(doc.Ways) {
+	switch shut := doc.Machine != nil; {
+	case doc.State == client.Connected:
+	case doc.SomebodyElse && shut:
+		out.field("next", "%s", out.paint(alert, "this network wants a login first, it seems: 'godwit portal'"))
+	case doc.Attempts > len(doc.Ways):
 		out.field("next", "'godwit doctor' finds out in a minute what this network does")
+		if shut {
+			out.field("", "'godwit portal', if it has a login page")
+		}
 	}
 	out.field("proxy", "%s  SOCKS5 and HTTP, %s", doc.Proxy, plural(doc.Proxied, "connection"))
 	if doc.Machine != nil && doc.TUN != nil {
-		out.field("machine", "by %s: %s, %s; %s blocked on their way past it", doc.Machine.TUN,
-			plural(doc.TUN.Connections, "connection"), plural(doc.TUN.Questions, "DNS question"),
-			plural(doc.Machine.Blocked, "packet"))
+		out.field("machine", "by %s: %s, %s", doc.Machine.TUN, plural(doc.TUN.Connections, "connection"),
+			plural(doc.TUN.Questions, "DNS question"))
+		out.field("blocked", "%s, on their way past it", plural(doc.Machine.Blocked, "packet"))
 	}
 	if doc.Machine != nil && doc.State != client.Connected {
 		out.field("", "%s", out.paint(alert, "shut until it is connected: nothing goes beside the tunnel"))
 	}
-	out.field("carried", "%s down, %s up; %s now", size(doc.Received), size(doc.Sent), plural(doc.Streams, "stream"))
+	if doc.Machine != nil && doc.Machine.Portal != nil {
+		out.field("login", "%s", out.paint(alert, portalText(*doc.Machine.Portal)))
+	}
+	printRate(out, "down", doc.Rates.Down, doc.Rates.DownBefore, doc.Received)
+	printRate(out, "up", doc.Rates.Up, doc.Rates.UpBefore, doc.Sent)
+	out.field("streams", "%d", doc.Streams)
+	printStalls(out, doc.Stalls, now)
 	for i, l := range doc.Links {
 		name := ""
 		if i == 0 {
 			name = "links"
 		}
-		state := l.State
-		if state != "healthy" {
-			state = out.paint(alert, state)
+		state := ""
+		if l.State != "healthy" {
+			state = " " + out.paint(alert, l.State)
 		}
 		more := ""
 		if l.Congestion != "" {
 			more = ", " + l.Congestion
 		}
-		out.field(name, "%d %s, %s, %.0f ms, %s down, %s up%s, for %s", l.ID, l.Transport, state, l.RTT, size(l.Received),
-			size(l.Sent), more, ago(now.Sub(l.Since)))
+		out.field(name, "%s%s, %.0f ms, %s down, %s up%s, for %s", l.Transport, state, l.RTT, size(l.Received), size(l.Sent), more,
+			ago(now.Sub(l.Since)))
 	}
 	for i, w := range doc.Ways {
 		if len(doc.Ways) == 1 {
@@ -189,11 +206,34 @@ func printStatus(out *screen, doc statusDoc) {
 	}
 	device := doc.Device
 	if !doc.CertUntil.IsZero() {
-		device += ", certificate until " + doc.CertUntil.Local().Format("2006-01-02 15:04")
+		device += ", certificate until " + doc.CertUntil.Local().Format(time.DateOnly)
 	}
 	out.field("device", "%s", device)
 	if b := doc.Browser; b.Family != "" { // an older process says nothing of it
 		out.field("looks like", "%s of %s, %s", b.Family, b.Date.UTC().Format(time.DateOnly), browserSources[b.Source])
+	}
+}
+
+// printRate says how fast data flows one way, and on a terminal how fast it did.
+func printRate(out *screen, way string, now float64, before []float64, all uint64) {
+	line := ""
+	if out.terminal {
+		line = spark(before, 36) + "  "
+	}
+	out.field(way, "%-10s  %s%s in all", size(now)+"/s", line, size(all))
+}
+
+func printStalls(out *screen, s client.Stalls, now time.Time) {
+	ms := func(n float64) string { return ago(time.Duration(n * float64(time.Millisecond))) }
+	switch {
+	case s.Now > 0:
+		out.field("stalls", "%s", out.paint(alert, "nothing has come through for "+ms(s.Now)))
+	case s.Lately > 0:
+		out.field("stalls", "%d within the hour, the longest %s, the last %s ago", s.Lately, ms(s.Longest), ago(now.Sub(s.Last)))
+	case s.Count > 0:
+		out.field("stalls", "none within the hour, %d before", s.Count)
+	default:
+		out.field("stalls", "none")
 	}
 }
 
@@ -208,10 +248,10 @@ func wayText(w client.Way, now time.Time) string {
 		text += "blocked after it had answered; left alone for " + ago(w.Until.Sub(now))
 	case w.Failures > 0:
 		text += plural(w.Failures, "failure") + " in a row"
-	case w.Worked.IsZero():
-		text += "not needed yet"
 	case w.Links > 0:
 		text += "carries " + plural(w.Links, "link")
+	case w.Worked.IsZero():
+		text += "not needed yet"
 	default:
 		text += "worked " + ago(now.Sub(w.Worked)) + " ago"
 	}

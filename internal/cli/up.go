@@ -88,8 +88,9 @@ is saved, and not needed again.`,
 	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
 	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
 		"them; saves a round trip, and makes rules about domains exact")
-	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, through the tunnel, as\n"+
-		"corp.example=192.0.2.53; again for more")
+	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, as corp.example=192.0.2.53, through\n"+
+		"the tunnel; or past it, as corp.example=direct:192.0.2.53, or direct:network\n"+
+		"for this network's resolvers; again for more")
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")
@@ -348,7 +349,11 @@ func (a *app) alreadyUp(ctx context.Context, r upRequest, doc statusDoc) error {
 		case <-ctx.Done():
 			return context.Canceled
 		case <-wait.Done():
-			return &blockedError{after: r.timeout, last: doc.Error}
+			blocked := &blockedError{after: r.timeout, last: doc.Error}
+			if doc.SomebodyElse && doc.Machine != nil {
+				blocked.hint = "this network wants a login first, it seems: 'godwit portal'"
+			}
+			return blocked
 		}
 		var err error
 		if doc, err = r.profiles.status(ctx, r.profile); err != nil {

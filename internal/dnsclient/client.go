@@ -43,6 +43,12 @@ func NewClient(s Sockets, resolvers ...Resolver) *Client {
 	return c
 }
 
+// NewListClient is NewClient for resolvers that may be others each time: list is asked every few seconds while there are
+// questions.
+func NewListClient(s Sockets, list func() ([]Resolver, error)) *Client {
+	return &Client{sockets: s, list: list}
+}
+
 const (
 	// listAge is how long the list of the system's resolvers is good for.
 	listAge = 5 * time.Second
@@ -89,6 +95,16 @@ func (c *Client) Close() {
 		h.Close()
 	}
 	c.closing.Wait()
+}
+
+// Anew has connections and the list of resolvers made anew: the network is another one.
+func (c *Client) Anew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, h := range c.each {
+		c.closing.Go(h.Close)
+	}
+	c.each = nil
 }
 
 // Ask has a question answered. That a resolver has failed is an answer, if no other one has a better.

@@ -45,7 +45,7 @@ func tryPing(source netip.Addr) func() bool {
 		if !canPing {
 			return false
 		}
-		c, err := openPing(false, source)
+		c, err := openPing(false, source, nil)
 		if err != nil {
 			return false
 		}

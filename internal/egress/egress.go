@@ -21,6 +21,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
@@ -59,6 +60,8 @@ type Config struct {
 
 	// Source4 and Source6 are the local addresses to leave by; the zero value leaves it to the routes.
 	Source4, Source6 netip.Addr
+	// Control, if not nil, is called for every socket of Packets before it is bound (net.ListenConfig.Control).
+	Control func(network, address string, c syscall.RawConn) error
 	// Upstream is a proxy for all TCP, "socks5://[user:password@]host:port"; empty is none. It looks names up itself, so
 	// that the policy can only check literal addresses and names that mean something inside a network. There is no UDP
 	// then. Resolve goes on to use Lookup.

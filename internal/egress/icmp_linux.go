@@ -16,7 +16,7 @@ import (
 // does not allow them to the gateway's group makes openPing fail, and the echo is dropped.
 const canPing = true
 
-func openPing(v6 bool, source netip.Addr) (*net.UDPConn, error) {
+func openPing(v6 bool, source netip.Addr, control func(network, address string, c syscall.RawConn) error) (*net.UDPConn, error) {
 	domain, proto := unix.AF_INET, unix.IPPROTO_ICMP
 	var at unix.Sockaddr = &unix.SockaddrInet4{}
 	if v6 {
@@ -34,6 +34,15 @@ func openPing(v6 bool, source netip.Addr) (*net.UDPConn, error) {
 	}
 	f := os.NewFile(uintptr(fd), "ping")
 	defer f.Close() // FilePacketConn duplicates it
+	if control != nil {
+		raw, err := f.SyscallConn()
+		if err == nil {
+			err = control("ip", "", raw)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 	if err := unix.Bind(fd, at); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
@@ -46,15 +55,14 @@ func openPing(v6 bool, source netip.Addr) (*net.UDPConn, error) {
 
 // reportErrors has the kernel keep the ICMP errors that datagrams of an unconnected socket earn (ip(7), IP_RECVERR):
 // otherwise nobody would hear of them. Best effort.
-func reportErrors(network, _ string, c syscall.RawConn) error {
+func reportErrors(c syscall.RawConn, v6 bool) {
 	_ = c.Control(func(fd uintptr) {
-		if network == "udp6" {
+		if v6 {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IPV6, unix.IPV6_RECVERR, 1)
 		} else {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1)
 		}
 	})
-	return nil
 }
 
 // passErrors passes on the errors that wait at the socket.

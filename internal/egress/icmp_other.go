@@ -12,6 +12,8 @@ import (
 // canPing: echo requests are dropped here.
 const canPing = false
 
-func openPing(bool, netip.Addr) (*net.UDPConn, error) { return nil, errors.ErrUnsupported }
+func openPing(bool, netip.Addr, func(network, address string, c syscall.RawConn) error) (*net.UDPConn, error) {
+	return nil, errors.ErrUnsupported
+}
 
-func reportErrors(_, _ string, _ syscall.RawConn) error { return nil }
+func reportErrors(syscall.RawConn, bool) {}

@@ -62,7 +62,7 @@ func TestPing(t *testing.T) {
 	if !inNamespace(t) {
 		return
 	}
-	if c, err := openPing(false, netip.Addr{}); err != nil {
+	if c, err := openPing(false, netip.Addr{}, nil); err != nil {
 		t.Skip(err)
 	} else {
 		c.Close()

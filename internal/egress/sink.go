@@ -454,13 +454,19 @@ func (s *Sockets) listen(in inner) (*net.UDPConn, error) {
 		network, source = "udp6", s.cfg.Source6
 	}
 	if in.echo {
-		return openPing(network == "udp6", source)
+		return openPing(network == "udp6", source, s.cfg.Control)
 	}
 	at := ":0" // any local address, a random port
 	if source.IsValid() {
 		at = netip.AddrPortFrom(source, 0).String()
 	}
-	lc := net.ListenConfig{Control: reportErrors}
+	lc := net.ListenConfig{Control: func(network, address string, c syscall.RawConn) error {
+		reportErrors(c, network == "udp6")
+		if s.cfg.Control == nil {
+			return nil
+		}
+		return s.cfg.Control(network, address, c)
+	}}
 	c, err := lc.ListenPacket(context.Background(), network, at)
 	if err != nil {
 		return nil, err

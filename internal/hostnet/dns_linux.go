@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -123,6 +124,11 @@ func (h *Host) restoreDNS() (undone []string, err error) {
 		}
 		h.resolved = ""
 	}
+	if r, err := readResolv(h.resolvConf()); err == nil && h.kept.Tun != "" && asksResolved(r) {
+		if tool, err := exec.LookPath("resolvectl"); err == nil {
+			_ = resolvectl(tool, "flush-caches") // it keeps what the tunnel's resolver has said as the networks' own answers
+		}
+	}
 	before := h.kept.Resolv
 	if before == nil {
 		return nil, nil
@@ -194,26 +200,48 @@ func (h *Host) tellResolved(tool, tun string, dns []netip.Addr) error {
 		servers[i] = a.String()
 	}
 	told := tun + " " + strings.Join(servers, " ")
-	if h.resolved == told {
+	if h.resolved == told && h.heeded(dns) {
 		return nil
 	}
 	for _, args := range [][]string{
 		append([]string{"dns", tun}, servers...),
-		{"domain", tun, "~."}, // all names, and before what other interfaces say of themselves
+		{"domain", tun, "~."}, // all names; where other interfaces say so, too, both are asked, and captured
 		{"default-route", tun, "yes"},
 	} {
 		if err := resolvectl(tool, args...); err != nil {
 			return err
 		}
 	}
+	for _, args := range [][]string{
+		// Whatever the machine asks of its networks: no certificate is for our address, and signatures do not come along. Both are
+		// the gateway's affair.
+		{"dnsovertls", tun, "no"},
+		{"dnssec", tun, "no"},
+		{"flush-caches"}, // of what the network's resolver has said
+	} {
+		_ = resolvectl(tool, args...)
+	}
 	h.resolved = told
 	return nil
+}
+
+// heeded reports whether systemd-resolved still asks those that it was told, where it says so: others speak to it, too.
+func (h *Host) heeded(dns []netip.Addr) bool {
+	text, err := os.ReadFile(h.asked)
+	if err != nil {
+		return true
+	}
+	now := nameservers(text)
+	return !slices.ContainsFunc(dns, func(a netip.Addr) bool { return !slices.Contains(now, a) })
 }
 
 func resolvectl(tool string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, tool, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, tool, args...)
+	// What systemd is told of a service, the service tells it.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "NOTIFY_SOCKET=") })
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("resolvectl %s: %w: %s", args[0], err, bytes.TrimSpace(out))
 	}

@@ -115,11 +115,19 @@ func TestResolved(t *testing.T) {
 	h := &Host{dir: t.TempDir(), etc: t.TempDir()}
 	must(t, os.Symlink("../run/systemd/resolve/stub-resolv.conf", h.resolvConf()))
 	asked := Desired{Tun: "lo", DNS: []netip.Addr{netip.MustParseAddr("100.64.9.1")}}
-	must(t, h.setDNS(Desired{DNS: asked.DNS}), h.setDNS(asked), h.setDNS(asked), h.setDNS(Desired{}))
+	h.dns, h.asked = asked.DNS, filepath.Join(dir, "asked")
+	asks := func(text string) { must(t, os.WriteFile(h.asked, []byte(text), 0o644)) }
+	asks("nameserver 192.0.2.1\nnameserver 100.64.9.1\n")
+	must(t, h.setDNS(Desired{DNS: asked.DNS}), h.setDNS(asked), h.setDNS(asked))
+	if got := h.Resolvers(); len(got) != 1 || got[0].String() != "192.0.2.1" {
+		t.Errorf("the machine's own: %v", got)
+	}
+	asks("nameserver 192.0.2.1\n") // somebody has told it otherwise
+	must(t, h.setDNS(asked), h.setDNS(Desired{}))
 	told, err := os.ReadFile(filepath.Join(dir, "told"))
 	must(t, err)
-	if want := "dns lo 100.64.9.1\ndomain lo ~.\ndefault-route lo yes\nrevert lo\n"; string(told) != want {
-		t.Errorf("told:\n%swant:\n%s", told, want)
+	if want := "dns lo 100.64.9.1\ndomain lo ~.\ndefault-route lo yes\ndnsovertls lo no\ndnssec lo no\nflush-caches\n"; string(told) != want+want+"revert lo\n" {
+		t.Errorf("told:\n%swant, twice and then revert:\n%s", told, want)
 	}
 	if now, err := readResolv(h.resolvConf()); err != nil || now.Link == "" {
 		t.Errorf("resolv.conf: %+v, %v", now, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,13 +31,15 @@ func Protect(network, address string, c syscall.RawConn) error {
 type Host struct {
 	dir    string
 	etc    string // where resolv.conf is
+	asked  string // where systemd-resolved tells whom it asks
 	lock   *os.File
 	closed bool
 
 	mu       sync.Mutex // guards the machine's network, and what is below
 	kept     kept
-	resolved string // what systemd-resolved was last told
-	packets  uint64 // blocked by firewalls that were replaced
+	resolved string       // what systemd-resolved was last told
+	dns      []netip.Addr // that are ours
+	packets  uint64       // blocked by firewalls that were replaced
 	bytes    uint64
 }
 
@@ -46,7 +49,7 @@ type Host struct {
 func Open(stateDir string) (*Host, error) { return open(stateDir, "/etc") }
 
 func open(stateDir, etc string) (h *Host, err error) {
-	h = &Host{dir: stateDir, etc: etc}
+	h = &Host{dir: stateDir, etc: etc, asked: "/run/systemd/resolve/resolv.conf"}
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
@@ -134,6 +137,7 @@ func (h *Host) Set(d Desired) error {
 	if err := setRules(d); err != nil {
 		return fmt.Errorf("routing rules: %w", err)
 	}
+	h.dns = d.DNS
 	if err := h.setDNS(d); err != nil {
 		return fmt.Errorf("%w: %w", ErrDNS, err)
 	}

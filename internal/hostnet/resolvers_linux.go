@@ -9,11 +9,8 @@ import (
 	"strings"
 )
 
-// upstreams is where systemd-resolved tells whom it asks.
-const upstreams = "/run/systemd/resolve/resolv.conf"
-
 // Resolvers are those that the machine had before, for whoever looks names up outside of the tunnel. A resolver on this
-// machine whose own questions are captured is none of them.
+// machine whose own questions are captured is none of them, and neither is the tunnel's own.
 func (h *Host) Resolvers() []netip.Addr {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -25,12 +22,12 @@ func (h *Host) Resolvers() []netip.Addr {
 		return nil
 	}
 	outside := func(text []byte) []netip.Addr {
-		return slices.DeleteFunc(nameservers(text), netip.Addr.IsLoopback)
+		return slices.DeleteFunc(nameservers(text), func(a netip.Addr) bool { return a.IsLoopback() || slices.Contains(h.dns, a) })
 	}
 	if found := outside(now.Text); len(found) > 0 {
 		return found
 	}
-	text, err := os.ReadFile(upstreams)
+	text, err := os.ReadFile(h.asked)
 	if err != nil {
 		return nil
 	}

@@ -72,11 +72,31 @@ func (p *Peer) Status(ctx context.Context) ([]byte, error) {
 func (p *Peer) Steer(ctx context.Context, found []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := p.do(ctx, "POST", "/steer", bytes.NewReader(found))
+	return p.post(ctx, "/steer", found)
+}
+
+// Portal asks the process for a way past the tunnel, or for its end, as JSON, and returns its answer, as JSON too.
+func (p *Peer) Portal(ctx context.Context, asked []byte) ([]byte, error) {
+	return p.post(ctx, "/portal", asked)
+}
+
+func (p *Peer) post(ctx context.Context, path string, body []byte) ([]byte, error) {
+	resp, err := p.do(ctx, "POST", path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	return p.answer(resp)
+}
+
+// Reload has the process read again what may have been changed since it began.
+func (p *Peer) Reload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	resp, err := p.do(ctx, "POST", "/reload", nil)
+	if err == nil {
+		_, err = p.answer(resp)
+	}
+	return err
 }
 
 func (p *Peer) answer(resp *http.Response) ([]byte, error) {
@@ -142,8 +162,9 @@ func (p *Peer) do(ctx context.Context, method, path string, body io.Reader) (*ht
 		return nil, fmt.Errorf("asking process %d: %w", p.PID, err)
 	}
 	if resp.StatusCode != http.StatusOK {
+		why, _ := io.ReadAll(io.LimitReader(resp.Body, maxNote))
 		resp.Body.Close()
-		return nil, fmt.Errorf("asking process %d: %s", p.PID, resp.Status)
+		return nil, fmt.Errorf("asking process %d: %s: %s", p.PID, resp.Status, bytes.TrimSpace(why))
 	}
 	return resp, nil
 }

@@ -4,7 +4,8 @@
 //	DIR/NAME.lock   held for as long as the process lives; its content, one line of JSON, tells its pid and its socket
 //	DIR/NAME.sock   GET /status answers the process's state, POST /stop asks it to end and answers until it has,
 //	                POST /upgrade has another process take its place and answers with that one's pid, or why not,
-//	                POST /steer tells a client what was found of its network, and answers what it makes of that
+//	                POST /steer tells a client what was found of its network, and answers what it makes of that,
+//	                POST /portal lets a person log in to the client's network, and answers how
 //
 // The lock is the kernel's, so that nothing is left of a process that was killed: whoever takes the lock owns the
 // directory, and a socket that lies there is a dead one's. A process that inherits the lock's file has the lock, too: it
@@ -177,10 +178,15 @@ type Handler struct {
 	Upgrade func() (pid int, err error)
 	// Steer, if not nil, takes what was found of the network, as JSON, and returns what is answered, as JSON.
 	Steer func(found []byte) (any, error)
+	// Reload, if not nil, reads again what may have been changed since.
+	Reload func() error
+	// Portal, if not nil, takes what is asked of the way past the tunnel by which a person logs in to the network, as JSON, and
+	// returns what is answered, as JSON. It may take as long as the network takes.
+	Portal func(asked []byte) (any, error)
 }
 
-// maxFound bounds what is read of what was found: a line for each endpoint of an access key.
-const maxFound = 256 << 10
+// maxAsked bounds what is read of a question: a line for each endpoint of an access key.
+const maxAsked = 256 << 10
 
 // upgraded is what POST /upgrade answers.
 type upgraded struct {
@@ -219,12 +225,22 @@ func (i *Instance) Serve(h Handler) {
 			json.NewEncoder(w).Encode(answer)
 		})
 	}
-	if h.Steer != nil {
-		mux.HandleFunc("POST /steer", func(w http.ResponseWriter, r *http.Request) {
-			found, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFound))
+	if h.Reload != nil {
+		mux.HandleFunc("POST /reload", func(w http.ResponseWriter, r *http.Request) {
+			if err := h.Reload(); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+			}
+		})
+	}
+	for path, take := range map[string]func([]byte) (any, error){"/steer": h.Steer, "/portal": h.Portal} {
+		if take == nil {
+			continue
+		}
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			asked, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAsked))
 			var answer any
 			if err == nil {
-				answer, err = h.Steer(found)
+				answer, err = take(asked)
 			}
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusBadRequest)

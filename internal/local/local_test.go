@@ -362,7 +362,7 @@ func TestSteer(t *testing.T) {
 	if text, err := p.Steer(t.Context(), []byte(`["found"]`)); err != nil || strings.TrimSpace(string(text)) != `"heeded"` {
 		t.Errorf("it answers %q, %v", text, err)
 	}
-	for name, found := range map[string][]byte{"refused": []byte("x"), "endless": make([]byte, maxFound+1)} {
+	for name, found := range map[string][]byte{"refused": []byte("x"), "endless": make([]byte, maxAsked+1)} {
 		if text, err := p.Steer(t.Context(), found); err == nil {
 			t.Errorf("%s: it answers %q", name, text)
 		}

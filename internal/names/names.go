@@ -40,6 +40,8 @@ var streamLimits = dnsmessage.Limits{AtOnce: 64, Idle: time.Minute, Write: 10 * 
 // Upstream is a resolver for some domain.
 type Upstream struct {
 	Resolver dnsclient.Resolver
+	// List, if not nil, is whom to ask instead, as they are at the time. They take a Dial.
+	List func() ([]dnsclient.Resolver, error)
 	// Dial reaches it, as a net.Dialer's DialContext; nil goes through the tunnel, by TCP if the resolver is one for UDP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -84,7 +86,11 @@ func New(c Config) *Server {
 		if up.Dial == nil {
 			r, sockets.Dial = r.ByStream(), s.dialOutside
 		}
-		s.split[strings.ToLower(strings.Trim(domain, "."))] = dnsclient.NewClient(sockets, r)
+		client := dnsclient.NewClient(sockets, r)
+		if up.List != nil {
+			client = dnsclient.NewListClient(sockets, up.List)
+		}
+		s.split[strings.ToLower(strings.Trim(domain, "."))] = client
 	}
 	if len(c.NamesFirst) > 0 {
 		s.first = newFirst(c.NamesFirst)
@@ -104,6 +110,21 @@ func (s *Server) Close() {
 
 // Forget forgets all answers: the tunnel leads elsewhere now. What addresses were given out for is remembered.
 func (s *Server) Forget() { s.cache.Forget() }
+
+// Anew is for when the machine has another network: resolvers that are asked past the tunnel are dialled anew, and what they said
+// is forgotten.
+func (s *Server) Anew() {
+	past := false
+	for domain, up := range s.cfg.Split {
+		if up.Dial != nil {
+			past = true
+			s.split[strings.ToLower(strings.Trim(domain, "."))].Anew()
+		}
+	}
+	if past {
+		s.cache.Forget()
+	}
+}
 
 func (s *Server) dialOutside(ctx context.Context, _, addr string) (net.Conn, error) {
 	t, err := flow.ParseTarget(addr)
@@ -170,6 +191,9 @@ func (s *Server) upstream(name string) *dnsclient.Client {
 		name = rest
 	}
 }
+
+// Splits reports whether a name is of a domain that has a resolver of its own.
+func (s *Server) Splits(name string) bool { return s.upstream(name) != nil }
 
 // ask has somebody else answer.
 func (s *Server) ask(ctx context.Context, q dnsmessage.Question) (*dnsmessage.Answer, error) {

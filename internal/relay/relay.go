@@ -212,12 +212,12 @@ func (r *Relay) dialHome() (net.Conn, error) {
 func (r *Relay) splice(c, home net.Conn, u *user) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	defer cancel()
-	var last atomic.Int64 // when a byte last came, Unix nanoseconds
-	last.Store(time.Now().UnixNano())
+	began := time.Now()   // by the monotonic clock: the wall clock may be set meanwhile
+	var last atomic.Int64 // when a byte last came, in nanoseconds since
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
-			quiet := time.Since(time.Unix(0, last.Load()))
+			quiet := time.Since(began) - time.Duration(last.Load())
 			if quiet >= idle {
 				cancel()
 				return
@@ -235,7 +235,7 @@ func (r *Relay) splice(c, home net.Conn, u *user) {
 		for {
 			n, err := from.Read(buf)
 			if n > 0 {
-				last.Store(time.Now().UnixNano())
+				last.Store(int64(time.Since(began)))
 				r.forwarded.Add(int64(n))
 				if limit.WaitN(ctx, n) != nil {
 					return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -51,10 +52,12 @@ type (
 		Files   []string    `toml:"files"`
 		Ports   []portRange `toml:"ports"`
 		Users   []uid       `toml:"users"`
+		Cgroups []cgroup    `toml:"cgroups"`
 	}
 	domain destination
 	cidr   destination
 	uid    uint32
+	cgroup struct{ path string }
 )
 
 func (d *domain) UnmarshalText(b []byte) (err error) {
@@ -82,15 +85,24 @@ func (u *uid) UnmarshalText(b []byte) error {
 	return nil
 }
 
+func (c *cgroup) UnmarshalText(b []byte) error {
+	if s := string(b); !strings.HasPrefix(s, "/") || path.Clean(s) != s {
+		return fmt.Errorf("%.60q is not a control group: write its path from the root of cgroup2, as in /proc/PID/cgroup, such as "+
+			"/user.slice", b)
+	}
+	c.path = string(b)
+	return nil
+}
+
 // Load reads a file of rules, and the lists that it names beside it.
-func Load(path string) (*Set, error) {
-	text, err := readFile(path)
+func Load(file string) (*Set, error) {
+	text, err := readFile(file)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, text, func(name string) ([]byte, error) {
+	return Parse(file, text, func(name string) ([]byte, error) {
 		if !filepath.IsAbs(name) {
-			name = filepath.Join(filepath.Dir(path), name)
+			name = filepath.Join(filepath.Dir(file), name)
 		}
 		return readFile(name)
 	})
@@ -135,10 +147,14 @@ func Parse(path string, text []byte, read func(name string) ([]byte, error)) (*S
 		for _, u := range t.Users {
 			r.users = append(r.users, uint32(u))
 		}
+		for _, g := range t.Cgroups {
+			r.cgroups = append(r.cgroups, g.path)
+		}
+		s.Owners = s.Owners || len(r.users)+len(r.cgroups) > 0
 		if len(t.Domains)+len(t.CIDRs)+len(t.Files) > 0 {
 			r.to = newSet()
-		} else if len(r.ports)+len(r.users) == 0 {
-			return fail("it says nothing of what it is for: give it domains, cidrs, files, ports or users; " +
+		} else if len(r.ports)+len(r.users)+len(r.cgroups) == 0 {
+			return fail("it says nothing of what it is for: give it domains, cidrs, files, ports, users or cgroups; " +
 				"for all that no rule matches there is default")
 		}
 		for _, d := range t.Domains {

@@ -1,5 +1,5 @@
 // Package rules decides which traffic goes through the tunnel, which directly, and which nowhere: by domain, address,
-// port and user. Rules are read from a file, and lists of domains and addresses from others that a user supplies.
+// port, user and control group. Rules are read from a file, and lists of domains and addresses from others that a user supplies.
 //
 //	default = "tunnel"                      what no rule says; absent is tunnel
 //
@@ -10,10 +10,11 @@
 //	files   = ["country.txt"]               lists, see list
 //	ports   = ["443", "8000-8010"]
 //	users   = ["1000", "alice"]             by number or name
+//	cgroups = ["/user.slice/app.slice"]     a control group (cgroup2) and all below it
 //	action  = "direct"                      or tunnel, or block
 //
-// A rule matches if the destination is in any of its domains, cidrs and files (where it has any), the port in its ports
-// and the user among its users.
+// A rule matches if the destination is in any of its domains, cidrs and files (where it has any), the port in its ports, the
+// user among its users and the control group in its cgroups.
 package rules
 
 import (
@@ -58,6 +59,7 @@ type Flow struct {
 	Port    uint16
 	UID     uint32
 	KnowUID bool
+	Cgroup  string // from the root of cgroup2, as "/user.slice"
 }
 
 // Rule is one rule.
@@ -67,9 +69,10 @@ type Rule struct {
 	Line   int // in its file
 	Action Action
 
-	to    *set // nil is everywhere
-	ports []portRange
-	users []uint32
+	to      *set // nil is everywhere
+	ports   []portRange
+	users   []uint32
+	cgroups []string
 }
 
 // String is how people know it.
@@ -85,6 +88,8 @@ type Set struct {
 	Default Action
 	Rules   []*Rule
 	Entries int // domains and prefixes in all of them
+	// Owners says that rules name users or control groups, so that it matters whose a flow is.
+	Owners bool
 
 	files []string // what origins count in
 }
@@ -93,8 +98,8 @@ type Set struct {
 type Decision struct {
 	Action Action
 	Rule   *Rule // nil: none matched
-	// Unsure is the first rule before that which might have matched if more were known: an address or a user; nil if there
-	// is none.
+	// Unsure is the first rule before that which might have matched if more were known: an address, a user or a control group;
+	// nil if there is none.
 	Unsure *Rule
 
 	set   *Set
@@ -120,6 +125,13 @@ func (s *Set) Match(f Flow) Decision {
 		unsure := false
 		if len(r.users) > 0 {
 			if unsure = !f.KnowUID; !unsure && !slices.Contains(r.users, f.UID) {
+				continue
+			}
+		}
+		if len(r.cgroups) > 0 {
+			if f.Cgroup == "" {
+				unsure = true
+			} else if !slices.ContainsFunc(r.cgroups, func(g string) bool { return inCgroup(f.Cgroup, g) }) {
 				continue
 			}
 		}
@@ -176,9 +188,12 @@ func (d Decision) Why() string {
 		if len(d.Rule.users) > 0 {
 			b.WriteString(", of users " + join(d.Rule.users))
 		}
+		if len(d.Rule.cgroups) > 0 {
+			b.WriteString(", in control groups " + join(d.Rule.cgroups))
+		}
 	}
 	if u := d.Unsure; u != nil {
-		fmt.Fprintf(&b, "; %v comes first and may match once the destination's address and the user are known", u)
+		fmt.Fprintf(&b, "; %v comes first and may match once the destination's address, the user and the control group are known", u)
 	}
 	return b.String()
 }
@@ -245,6 +260,19 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 		return s[:i], s[i+len(sep):], true
 	}
 	return s, "", false
+}
+
+// inCgroup reports whether a control group is another one or below it.
+func inCgroup(group, top string) bool {
+	rest, ok := strings.CutPrefix(group, strings.TrimSuffix(top, "/"))
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// ParseCgroup reads a control group as a rule names it.
+func ParseCgroup(s string) (string, error) {
+	var c cgroup
+	err := c.UnmarshalText([]byte(s))
+	return c.path, err
 }
 
 // ParseUser reads a user as a rule names them.

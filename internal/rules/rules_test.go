@@ -40,6 +40,16 @@ cidrs = ["192.0.2.0/24"]
 action = "block"
 
 [[rule]]
+cgroups = ["/user.slice/a.scope", "/"]
+ports = ["9"]
+action = "block"
+
+[[rule]]
+cgroups = ["/user.slice"]
+ports = ["10"]
+action = "block"
+
+[[rule]]
 name = "this country"
 files = ["country.txt"]
 action = "direct"
@@ -61,7 +71,7 @@ func TestMatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Entries != 12 || len(s.Rules) != 4 {
+	if s.Entries != 12 || len(s.Rules) != 6 || !s.Owners {
 		t.Errorf("%d entries, %d rules", s.Entries, len(s.Rules))
 	}
 	user := func(f Flow, uid uint32) Flow {
@@ -87,19 +97,24 @@ func TestMatch(t *testing.T) {
 		{name("only.example", 80), Tunnel, 0, ""},
 		{name("www.shop.example", 8010), Direct, 2, ""},
 		{name("xn--bcher-kva.example", 8000), Direct, 2, ""},
-		{name("a.domestic.example", 1), Direct, 4, `rule 4 ("this country") matches domestic.example and what is below it (line 7 of country.txt)`},
-		{name("exact.example", 1), Direct, 4, "line 8 of country.txt"},
+		{name("a.domestic.example", 1), Direct, 6, `rule 6 ("this country") matches domestic.example and what is below it (line 7 of country.txt)`},
+		{name("exact.example", 1), Direct, 6, "line 8 of country.txt"},
 		{addr("192.0.2.1"), Tunnel, 0, ""},
 		{user(addr("192.0.2.1"), 1000), Block, 3, "rule 3 matches 192.0.2.0/24 (its own lists), of users 0, 1000"},
 		{user(addr("::ffff:192.0.2.1"), 0), Block, 3, ""},
-		{addr("198.51.100.9"), Direct, 4, "198.51.100.0/24 (line 2 of country.txt)"},
-		{addr("198.51.1.9"), Direct, 4, "198.51.0.0/16 (line 3 of country.txt)"},
-		{addr("203.0.113.7"), Direct, 4, "203.0.113.7/32"}, {addr("203.0.113.8"), Direct, 4, ""}, {addr("203.0.113.9"), Tunnel, 0, ""},
-		{addr("2001:db8:1:2::3"), Direct, 4, "2001:db8:1::/48 (line 5"}, {addr("2001:db8:2::"), Tunnel, 0, ""},
+		{addr("198.51.100.9"), Direct, 6, "198.51.100.0/24 (line 2 of country.txt)"},
+		{addr("198.51.1.9"), Direct, 6, "198.51.0.0/16 (line 3 of country.txt)"},
+		{addr("203.0.113.7"), Direct, 6, "203.0.113.7/32"}, {addr("203.0.113.8"), Direct, 6, ""}, {addr("203.0.113.9"), Tunnel, 0, ""},
+		{addr("2001:db8:1:2::3"), Direct, 6, "2001:db8:1::/48 (line 5"}, {addr("2001:db8:2::"), Tunnel, 0, ""},
+		{Flow{Name: "x", Port: 9, Cgroup: "/user.slice/a.scope/b"}, Block, 4, "rule 4 matches all destinations, at ports 9, in control groups /user.slice/a.scope, /"},
+		{Flow{Name: "x", Port: 9, Cgroup: "/x"}, Block, 4, ""},
+		{Flow{Name: "x", Port: 10, Cgroup: "/user.slice"}, Block, 5, ""}, {Flow{Name: "x", Port: 10, Cgroup: "/user.slice/x/y"}, Block, 5, ""},
+		{Flow{Name: "x", Port: 10, Cgroup: "/user.slices"}, Tunnel, 0, ""}, {Flow{Name: "x", Port: 10, Cgroup: "/"}, Tunnel, 0, ""},
+		{user(Flow{Name: "x", Port: 10}, 7), Tunnel, 0, "; rule 5 comes first and may match once"},
 		// What is not known.
 		{user(Flow{Name: "unknown.example"}, 1000), Tunnel, 0, "default counts; rule 3 comes first and may match once"},
-		{Flow{Name: "domestic.example"}, Direct, 4, "; rule 3 comes first"},
-		{user(Flow{Name: "domestic.example"}, 7), Direct, 4, "country.txt)"},
+		{Flow{Name: "domestic.example"}, Direct, 6, "; rule 3 comes first"},
+		{user(Flow{Name: "domestic.example"}, 7), Direct, 6, "country.txt)"},
 		{Flow{Addr: netip.MustParseAddr("192.0.2.1")}, Tunnel, 0, "; rule 3 comes first"},
 	} {
 		d := s.Match(tt.flow)
@@ -141,6 +156,8 @@ func TestErrors(t *testing.T) {
 		{"[[rule]]\naction = 'block'\nports = ['0']\n", nil, `r.toml:3: "0" is neither a port`},
 		{"[[rule]]\naction = 'block'\nports = ['9-1']\n", nil, `r.toml:3: "9-1"`},
 		{"[[rule]]\naction = 'block'\nusers = ['no-such-user-here']\n", nil, `r.toml:3: this machine has no user "no-such-user-here"`},
+		{"[[rule]]\naction = 'block'\ncgroups = ['user.slice']\n", nil, `r.toml:3: "user.slice" is not a control group`},
+		{"[[rule]]\naction = 'block'\ncgroups = ['/a/../b']\n", nil, `r.toml:3: "/a/../b" is not a control group`},
 		{"[[rule]\n", nil, "r.toml:1: "},
 		{useList, nil, "r.toml:1: rule 1: files: open l.txt: file does not exist"},
 		{useList, list("b..example"), `l.txt:3: "b..example" is not a domain: each part`},

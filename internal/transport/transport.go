@@ -246,6 +246,9 @@ type Reason string
 
 func (r Reason) Error() string { return string(r) }
 
+// ErrNotTLS is matched when whoever answered is no gateway, nor any other server of TLS.
+const ErrNotTLS = Reason("whoever answered does not speak TLS")
+
 // DialError says where a dial stopped.
 type DialError struct {
 	Transport string

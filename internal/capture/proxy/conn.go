@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/owner"
 )
 
 // conn is one application's connection:
@@ -44,13 +46,19 @@ const readAhead = 1024
 
 func (sv *serving) newConn(tcp *net.TCPConn) *conn {
 	c := &conn{Conn: tcp, tcp: tcp, read: bufio.NewReaderSize(tcp, readAhead), sv: sv}
-	c.ctx, c.cancel = context.WithCancel(sv.ctx)
+	c.ctx, c.cancel = context.WithCancel(sv.ofApplication(tcp))
 	c.stopReset = context.AfterFunc(sv.ctx, func() { reset(tcp) })
 	c.tooLate = time.AfterFunc(sv.cfg.FirstRequest, func() {
 		sv.firstTooLate.Add(1)
 		reset(tcp)
 	})
 	return c
+}
+
+// ofApplication is Serve's context, with whose connection it is.
+func (sv *serving) ofApplication(c net.Conn) context.Context {
+	theirs, ours := c.RemoteAddr().(*net.TCPAddr).AddrPort(), c.LocalAddr().(*net.TCPAddr).AddrPort()
+	return owner.With(sv.ctx, owner.Socket{Local: plain(theirs), Remote: plain(ours)})
 }
 
 // sniff finds out who speaks.

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 )
 
 // front is the HTTP proxy: net/http's server on the connections that the sniffer found to be HTTP.
@@ -49,7 +50,7 @@ func newFront(sv *serving) *front {
 		ErrorLog:                     silent,
 		BaseContext:                  func(net.Listener) context.Context { return sv.ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
-			return context.WithValue(ctx, connKey{}, c)
+			return context.WithValue(owner.With(ctx, owner.From(c.(*conn).ctx)), connKey{}, c)
 		},
 		ConnState: func(nc net.Conn, state http.ConnState) {
 			switch c := nc.(*conn); state {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
@@ -203,6 +204,11 @@ func (c *Capture) fromListener(f Frame, s segment, own *family) {
 
 func (c *Capture) fromApplication(ctx context.Context, f Frame, s segment, own *family) {
 	begins := s.flags&(flagSYN|flagACK|flagRST) == flagSYN
+	if begins && c.ours(true, s.src) {
+		c.stats.dropped.Add(1)
+		c.writeReset(f, s)
+		return
+	}
 	t := &c.conns
 	t.mu.Lock()
 	n := t.byPair[pair{s.src, s.dst}]
@@ -281,6 +287,7 @@ func (c *Capture) open(ctx context.Context, n *connection) (flow.Stream, error) 
 	if n.dst.Port() == dnsPort && c.cfg.ServeDNS != nil {
 		return nil, nil
 	}
+	ctx = owner.With(ctx, owner.Socket{Local: n.src, Remote: n.dst})
 	name, ok := c.cfg.NameOf(n.dst.Addr())
 	named, notName := flow.NewTarget(name, n.dst.Port())
 	early := ok && notName == nil && named.Early()

@@ -30,7 +30,7 @@ func (sink) Open(context.Context, flow.Target, bool) (flow.Stream, error) {
 func fuzzed(t *testing.T) *Capture {
 	inner4, inner6 := netip.MustParseAddr("100.64.0.7"), netip.MustParseAddr("fd00::7")
 	c := &Capture{asking: make(chan struct{}, mostQuestions), cfg: Config{Device: sink{t}, Outside: sink{t},
-		Send: func(b []byte, _ string) error {
+		Send: func(b []byte) error {
 			if p, err := packet.Parse(b); err != nil || p.Src != inner4 && p.Src != inner6 {
 				t.Errorf("%x was sent, %v", b, err)
 			}

@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/packet"
+	"github.com/godwit-vpn/godwit/internal/rules"
 )
 
 // Connections to an address that stands for a name are opened to the name, and to nobody once it stands for none.
@@ -171,7 +173,7 @@ func TestDatagramsToNames(t *testing.T) {
 
 		// A name without such an address, an address that stands for nothing, and what a rule blocks.
 		m.mu.Lock()
-		m.deny = &flow.Error{Code: flow.CodeDenied}
+		m.ways["b.example"] = rules.Block
 		m.mu.Unlock()
 		for to, want := range map[string]syscall.Errno{v.none: syscall.EHOSTUNREACH, v.unknown: syscall.EHOSTUNREACH, v.b: syscall.EACCES} {
 			c := m.udp("udp", netip.AddrPortFrom(addr(to), 443))
@@ -187,6 +189,55 @@ func TestDatagramsToNames(t *testing.T) {
 			t.Errorf("a packet of %d bytes left", len(b))
 		default:
 		}
+	}
+}
+
+// What a rule sends directly leaves as its application has sent it, also without a link; answers and errors find their way back.
+func TestDatagramsPast(t *testing.T) {
+	m := newMachine(t)
+	stands, real := netip.MustParseAddr("198.19.3.4"), netip.MustParseAddr("203.0.113.5")
+	m.mu.Lock()
+	m.names[stands], m.real["a.example"], m.down = "a.example", []netip.Addr{real}, true
+	m.ways["a.example"], m.ways["203.0.113.5:443"] = rules.Direct, rules.Direct
+	m.mu.Unlock()
+	for _, to := range []netip.Addr{stands, real} {
+		c := m.udp("udp4", netip.AddrPortFrom(to, 443))
+		c.Write([]byte("question"))
+		var p packet.Packet
+		select {
+		case b := <-m.past:
+			p, _ = packet.Parse(b)
+		case b := <-m.sent:
+			t.Fatalf("%d bytes went into the tunnel", len(b))
+		case <-time.After(5 * time.Second):
+			t.Fatal("no packet left")
+		}
+		u, err := p.UDP()
+		local := c.LocalAddr().(*net.UDPAddr).AddrPort()
+		if err != nil || u.Src != local || u.Dst != netip.AddrPortFrom(real, 443) || string(u.Payload) != "question" {
+			t.Fatalf("%+v, %v", u, err)
+		}
+		m.mu.Lock()
+		if app := m.apps[len(m.apps)-1]; app != (owner.Socket{UDP: true, Local: local, Remote: netip.AddrPortFrom(to, 443)}) {
+			t.Errorf("it was asked about %+v", app)
+		}
+		m.mu.Unlock()
+		back, _ := packet.AppendUDP(nil, u.Dst, u.Src, []byte("answer"))
+		m.capture.Deliver(back)
+		b := make([]byte, 100)
+		if n, err := c.Read(b); err != nil || string(b[:n]) != "answer" { // connected: only from whom it was to
+			t.Errorf("%q, %v", b[:n], err)
+		}
+		about, _ := packet.AppendUnreachable(nil, real, packet.NoPort, &p)
+		m.capture.Deliver(about)
+		if _, err := c.Read(b); !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Errorf("a port unreachable came as %v", err)
+		}
+	}
+	c := m.udp("udp4", netip.AddrPortFrom(real, 4500))
+	c.Write([]byte("x"))
+	if p := m.next(); p.Src != inner4 {
+		t.Errorf("another port's went from %v", p.Src)
 	}
 }
 

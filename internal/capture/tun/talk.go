@@ -87,12 +87,7 @@ func keyOf(p *packet.Packet) talkKey {
 }
 
 // toName sends a packet, which is to an address that stands for a name, to one that the name has.
-func (c *Capture) toName(ctx context.Context, p *packet.Packet, b []byte) {
-	name, ok := c.cfg.NameOf(p.Dst)
-	if !ok {
-		c.unreachable(p, packet.NoHost)
-		return
-	}
+func (c *Capture) toName(ctx context.Context, p *packet.Packet, b []byte, name string, direct bool) {
 	t, key := &c.talks, keyOf(p)
 	t.mu.Lock()
 	n := t.near[key]
@@ -118,7 +113,7 @@ func (c *Capture) toName(ctx context.Context, p *packet.Packet, b []byte) {
 		t.mu.Unlock()
 		c.wg.Go(func() {
 			defer func() { <-c.asking }()
-			c.beginTalk(ctx, n)
+			c.beginTalk(ctx, n, direct)
 		})
 		return
 	case !n.far.to.IsValid():
@@ -135,11 +130,11 @@ func (c *Capture) toName(ctx context.Context, p *packet.Packet, b []byte) {
 	t.far[n.far] = n
 	to := n.far.to.Addr()
 	t.mu.Unlock()
-	c.cross(p, b, to, name)
+	c.cross(p, b, to, direct)
 }
 
 // beginTalk looks a talk's name up, and sends what has waited for it.
-func (c *Capture) beginTalk(ctx context.Context, n *talk) {
+func (c *Capture) beginTalk(ctx context.Context, n *talk, direct bool) {
 	ctx, cancel := context.WithTimeout(ctx, questionTime)
 	defer cancel()
 	addrs, err := c.cfg.Resolve(ctx, n.name, n.near.to.Addr().Is6())
@@ -177,7 +172,7 @@ func (c *Capture) beginTalk(ctx context.Context, n *talk) {
 		switch {
 		case err != nil: // it was parsed before
 		case to.IsValid():
-			c.cross(&p, b, to, n.name)
+			c.cross(&p, b, to, direct)
 		default:
 			c.unreachable(&p, packet.NoHost)
 		}

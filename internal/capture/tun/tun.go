@@ -3,7 +3,8 @@
 //
 //	applications ── TUN ─┬─ TCP ── a listener of this machine's own kernel ── stream.Join ── streams
 //	                     ├─ DNS ── Config.Answer
-//	                     └─ UDP, ICMP, … ── Config.Send, Deliver ── packets
+//	                     └─ UDP, ICMP, … ── Config.Decide ─┬─ Config.Send ─── packets ─┬─ Deliver
+//	                                                       └─ Config.Direct ─ sockets ─┘
 //
 // Where addresses stand for names (Config.Synthetic), streams are opened to the name, and packets go to an address of it.
 //
@@ -31,7 +32,9 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/packet"
+	"github.com/godwit-vpn/godwit/internal/rules"
 )
 
 // Config is what a Capture needs.
@@ -43,15 +46,23 @@ type Config struct {
 	Prefix4, Prefix6 netip.Prefix
 	// Outside opens streams.
 	Outside flow.Opener
-	// Send sends a packet through the session. name is whose address it goes to, where an application has sent it to one that
-	// stands for that name; else it is empty. It does not block or keep the slice.
-	Send func(packet []byte, name string) error
+	// Send sends a packet through the session. It does not block or keep the slice.
+	Send func(packet []byte) error
+	// Decide says what becomes of a packet to an address (an echo's port is 0), or of one to a name, where its address stands for
+	// that. app is the application's socket, zero for echoes. Nil sends all of them through the tunnel.
+	Decide func(to netip.AddrPort, name string, app owner.Socket) rules.Action
+	// Direct sends a packet, which has the TUN's own address, past the tunnel; answers to that address come by Deliver. It does
+	// not block or keep the slice. It is needed with Decide.
+	Direct func(packet []byte)
 	// Inner are the session's own addresses, from which its packets go and to which theirs come; not valid where there is none.
 	Inner func() (v4, v6 netip.Addr)
 	// Forwards reports whether the gateway carries packets of every protocol; others than UDP and echoes are refused if not.
 	Forwards func() bool
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
 	Online func() bool
+	// Ours, if not nil, reports whether a connection or a datagram from there is of the session's own links, which are to go out
+	// beside the TUN: it is refused, since it would go round for ever.
+	Ours func(tcp bool, from netip.AddrPort) bool
 	// Answer answers one DNS message, in at most so many bytes; nil is no answer.
 	Answer func(ctx context.Context, query []byte, most int) []byte
 	// ServeDNS answers DNS over TCP until the connection ends, and closes it.
@@ -200,6 +211,7 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		c.stats.dropped.Add(1)
 		return
 	}
+	forwarded := false // it takes a gateway that carries every protocol
 	switch p.Proto {
 	case packet.ProtoUDP:
 		u, err := p.UDP()
@@ -207,19 +219,21 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		case err != nil:
 			c.stats.dropped.Add(1)
 			return
+		case c.ours(false, u.Src):
+			c.stats.dropped.Add(1)
+			c.unreachable(&p, packet.Prohibited)
+			return
 		case u.Dst.Port() == dnsPort:
 			c.question(ctx, u)
 			return
 		case !oneHost(p.Dst):
 			c.stats.dropped.Add(1)
 			return
-		case u.Dst.Port() == quicPort && !c.cfg.Online():
-			c.unreachable(&p, packet.NoPort)
-			return
 		}
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		m, err := p.ICMP()
-		if err != nil || !oneHost(p.Dst) || m.Kind != packet.EchoRequest && !c.cfg.Forwards() {
+		forwarded = m.Kind != packet.EchoRequest
+		if err != nil || !oneHost(p.Dst) || forwarded && !c.cfg.Forwards() {
 			c.stats.dropped.Add(1)
 			return
 		}
@@ -228,22 +242,54 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 			c.stats.dropped.Add(1)
 			return
 		}
+		forwarded = true
 		if p.Proto == packet.ProtoTCP || !c.cfg.Forwards() {
 			c.unreachable(&p, packet.Prohibited)
 			return
 		}
 	}
+	name := ""
 	if c.synthetic(p.Dst) {
-		c.toName(ctx, &p, b)
-		return
+		var ok bool
+		if name, ok = c.cfg.NameOf(p.Dst); !ok {
+			c.unreachable(&p, packet.NoHost)
+			return
+		}
 	}
-	c.cross(&p, b, netip.Addr{}, "")
+	way := c.decide(&p, name)
+	switch {
+	case way == rules.Block, way == rules.Direct && forwarded: // past the tunnel there are sockets only
+		c.unreachable(&p, packet.Prohibited)
+	case way == rules.Tunnel && p.Proto == packet.ProtoUDP && keyOf(&p).to.Port() == quicPort && !c.cfg.Online():
+		c.unreachable(&p, packet.NoPort)
+	case name != "":
+		c.toName(ctx, &p, b, name, way == rules.Direct)
+	default:
+		c.cross(&p, b, netip.Addr{}, way == rules.Direct)
+	}
 }
 
-// cross sends an application's packet through the session: to another address than its own, if that is valid, which is one of
-// this name.
-func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, name string) {
+// decide says what becomes of an application's packet, which is to a name if that is not empty.
+func (c *Capture) decide(p *packet.Packet, name string) rules.Action {
+	if c.cfg.Decide == nil {
+		return rules.Tunnel
+	}
+	k, app := keyOf(p), owner.Socket{}
+	if p.Proto == packet.ProtoUDP {
+		app = owner.Socket{UDP: true, Local: netip.AddrPortFrom(p.Src, k.port), Remote: k.to}
+	}
+	return c.cfg.Decide(k.to, name, app)
+}
+
+// cross sends an application's packet through the session or past it: to another address than its own, if that is valid.
+func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, direct bool) {
 	own, dst := p.Src, p.Dst
+	if direct {
+		c.stats.packets.Add(1)
+		p.Readdress(netip.Addr{}, to)
+		c.cfg.Direct(b)
+		return
+	}
 	inner := c.innerOf(own)
 	if !inner.IsValid() {
 		c.unreachable(p, packet.NoRoute)
@@ -252,14 +298,14 @@ func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, name string) 
 	c.stats.packets.Add(1)
 	p.ReaddressQuotedDst(own, inner)
 	p.Readdress(inner, to)
-	if err := c.cfg.Send(b, name); err != nil {
+	if err := c.cfg.Send(b); err != nil {
 		p.Readdress(own, dst) // what it quotes is not needed any more: no error is told about an error
-		why := packet.NoRoute
-		if flow.CodeOf(err) == flow.CodeDenied {
-			why = packet.Prohibited
-		}
-		c.unreachable(p, why)
+		c.unreachable(p, packet.NoRoute)
 	}
+}
+
+func (c *Capture) ours(tcp bool, from netip.AddrPort) bool {
+	return c.cfg.Ours != nil && c.cfg.Ours(tcp, from)
 }
 
 func (c *Capture) synthetic(a netip.Addr) bool { return c.cfg.Synthetic != nil && c.cfg.Synthetic(a) }
@@ -273,7 +319,8 @@ func (c *Capture) innerOf(own netip.Addr) netip.Addr {
 	return v6
 }
 
-// Deliver takes a packet from the session, to one of its addresses, and readdresses it in place.
+// Deliver takes a packet from the session, to one of its addresses, or one that came past it, to the TUN's own, and readdresses
+// it in place.
 func (c *Capture) Deliver(b []byte) {
 	p, err := packet.Parse(b)
 	if err != nil || p.Proto == packet.ProtoTCP {
@@ -284,13 +331,13 @@ func (c *Capture) Deliver(b []byte) {
 	if p.Dst.Is6() {
 		own = c.local[1].own
 	}
-	inner := c.innerOf(own)
-	if !own.IsValid() || p.Dst != inner {
+	at := p.Dst
+	if !own.IsValid() || at != own && at != c.innerOf(own) {
 		c.stats.dropped.Add(1)
 		return
 	}
 	from, about := c.talks.seems(&p)
-	p.ReaddressQuote(inner, own, about)
+	p.ReaddressQuote(at, own, about)
 	p.Readdress(from, own)
 	c.stats.packets.Add(1)
 	c.write(Frame{Packet: b})

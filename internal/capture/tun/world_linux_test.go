@@ -1,16 +1,21 @@
 package tun_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/capture/tun"
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/owner"
+	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/lab/netns"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
@@ -29,10 +34,12 @@ type machine struct {
 	real   map[string][]netip.Addr // by name
 	early  []bool                  // as streams were opened
 	sent   chan []byte
-	sentTo []string // the names of packets
-	deny   error    // of packets to names
-	down   bool     // no link
-	any    bool     // the gateway carries every protocol
+	past   chan []byte             // the tunnel
+	ways   map[string]rules.Action // of packets to names, and to addresses with their port
+	sentTo []string                // what was decided on
+	apps   []owner.Socket          // whose
+	down   bool                    // no link
+	any    bool                    // the gateway carries every protocol
 }
 
 var (
@@ -56,7 +63,7 @@ func newMachine(t testing.TB) *machine {
 	t.Cleanup(func() { h.Close() })
 	m := &machine{t: t, host: h, behind: map[string]func(*far){}, fails: map[string]flow.Code{}, names: map[netip.Addr]string{},
 		real: map[string][]netip.Addr{},
-		sent: make(chan []byte, 64)}
+		sent: make(chan []byte, 64), past: make(chan []byte, 64), ways: map[string]rules.Action{}}
 	var device tun.Device
 	var name string
 	do := func(err error) {
@@ -76,13 +83,29 @@ func newMachine(t testing.TB) *machine {
 	do(h.LinkUp(name))
 	do(h.AddAddr(name, netip.PrefixFrom(own4, network4.Bits()), ""))
 	do(h.AddAddr(name, netip.PrefixFrom(own6, network6.Bits()), ""))
+	// The kernel takes packets for an address of IPv6 only some time after it has it.
+	local := fmt.Sprintf("%x 80 ", own6.AsSlice())
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		var routes []byte
+		do(h.Do(func() (err error) {
+			routes, err = os.ReadFile("/proc/thread-self/net/ipv6_route")
+			return err
+		}))
+		if bytes.Contains(routes, []byte(local)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no local route for %v:\n%s", own6, routes)
+		}
+	}
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Dev: name}))
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
 	do(h.Do(func() error {
 		var err error
 		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
-			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },
+			Decide: m.decide, Direct: func(b []byte) { m.past <- append([]byte(nil), b...) },
 			Forwards: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.any },
+			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },
 			Online:   func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
 			Answer:   m.answer, ServeDNS: m.serveDNS,
 			NameOf: func(a netip.Addr) (string, bool) {
@@ -142,15 +165,17 @@ func (m *machine) resolve(_ context.Context, name string, six bool) (of []netip.
 	return of, err
 }
 
-func (m *machine) send(b []byte, name string) error {
-	if name != "" {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if m.deny != nil {
-			return m.deny
-		}
-		m.sentTo = append(m.sentTo, name)
+func (m *machine) decide(to netip.AddrPort, name string, app owner.Socket) rules.Action {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if name == "" {
+		name = to.String()
 	}
+	m.sentTo, m.apps = append(m.sentTo, name), append(m.apps, app)
+	return m.ways[name]
+}
+
+func (m *machine) send(b []byte) error {
 	select {
 	case m.sent <- append([]byte(nil), b...):
 	default:

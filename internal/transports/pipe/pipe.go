@@ -75,7 +75,7 @@ func reason(err error) error {
 	var alert tls.AlertError
 	switch {
 	case errors.As(err, &notTLS):
-		return transport.Reason("whoever answered does not speak TLS")
+		return transport.ErrNotTLS
 	case errors.As(err, &alert):
 		return transport.Reason(alert.Error())
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):

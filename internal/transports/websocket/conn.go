@@ -129,16 +129,16 @@ type conn struct {
 	idle   time.Duration // at the client
 	ping   *time.Timer
 	closed bool
-	wrote  atomic.Int64 // when, in nanoseconds
+	began  time.Time
+	wrote  atomic.Int64 // when, in nanoseconds since, by the monotonic clock: the wall clock may be set meanwhile
 }
 
 var _ tcp.Layer = (*conn)(nil)
 
 // newConn makes a conn. r reads from below, of which it may have read some already. A client pings after at least idle.
 func newConn(below net.Conn, r *bufio.Reader, client bool, idle time.Duration) *conn {
-	c := &conn{Below: tcp.Below{Conn: below}, client: client, r: r, idle: idle}
+	c := &conn{Below: tcp.Below{Conn: below}, client: client, r: r, idle: idle, began: time.Now()}
 	if client {
-		c.wrote.Store(time.Now().UnixNano())
 		c.mu.Lock()
 		c.ping = time.AfterFunc(c.nextPing(), c.keepAlive)
 		c.mu.Unlock()
@@ -151,7 +151,7 @@ func (c *conn) nextPing() time.Duration { return c.idle + mrand.N(c.idle*2/3) }
 // keepAlive pings if nothing was sent for as long as the timer ran.
 func (c *conn) keepAlive() {
 	wait := c.nextPing()
-	if idle := time.Since(time.Unix(0, c.wrote.Load())); idle < c.idle {
+	if idle := time.Since(c.began) - time.Duration(c.wrote.Load()); idle < c.idle {
 		wait -= idle
 	} else if !c.Backlog() && c.control(opPing, nil) != nil {
 		return
@@ -211,7 +211,7 @@ func (c *conn) next() (err error) {
 func (c *conn) control(op byte, payload []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wrote.Store(time.Now().UnixNano())
+	c.wrote.Store(int64(time.Since(c.began)))
 	_, err := c.Conn.Write(appendFrame(nil, op, payload, c.client))
 	return err
 }
@@ -231,7 +231,7 @@ func (c *conn) Write(b []byte) (int, error) {
 		*buf = appendFrame(*buf, opBinary, rest[:n], c.client)
 		rest = rest[n:]
 	}
-	c.wrote.Store(time.Now().UnixNano())
+	c.wrote.Store(int64(time.Since(c.began)))
 	if _, err := c.Conn.Write(*buf); err != nil {
 		return 0, err
 	}

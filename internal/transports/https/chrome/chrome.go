@@ -143,7 +143,7 @@ func Reason(err error) error {
 	var alert utls.AlertError
 	switch {
 	case errors.As(err, &notTLS):
-		return transport.Reason("whoever answered does not speak TLS")
+		return transport.ErrNotTLS
 	case errors.As(err, &alert):
 		return transport.Reason(alert.Error())
 	}
