@@ -310,3 +310,44 @@ func TestOthersFirewall(t *testing.T) {
 		t.Errorf("protocol 253 over IPv6: %s", icmp(p))
 	}
 }
+
+// A machine that was no router becomes none for anybody but sessions, and for who comes later, as containers do.
+func TestNoRouter(t *testing.T) {
+	w := newWorld(t)
+	neighbour := func(dev, net string) *netns.Host {
+		h, err := netns.NewHost(dev)
+		must(t, err)
+		t.Cleanup(func() { h.Close() })
+		must(t, netns.Connect(w.gate, dev, h, "eth0"))
+		near, far := netip.MustParsePrefix(net+".1/24"), netip.MustParsePrefix(net+".2/24")
+		must(t, w.gate.AddAddr(dev, near, ""), h.AddAddr("eth0", far, ""), h.AddDefaultRoute("eth0", near.Addr()),
+			w.site.AddRoute(netns.Route{To: far.Masked(), Dev: "eth0", Via: gate4.Addr()}))
+		return h
+	}
+	heard := w.echo(w.site, "udp", site4.Addr().String()+":7")
+	gets := func(h *netns.Host, patience time.Duration) bool {
+		must(t, h.Do(func() error {
+			c, err := net.Dial("udp", site4.Addr().String()+":7")
+			if err == nil {
+				c.Write([]byte("x"))
+				c.Close()
+			}
+			return err
+		}))
+		select {
+		case <-heard:
+			return true
+		case <-time.After(patience):
+			return false
+		}
+	}
+	before := neighbour("eth1", "10.5.0")
+	w.mustOpen(true)
+	after := neighbour("eth2", "10.6.0")
+	if gets(before, silence) {
+		t.Error("the machine forwards what it did not forward before")
+	}
+	if !gets(after, patience) {
+		t.Error("the machine does not forward for an interface that came later")
+	}
+}
