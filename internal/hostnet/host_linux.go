@@ -179,6 +179,7 @@ func (h *Host) undo() (undone []string, err error) {
 	did(h.restoreSysctls(nil))
 	if h.kept.Tun != "" {
 		errs = append(errs, clearTun(h.kept.Tun, h.kept.Addrs))
+		endSockets(h.kept.Addrs)
 	}
 	did(removeRules())
 	did(removeRoutes())

@@ -17,6 +17,7 @@
 //	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
+//	run.go         runs of datagrams that come as one
 //	talk.go        datagrams to names
 package tun
 
@@ -181,12 +182,21 @@ func (c *Capture) Run(ctx context.Context) error {
 
 // read takes packets off the TUN.
 func (c *Capture) read(ctx context.Context) error {
-	buf := make([]byte, maxFrame)
+	buf, room := make([]byte, maxFrame), make([]byte, maxFrame)
 	for {
 		f, err := c.cfg.Device.Read(buf)
 		if err != nil {
 			return fmt.Errorf("reading the TUN: %w", err)
 		}
+		c.frame(ctx, f, room)
+	}
+}
+
+// frame takes what the TUN has brought. room is as long as it may be.
+func (c *Capture) frame(ctx context.Context, f Frame, room []byte) {
+	if isRun(f) {
+		cutRun(f, room, func(b []byte) { c.packet(ctx, Frame{Packet: b}) })
+	} else {
 		c.packet(ctx, f)
 	}
 }
