@@ -161,6 +161,7 @@ type Client struct {
 	replaced  []Replacement
 	lost      uint64 // links lost so far
 	families  flow.Families
+	forwards  bool // the gateway carries packets of every protocol
 	addrs     tunnelAddrs
 	attempts  int       // failed dials since the last good one
 	young     int       // links in a row that were welcomed and soon silent or broken

@@ -125,7 +125,7 @@ func (h *Host) Set(d Desired) error {
 	if err := h.save(); err != nil {
 		return err
 	}
-	if err := h.setSysctls(d); err != nil {
+	if err := h.setSysctls(sysctls(d)); err != nil {
 		return err
 	}
 	if err := setTun(d); err != nil {

@@ -38,7 +38,7 @@ func fuzzed(t *testing.T) *Capture {
 			return nil
 		},
 		Inner:  func() (v4, v6 netip.Addr) { return inner4, inner6 },
-		Online: func() bool { return true },
+		Online: func() bool { return true }, Forwards: func() bool { return true },
 		Answer: func(_ context.Context, query []byte, _ int) []byte { return query },
 		NameOf: func(netip.Addr) (string, bool) { return "", false },
 	}}
