@@ -27,6 +27,7 @@ type godwit struct {
 	transport string // the only one; empty leaves the choice to the program
 	nginx     bool   // websocket goes through one on the gateway's host
 	tun       bool   // all of the client's host is captured
+	names     bool   // and names are answered at once
 	key       string
 }
 
@@ -40,6 +41,7 @@ const (
 const (
 	godwitPort  = 443
 	godwitProxy = 1080
+	godwitDev   = "godwit0"
 )
 
 // godwitEntry is Godwit with so many links by one transport; zero and "" leave that to the program, which is what its user
@@ -80,21 +82,24 @@ func godwitEntry(name, transport string, links int) Entry {
 }
 
 // godwitTUN is Godwit by all its transports, the client's host captured as a whole.
-func godwitTUN() Entry {
-	e := godwitEntry("godwit-tun", "", 0)
+func godwitTUN(name string, names bool) Entry {
+	e := godwitEntry(name, "", 0)
 	prepare := e.Prepare
 	e.Prepare = func(ctx context.Context, t *Tools) (Info, error) {
 		info, err := prepare(ctx, t)
 		info.Settings = strings.Replace(info.Settings, "SOCKS5 in", "MTU 1500, TUN with offloads", 1)
+		if names {
+			info.Settings += ", --names-first"
+		}
 		return info, err
 	}
 	e.Check = needTUN
-	e.New = func(t *Tools) Peer { return &godwit{path: t.Godwit, tun: true} }
+	e.New = func(t *Tools) Peer { return &godwit{path: t.Godwit, tun: true, names: names} }
 	return e
 }
 
 // captured makes what godwit up --tun changes of a machine's files the client's own.
-const captured = `mkdir -p /run/lib && : >/run/resolv.conf && mount --bind /run/lib /var/lib && mount --bind /run/resolv.conf /etc/resolv.conf &&`
+const captured = `mkdir -p /run/lib && cp /etc/resolv.conf /run/resolv.conf && mount --bind /run/lib /var/lib && mount --bind /run/resolv.conf /etc/resolv.conf &&`
 
 func (g *godwit) Proxy() string {
 	if g.tun {
@@ -102,6 +107,9 @@ func (g *godwit) Proxy() string {
 	}
 	return g.proxy()
 }
+
+// TakesNames implements Machine.
+func (g *godwit) TakesNames() bool { return g.tun }
 
 func (g *godwit) proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
 
@@ -245,7 +253,7 @@ func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string
 	return out.Key, nil
 }
 
-func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
+func (g *godwit) Client(ctx context.Context, s *Site) (*Process, error) {
 	// Like most devices, so that two runs meet the same rules: one device in sixteen looks like Firefox.
 	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.proxy(), "--browser", "chrome"}
 	if g.links > 0 {
@@ -259,7 +267,15 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 		env = []string{"SSL_CERT_FILE=" + filepath.Join(s.Dir, frontCert)}
 	}
 	if g.tun {
-		return s.startPrivate(s.Client, "client", env, captured, g.path, append(args, "--tun", g.key)...)
+		if args = append(args, "--tun"); g.names {
+			args = append(args, "--names-first")
+		}
+		p, err := s.startPrivate(s.Client, "client", env, captured, g.path, append(args, g.key)...)
+		if err != nil {
+			return nil, err
+		}
+		// Its firewall is there before its interface is up: from then on nothing goes past it.
+		return p, p.until(ctx, "its interface", func() bool { return s.Client.IsUp(godwitDev) })
 	}
 	return s.start(s.Client, "client", env, g.path, append(args, g.key)...)
 }
