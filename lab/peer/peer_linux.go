@@ -142,12 +142,16 @@ func Names() (names []string) {
 	return names
 }
 
-// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-nginx, by websocket behind nginx,
-// godwit-tun, which captures the whole host, godwit-tun-names, which does so with --names-first, godwit-N, Godwit with N links by https, and godwit-alone, Godwit with one link at a time, by whatever it likes.
+// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay; godwit-nginx, by websocket behind nginx;
+// godwit-tun, which captures the whole host, and godwit-tun-names, with --names-first; godwit-N, Godwit with N links by https;
+// godwit-alone, Godwit with one link at a time, by whatever it likes; and sing-box-tun.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
 		return entries[i], nil
+	}
+	if name == "sing-box-tun" {
+		return singboxTUN(name, reality), nil
 	}
 	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
 		if links == byRelay {
