@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -41,7 +42,6 @@ const (
 const (
 	godwitPort  = 443
 	godwitProxy = 1080
-	godwitDev   = "godwit0"
 )
 
 // godwitEntry is Godwit with so many links by one transport; zero and "" leave that to the program, which is what its user
@@ -274,10 +274,20 @@ func (g *godwit) Client(ctx context.Context, s *Site) (*Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		// Its firewall is there before its interface is up: from then on nothing goes past it.
-		return p, p.until(ctx, "its interface", func() bool { return s.Client.IsUp(godwitDev) })
+		return p, p.until(ctx, "take the host's network", func() bool { return s.captured(ctx) })
 	}
 	return s.start(s.Client, "client", env, g.path, append(args, g.key)...)
+}
+
+// captured reports whether what the client's host sends to the targets leaves from an address that is inside of a tunnel. It sends
+// nothing.
+func (s *Site) captured(ctx context.Context) bool {
+	c, err := s.Client.DialContext(ctx, "udp", netip.AddrPortFrom(s.Targets.Addr(), godwitPort).String())
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	return Tunnels.Contains(c.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
 }
 
 // Website opens what the gateway made of itself, and another gateway that never runs for the certificate.
