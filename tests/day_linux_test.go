@@ -149,6 +149,8 @@ func (d *day) something(restarts bool) {
 				d.t.Error("the gateway does not end")
 			}
 			d.gatewayProcess = d.startGateway()
+			// What is begun before the client has noticed ends with the old session.
+			d.eventually("the client is across again", d.clientProcess, time.Minute, func() error { return d.all["page"](0) })
 		}})
 	}
 	e := all[d.rng.IntN(len(all))]
