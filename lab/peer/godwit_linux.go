@@ -99,7 +99,8 @@ func godwitTUN(name string, names bool) Entry {
 }
 
 // captured makes what godwit up --tun changes of a machine's files the client's own.
-const captured = `mkdir -p /run/lib && cp /etc/resolv.conf /run/resolv.conf && mount --bind /run/lib /var/lib && mount --bind /run/resolv.conf /etc/resolv.conf &&`
+const captured = `cp /etc/resolv.conf "$dir" && mkdir -p "$dir/lib" && mount --bind "$dir/lib" /var/lib &&
+	mount --bind "$dir/resolv.conf" /etc/resolv.conf`
 
 func (g *godwit) Proxy() string {
 	if g.tun {
