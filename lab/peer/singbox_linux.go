@@ -285,8 +285,8 @@ func (b *singbox) clientTUN(ctx context.Context, s *Site) (*Process, error) {
 			{"type": "hosts", "tag": "hosts"},
 			{"type": "udp", "tag": "remote", "server": s.Cover.Addr().String(), "detour": "out"},
 		}, "final": "remote"},
-		"route": object{"default_domain_resolver": "hosts", "final": "out", "rules": []object{
-			{"action": "sniff"}, {"protocol": "dns", "action": "hijack-dns"}}},
+		// By port: who sniffs for DNS waits 300 ms for more of what it does not know.
+		"route": object{"default_domain_resolver": "hosts", "final": "out", "rules": []object{{"port": 53, "action": "hijack-dns"}}},
 	})
 	if err != nil {
 		return nil, err
