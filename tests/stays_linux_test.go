@@ -110,7 +110,7 @@ func TestMachineStays(t *testing.T) {
 	for _, p := range all {
 		p.giveUp()
 	}
-	browser.stop(syscall.SIGKILL, 5*time.Second)
+	_ = browser.Close()
 	if code, out := w.clientCommand("down"); code != 0 {
 		t.Fatalf("down: %s", out)
 	}

@@ -34,8 +34,8 @@ type users struct {
 	none map[string]int
 }
 
-// errNothing is what one got who got nothing, for no fault of anybody's.
-var errNothing = errors.New("nothing came")
+// errNothingCame is what one got who got nothing, for no fault of anybody's.
+var errNothingCame = errors.New("nothing came")
 
 // silenceIsLoss is how long a connection may stand still.
 const silenceIsLoss = time.Minute
@@ -89,7 +89,7 @@ func (w *world) use() *users {
 		"answer": func(n int) error {
 			id := uint16(n)
 			if _, err := questions.WriteTo(question(u.test, id, "site.test.", dnsmessage.TypeA), resolver); err != nil {
-				return errNothing
+				return errNothingCame
 			}
 			var m dnsmessage.Message
 			b := make([]byte, 4096)
@@ -97,7 +97,7 @@ func (w *world) use() *users {
 			for m.ID != id || !m.Response {
 				n, _, err := questions.ReadFrom(b)
 				if err != nil {
-					return errNothing
+					return errNothingCame
 				}
 				if err := m.Unpack(b[:n]); err != nil {
 					return err
@@ -105,7 +105,7 @@ func (w *world) use() *users {
 			}
 			switch a := answers(m); {
 			case m.RCode == dnsmessage.RCodeServerFailure:
-				return errNothing
+				return errNothingCame
 			case a != webAddr:
 				return fmt.Errorf("site.test is at %q (%v)", a, m.RCode)
 			}
@@ -133,7 +133,7 @@ func (u *users) resume() {
 				switch {
 				case err == nil:
 					u.got[what]++
-				case errors.Is(err, errNothing):
+				case errors.Is(err, errNothingCame):
 					u.none[what]++
 				default:
 					u.test.Errorf("%s %d: %v", what, n, err)
@@ -175,7 +175,7 @@ func (u *users) String() string {
 func (u *users) request(w *world, method, path string, body io.Reader, size int64, check func(io.Reader) error) error {
 	conn, err := w.client.dial(net.JoinHostPort(webAddr, "80"))
 	if err != nil {
-		return errNothing
+		return errNothingCame
 	}
 	defer func() { _ = conn.Close() }()
 	patient := &patientConn{conn}
@@ -233,13 +233,13 @@ func ping(c net.PacketConn, n int) error {
 		return err
 	}
 	if _, err := c.WriteTo(b, &net.IPAddr{IP: net.ParseIP(webAddr)}); err != nil {
-		return errNothing
+		return errNothingCame
 	}
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	for b = make([]byte, 1500); ; {
 		k, _, err := c.ReadFrom(b)
 		if err != nil {
-			return errNothing
+			return errNothingCame
 		}
 		m, err := icmp.ParseMessage(ipv4.ICMPTypeEcho.Protocol(), b[:k])
 		if err != nil {
@@ -254,14 +254,14 @@ func ping(c net.PacketConn, n int) error {
 // exchange sends a datagram and waits for it to come back.
 func exchange(c net.PacketConn, to net.Addr, want []byte) error {
 	if _, err := c.WriteTo(want, to); err != nil {
-		return errNothing
+		return errNothingCame
 	}
 	_ = c.SetReadDeadline(time.Now().Add(time.Second))
 	b := make([]byte, 1<<16)
 	for {
 		n, _, err := c.ReadFrom(b)
 		if err != nil {
-			return errNothing
+			return errNothingCame
 		}
 		if bytes.Equal(b[:n], want) {
 			return nil
