@@ -70,6 +70,7 @@ type capture struct {
 	frames []frame
 	conns  map[string][]*watched
 	until  map[*watched]time.Time // the end of what is compared of a connection
+	ranges int                    // of ports that connections have come from
 }
 
 func (c *capture) add(kind string, frames []frame, conns ...*watched) {
@@ -130,6 +131,20 @@ func (c *capture) writeKinds(t *testing.T, path string) {
 	}
 }
 
+// otherPorts has connections from now on come from ports that none has come from: programs that name connections go by them, and
+// the kernel gives a port again within seconds.
+func (w *world) otherPorts(c *capture) {
+	w.t.Helper()
+	const each = 400
+	first := 10000 + each*(c.ranges%130)
+	c.ranges++
+	if err := w.client.do(func() error {
+		return os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", fmt.Appendf(nil, "%d %d", first, first+each-1), 0o644)
+	}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // settle waits until what is on the wire has arrived, and takes it.
 func (x *wire) settle() []frame {
 	time.Sleep(10 * x.delay) // the wire's own time
@@ -144,6 +159,7 @@ func (w *world) visitGateway(x *wire, b *devtools.Browser, c *capture) {
 	var cookies []devtools.Cookie
 	x.take()
 	for i := range 2 * *camouflage {
+		w.otherPorts(c)
 		kind := []string{newVisitors, returning}[i%2]
 		win, err := b.Window("")
 		if err == nil && kind == returning {
@@ -228,6 +244,7 @@ func (w *world) addVisit(c *capture, kind string, frames []frame) {
 func (w *world) visitOther(x *wire, b *devtools.Browser, c *capture, url string) {
 	w.t.Helper()
 	for range *camouflage {
+		w.otherPorts(c)
 		if err := loadPage(b, "", url); err != nil {
 			w.t.Fatalf("Chromium: %v", err)
 		}
@@ -254,6 +271,7 @@ func (w *world) openLinks(x *wire, b *devtools.Browser, c *capture) {
 	w.t.Helper()
 	x.take()
 	for i := range *camouflage {
+		w.otherPorts(c)
 		p := w.startClient(w.key, "--transport", "https")
 		time.Sleep(3 * time.Second) // the second link is dialled half a second after the first
 		until := time.Now()
@@ -295,6 +313,7 @@ func (w *world) openLinks(x *wire, b *devtools.Browser, c *capture) {
 func (w *world) useLinksAtOnce(x *wire, c *capture) {
 	w.t.Helper()
 	for range max(2, *camouflage/4) {
+		w.otherPorts(c)
 		p := w.start("client", w.client.command(godwit(w.t), "up", "--foreground", "--state-dir", w.clientDir(),
 			"--transport", "https", "--browser", "chrome", "--links", "1", "--proxy", proxyAddr, w.key))
 		w.eventually("proxy listens", p, 30*time.Second, func() error {
@@ -316,6 +335,7 @@ func (w *world) useLinksAtOnce(x *wire, c *capture) {
 func (w *world) tunnelPlainly(x *wire, b *devtools.Browser, c *capture) {
 	w.t.Helper()
 	for range (*camouflage + 1) / 2 {
+		w.otherPorts(c)
 		w.curlOK("--insecure", "--proxy", "http://"+naiveProxy, chainURL)
 		frames := x.settle()
 		c.add(curlNaive, frames, watchedIn(frames)...)
