@@ -419,13 +419,3 @@ func count(n int, what string) string {
 }
 
 func ipNet(p netip.Prefix) *net.IPNet { return &net.IPNet{IP: p.Addr().AsSlice(), Mask: maskOf(p)} }
-
-// prefixOf is the other way; the kernel's answers are always valid.
-func prefixOf(n *net.IPNet) netip.Prefix {
-	a, _ := netip.AddrFromSlice(n.IP)
-	bits, size := n.Mask.Size()
-	if size == 32 {
-		a = a.Unmap()
-	}
-	return netip.PrefixFrom(a, bits)
-}

@@ -1,11 +1,10 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package tun
 
 import (
 	"errors"
 	"os"
-	"runtime"
 )
 
 // ErrUnsupported is what there is instead of a TUN, on systems that this is not written for yet.
@@ -17,14 +16,8 @@ func Create(string) (f *os.File, actual string, err error) { return nil, "", Err
 // plain is a TUN that somebody else has made: packets, and nothing in front of them.
 type plain struct{ file *os.File }
 
-// NewDevice is the TUN of a file that somebody else has made: a utun on Apple's systems, and elsewhere one of which packets come
-// as they are.
-func NewDevice(f *os.File, _ bool) Device {
-	if runtime.GOOS == "darwin" || runtime.GOOS == "ios" {
-		return newUtun(f)
-	}
-	return plain{f}
-}
+// NewDevice is the TUN of a file that somebody else has made, of which packets come as they are.
+func NewDevice(f *os.File, _ bool) Device { return plain{f} }
 
 // Read implements Device.
 func (d plain) Read(b []byte) (Frame, error) {
