@@ -11,7 +11,8 @@
 //	                   neighbour discovery, local nor direct. It belongs to no process, and so outlives any.
 //
 // On macOS (host_darwin.go, pf.go, mac.go) routes narrower than a default one lead into the TUN, and pf's rules, by the group of
-// this process, hold what must not leak.
+// this process, hold what must not leak. On Windows (host_windows.go, wfp.go) it is the same routes, and rules of the Windows
+// Filtering Platform by this program's file. Neither has been tested on the system itself.
 //
 // What a program with CAP_NET_RAW writes to an interface by a packet socket passes no firewall and is its own affair; DHCP
 // clients live by that.
