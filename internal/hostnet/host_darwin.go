@@ -23,6 +23,12 @@ import (
 // is one place.
 const Dir = "/var/db/godwit/hostnet"
 
+const (
+	// pfAnchor is where macOS's own rules let others be.
+	pfAnchor     = "com.apple/godwit"
+	scutilRemove = "remove " + scutilKey + "\nquit\n"
+)
+
 // Protect binds a socket to the interface of the machine's default route, as that is now. It is a net.ListenConfig's or Dialer's
 // Control. What is in this machine needs no way out.
 func Protect(network, address string, c syscall.RawConn) error {

@@ -55,7 +55,7 @@ func macRoute(verb string, p netip.Prefix, iface string) []string {
 // scutilKey is where configd(8) finds resolvers of ours, which stay until they are removed, or the machine starts again.
 const scutilKey = "State:/Network/Service/godwit/DNS"
 
-// scutilSet is what scutil(8) is told: an empty domain to match is all names.
+// scutilSet is what scutil(8) is told: an empty domain to match is all names, and is not to be searched.
 func scutilSet(dns []netip.Addr) string {
 	var b strings.Builder
 	fmt.Fprintln(&b, "d.init")
@@ -63,11 +63,9 @@ func scutilSet(dns []netip.Addr) string {
 	for _, a := range dns {
 		fmt.Fprint(&b, " ", a)
 	}
-	fmt.Fprintf(&b, "\nd.add SupplementalMatchDomains * \"\"\nset %s\nquit\n", scutilKey)
+	fmt.Fprintf(&b, "\nd.add SupplementalMatchDomains * \"\"\nd.add SupplementalMatchDomainsNoSearch # 1\nset %s\nquit\n", scutilKey)
 	return b.String()
 }
-
-const scutilRemove = "remove " + scutilKey + "\nquit\n"
 
 // scutilHas reports whether 'show scutilKey' found these resolvers and no others.
 func scutilHas(shown string, dns []netip.Addr) bool {

@@ -12,6 +12,7 @@ func TestScutil(t *testing.T) {
 	const script = `d.init
 d.add ServerAddresses * 198.18.66.53
 d.add SupplementalMatchDomains * ""
+d.add SupplementalMatchDomainsNoSearch # 1
 set State:/Network/Service/godwit/DNS
 quit
 `

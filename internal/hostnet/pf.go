@@ -10,7 +10,6 @@ import (
 // macOS's kill switch is what pf(4) has under an anchor of ours, where the system's /etc/pf.conf lets anchors be (com.apple/*).
 // It names sockets by their group, there being no marks: Godwit's own process takes a group that nobody has.
 const (
-	pfAnchor = "com.apple/godwit"
 	// pfLabel is on rules whose packets count as blocked.
 	pfLabel = "godwit"
 	// pfGroup is the effective group of the process whose sockets may go out by the physical network, once they are bound to it.

@@ -68,12 +68,6 @@ func lastOf(p netip.Prefix) netip.Addr {
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
-// hostOf is the network of a prefix's address alone.
-func hostOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
-
-// maskOf is a prefix's netmask.
-func maskOf(p netip.Prefix) []byte { return net.CIDRMask(p.Bits(), p.Addr().BitLen()) }
-
 // prefixOf is a network as the net package has it; the kernel's answers are always valid.
 func prefixOf(n *net.IPNet) netip.Prefix {
 	a, _ := netip.AddrFromSlice(n.IP)

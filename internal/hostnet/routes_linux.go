@@ -419,3 +419,9 @@ func count(n int, what string) string {
 }
 
 func ipNet(p netip.Prefix) *net.IPNet { return &net.IPNet{IP: p.Addr().AsSlice(), Mask: maskOf(p)} }
+
+// hostOf is the network of a prefix's address alone.
+func hostOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
+
+// maskOf is a prefix's netmask.
+func maskOf(p netip.Prefix) []byte { return net.CIDRMask(p.Bits(), p.Addr().BitLen()) }

@@ -100,7 +100,8 @@ func TestOutside(t *testing.T) {
 	all := []adapter{
 		{name: "Godwit", up: true, metric: [2]uint32{1, 1}},
 		{name: "Ethernet", gateway: [2]bool{true, true}, metric: [2]uint32{5, 5}}, // unplugged
-		{name: "Wi-Fi", up: true, gateway: [2]bool{true, false}, metric: [2]uint32{40, 40}},
+		{name: "Wi-Fi", up: true, gateway: [2]bool{true, false}, metric: [2]uint32{40, 40},
+			luid: 9, index: [2]uint32{14, 14}, resolver: []netip.Addr{netip.MustParseAddr("192.168.1.1")}},
 		{name: "Mobile", up: true, gateway: [2]bool{true, false}, metric: [2]uint32{55, 55}},
 	}
 	for _, six := range []bool{false, true} {
