@@ -114,7 +114,7 @@ func (h *Host) Set(d Desired) error {
 }
 
 // Blocked is what the firewall has dropped since Open, and a firewall that it found before that: packets that would have
-// left outside of the tunnel. Most programs never get so far, as there is no route for them.
+// left outside of the tunnel. Most programs never get so far, as there is no route for them. On Windows it is not known, and 0.
 func (h *Host) Blocked() (packets, bytes uint64, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -45,12 +45,12 @@ type Desired struct {
 	// are on a link of this machine. DNS is not: what asks a resolver there asks it through the tunnel.
 	LAN bool
 
-	// Direct go out by the physical network, whatever the rest says.
+	// Direct go out by the physical network, whatever the rest says. Linux only.
 	Direct []netip.Prefix
 
 	// Router carries what the machine forwards for others too, be they on a link of its or containers and virtual machines
 	// on it: into the TUN, behind its address, or not at all. Those others reach this machine itself, for DHCP say, only
-	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere.
+	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere. Linux only.
 	Router bool
 }
 

@@ -43,7 +43,7 @@ func pfRules(d Desired, links []onLink) string {
 	rule("pass out quick proto { tcp, udp } all user 0 group %d no state", pfGroup)
 	rule("pass out quick inet proto udp from any port 68 to any port 67 user 0 no state")
 	rule("pass out quick inet6 proto udp from any port 546 to any port 547 user 0 no state")
-	rule("pass out quick inet6 proto icmp6 all icmp6-type { 133, 134, 135, 136 } no state")
+	rule("pass out quick inet6 proto ipv6-icmp all icmp6-type { 133, 134, 135, 136 } no state")
 	for _, p := range d.Addrs {
 		rule("block drop out quick %s from any to %v %s", pfFamily(p.Addr()), p.Masked(), blocked)
 	}
@@ -62,7 +62,7 @@ func pfRules(d Desired, links []onLink) string {
 	}
 	// The kernel's own, whoever says what.
 	rule("block drop out quick inet proto igmp all")
-	rule("block drop out quick inet6 proto icmp6 all icmp6-type { 130, 131, 132, 143 }")
+	rule("block drop out quick inet6 proto ipv6-icmp all icmp6-type { 130, 131, 132, 143 }")
 	rule("block drop out quick all %s", blocked)
 	return b.String()
 }

@@ -20,7 +20,7 @@ block drop in quick on ! utun7 inet6 from any to fd67:6f64:7769:7400::1
 pass out quick proto { tcp, udp } all user 0 group 9847 no state
 pass out quick inet proto udp from any port 68 to any port 67 user 0 no state
 pass out quick inet6 proto udp from any port 546 to any port 547 user 0 no state
-pass out quick inet6 proto icmp6 all icmp6-type { 133, 134, 135, 136 } no state
+pass out quick inet6 proto ipv6-icmp all icmp6-type { 133, 134, 135, 136 } no state
 block drop out quick inet from any to 198.18.66.0/24 label "godwit"
 block drop out quick inet6 from any to fd67:6f64:7769:7400::/64 label "godwit"
 `
@@ -37,7 +37,7 @@ pass out quick inet6 from any to ff04::/16 no state
 pass out quick inet6 from any to ff05::/16 no state
 `
 	const tail = `block drop out quick inet proto igmp all
-block drop out quick inet6 proto icmp6 all icmp6-type { 130, 131, 132, 143 }
+block drop out quick inet6 proto ipv6-icmp all icmp6-type { 130, 131, 132, 143 }
 block drop out quick all label "godwit"
 `
 	links := []onLink{{"en0", netip.MustParsePrefix("192.168.1.0/24")}, {"en0", netip.MustParsePrefix("fe80::/10")}}
