@@ -85,7 +85,7 @@ type Config struct {
 	// Some firewalls miss the name then; no browser does it. Empty is "none".
 	Fragment string
 	// Resolvers are those that transport dns asks, as "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
-	// "https://dns.example/dns-query"; empty means the system's.
+	// "https://dns.example/dns-query"; empty means NetworkResolvers.
 	Resolvers []string
 	// Rules names a file of rules that send some traffic directly, or nowhere (docs/rules.md); empty has none. SetRules has others
 	// count later.
@@ -135,9 +135,9 @@ type Client struct {
 	rules    atomic.Pointer[rules.Set]    // nil: everything goes through the tunnel
 	owners   owner.Table                  // of applications' sockets
 	past     past
-	asleep   func() time.Duration         // for how long the machine has slept, since whenever
-	own      sockets                      // of links
-	looped   atomic.Bool                  // one came back by the TUN since a link was last up
+	asleep   func() time.Duration // for how long the machine has slept, since whenever
+	own      sockets              // of links
+	looped   atomic.Bool          // one came back by the TUN since a link was last up
 	split    map[string]names.Upstream
 
 	// changed is told that something about the session changed; one token, since Run looks at everything each time.
@@ -161,6 +161,7 @@ type Client struct {
 	replaced  []Replacement
 	lost      uint64 // links lost so far
 	families  flow.Families
+	forwards  bool // the gateway carries packets of every protocol
 	addrs     tunnelAddrs
 	attempts  int       // failed dials since the last good one
 	young     int       // links in a row that were welcomed and soon silent or broken

@@ -22,6 +22,7 @@ type sockets struct {
 type socket struct {
 	tcp  bool
 	conn syscall.RawConn
+	port uint16 // 0 until it is known
 }
 
 // protect is Config.Protect, for sockets of links.
@@ -40,7 +41,7 @@ func (c *Client) protect(network, address string, conn syscall.RawConn) error {
 		}
 	}
 	clear(c.own.all[len(live):])
-	c.own.all = append(live, socket{strings.HasPrefix(network, "tcp"), conn})
+	c.own.all = append(live, socket{tcp: strings.HasPrefix(network, "tcp"), conn: conn})
 	return nil
 }
 
@@ -54,8 +55,13 @@ func (s socket) local() (at netip.AddrPort, open bool) {
 func (c *Client) comesBack(tcp bool, from netip.AddrPort) bool {
 	c.own.mu.Lock()
 	defer c.own.mu.Unlock()
-	for _, s := range c.own.all {
-		if s.tcp != tcp {
+	for i := range c.own.all {
+		s := &c.own.all[i]
+		if s.port == 0 {
+			at, _ := s.local()
+			s.port = at.Port()
+		}
+		if s.tcp != tcp || s.port != from.Port() {
 			continue
 		}
 		if at, _ := s.local(); at.Port() != from.Port() || at.Addr() != from.Addr() && !at.Addr().IsUnspecified() {

@@ -294,7 +294,7 @@ func (c *Client) answered(s *session.Session, t wire.Type, body []byte) (uint64,
 	if c.session != s {
 		return w.Next, nil // it is being left, or has ended
 	}
-	c.families = w.Families
+	c.families, c.forwards = w.Families, w.Flags&wire.WelcomeForward != 0
 	c.attempts, c.lastErr = 0, nil
 	c.looped.Store(false)
 	c.addrs = tunnelAddrs{w.Addr4, w.Addr6}

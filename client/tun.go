@@ -156,7 +156,7 @@ type TUNStats = tun.Stats
 var ErrTUN = errors.New("the client serves a TUN already")
 
 // ServeTUN carries what comes by a TUN until ctx is done, and then returns nil; or until the device fails. TCP crosses as
-// streams, UDP and ICMP echoes as packets, and DNS questions, whoever they are for, are answered by the gateway's resolvers.
+// streams, all else as packets as far as the gateway carries it, and DNS questions, whoever they are for, are answered by the gateway's resolvers.
 func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	if err := t.check(c.cfg.NamesFirst); err != nil {
 		t.Close()
@@ -166,7 +166,8 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	defer resolver.Close()
 	capture, err := tun.New(tun.Config{
 		Device: t.device(), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
-		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Online: c.online, Ours: c.comesBack,
+		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Forwards: c.gatewayForwards,
+		Online: c.online, Ours: c.comesBack,
 		Answer:   resolver.Answer,
 		ServeDNS: func(ctx context.Context, conn net.Conn) { resolver.Serve(ctx, conn) },
 		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,
@@ -202,6 +203,13 @@ func (c *Client) inner() (v4, v6 netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.addrs.v4, c.addrs.v6
+}
+
+// gatewayForwards reports whether the session's gateway carries packets of every protocol.
+func (c *Client) gatewayForwards() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.forwards
 }
 
 // online reports whether there is a link that answers.

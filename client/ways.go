@@ -25,7 +25,8 @@ const keepEvery = time.Minute
 
 // findWays makes the ways out of the access key's endpoints and the transports that this program knows.
 func (c *Client) findWays(set read) error {
-	for _, d := range transports.Dialers(transports.Options{Resolvers: set.resolvers, Congestion: c.cfg.Congestion, Control: c.protect}) {
+	for _, d := range transports.Dialers(transports.Options{Resolvers: set.resolvers, Network: c.cfg.networkResolvers,
+		Congestion: c.cfg.Congestion, Control: c.protect}) {
 		c.dialers[d.Transport()] = d
 	}
 	var list []dialer.Way

@@ -15,6 +15,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/lab/devtools"
 )
 
 var (
@@ -138,24 +139,24 @@ func (x *wire) settle() []frame {
 // visitGateway has Chromium visit the gateway's website: someone new, and the same one again with the site's cookie, first
 // in a browser that was just started, and then in the same one, when its connections are gone. It says of itself what the
 // profile says, which is what ours says, so that the lengths can be compared.
-func (w *world) visitGateway(x *wire, b *browser, c *capture) {
+func (w *world) visitGateway(x *wire, b *devtools.Browser, c *capture) {
 	w.t.Helper()
-	var cookies []cookie
+	var cookies []devtools.Cookie
 	x.take()
 	for i := range 2 * *camouflage {
 		kind := []string{newVisitors, returning}[i%2]
-		win, err := b.window("")
+		win, err := b.Window("")
 		if err == nil && kind == returning {
-			err = win.setCookies(cookies)
+			err = win.SetCookies(cookies)
 		}
 		if err == nil {
-			err = win.sayMostPeoples()
+			err = sayMostPeoples(win)
 		}
 		if err == nil {
-			err = win.open("https://" + gatewayName + "/")
+			err = win.Open("https://" + gatewayName + "/")
 		}
 		if err == nil && kind == newVisitors {
-			cookies, err = win.cookies()
+			cookies, err = win.Cookies()
 		}
 		if err == nil {
 			time.Sleep(500 * time.Millisecond) // for what it fetches besides
@@ -170,7 +171,7 @@ func (w *world) visitGateway(x *wire, b *browser, c *capture) {
 			}
 		}
 		if err == nil {
-			err = win.close()
+			err = win.Close()
 		}
 		if err != nil {
 			w.t.Fatalf("Chromium: %v", err)
@@ -184,7 +185,7 @@ func (w *world) visitGateway(x *wire, b *browser, c *capture) {
 
 // visitAgain has a window load the gateway's page on new connections. What it keeps of the page is forgotten, or it would
 // ask whether that has changed.
-func (w *world) visitAgain(x *wire, win *window) error {
+func (w *world) visitAgain(x *wire, win *devtools.Window) error {
 	w.t.Helper()
 	const passing = "198.51.100.77/32"
 	// When this machine gets an address, Chromium closes what it has open.
@@ -192,10 +193,10 @@ func (w *world) visitAgain(x *wire, win *window) error {
 	time.Sleep(500 * time.Millisecond)
 	w.ip(w.client, "addr del "+passing+" dev wan")
 	time.Sleep(500 * time.Millisecond)
-	if err := win.forgetPages(); err != nil {
+	if err := win.ForgetPages(); err != nil {
 		return err
 	}
-	if err := win.open("https://" + gatewayName + "/"); err != nil {
+	if err := win.Open("https://" + gatewayName + "/"); err != nil {
 		return err
 	}
 	time.Sleep(500 * time.Millisecond)
@@ -224,32 +225,32 @@ func (w *world) addVisit(c *capture, kind string, frames []frame) {
 }
 
 // visitOther has Chromium visit a site that is nobody's, with a certificate as a CA's.
-func (w *world) visitOther(x *wire, b *browser, c *capture, url string) {
+func (w *world) visitOther(x *wire, b *devtools.Browser, c *capture, url string) {
 	w.t.Helper()
 	for range *camouflage {
-		if err := b.load("", url); err != nil {
+		if err := loadPage(b, "", url); err != nil {
 			w.t.Fatalf("Chromium: %v", err)
 		}
 		w.addVisit(c, otherSite, x.settle())
 	}
 }
 
-// load loads a page in a window of its own.
-func (b *browser) load(proxy, url string) error {
-	win, err := b.window(proxy)
+// loadPage loads a page in a window of its own.
+func loadPage(b *devtools.Browser, proxy, url string) error {
+	win, err := b.Window(proxy)
 	if err != nil {
 		return err
 	}
-	if err := win.open(url); err != nil {
+	if err := win.Open(url); err != nil {
 		return err
 	}
 	time.Sleep(200 * time.Millisecond)
-	return win.close()
+	return win.Close()
 }
 
 // openLinks starts a client again and again, which opens two links each time, a first one and one that comes back, and
 // leaves them idle, and then loads a page over them, by curl and by Chromium in turn.
-func (w *world) openLinks(x *wire, b *browser, c *capture) {
+func (w *world) openLinks(x *wire, b *devtools.Browser, c *capture) {
 	w.t.Helper()
 	x.take()
 	for i := range *camouflage {
@@ -262,7 +263,7 @@ func (w *world) openLinks(x *wire, b *browser, c *capture) {
 			w.curlOK("--insecure", "--socks5-hostname", proxyAddr, chainURL)
 		} else {
 			over = browserOver
-			if err := b.load("socks5://"+proxyAddr, chainURL); err != nil {
+			if err := loadPage(b, "socks5://"+proxyAddr, chainURL); err != nil {
 				w.t.Fatalf("Chromium through the tunnel: %v", err)
 			}
 		}
@@ -312,13 +313,13 @@ func (w *world) useLinksAtOnce(x *wire, c *capture) {
 }
 
 // tunnelPlainly loads the page through a tunnel that is nothing but TLS with Chrome's hello.
-func (w *world) tunnelPlainly(x *wire, b *browser, c *capture) {
+func (w *world) tunnelPlainly(x *wire, b *devtools.Browser, c *capture) {
 	w.t.Helper()
 	for range (*camouflage + 1) / 2 {
 		w.curlOK("--insecure", "--proxy", "http://"+naiveProxy, chainURL)
 		frames := x.settle()
 		c.add(curlNaive, frames, watchedIn(frames)...)
-		if err := b.load("http://"+naiveProxy, chainURL); err != nil {
+		if err := loadPage(b, "http://"+naiveProxy, chainURL); err != nil {
 			w.t.Fatalf("Chromium through a plain tunnel: %v", err)
 		}
 		frames = x.settle()
@@ -335,7 +336,7 @@ func (w *world) curlOK(args ...string) {
 }
 
 // sayMostPeoples makes the window's Chromium say of itself what most people's Chrome does, as the profile has it.
-func (win *window) sayMostPeoples() error {
+func sayMostPeoples(win *devtools.Window) error {
 	text, err := os.ReadFile(profileFile)
 	if err != nil {
 		return err
@@ -358,7 +359,7 @@ func (win *window) sayMostPeoples() error {
 			}
 		}
 	}
-	_, err = win.b.call(win.session, "Network.setUserAgentOverride", map[string]any{"userAgent": agent,
+	_, err = win.Call("Network.setUserAgentOverride", map[string]any{"userAgent": agent,
 		"userAgentMetadata": map[string]any{"brands": brands, "platform": "Windows", "platformVersion": "10",
 			"architecture": "x86", "model": "", "mobile": false}})
 	return err

@@ -110,8 +110,12 @@ func TestMachineStays(t *testing.T) {
 	for _, p := range all {
 		p.giveUp()
 	}
-	browser.stop(syscall.SIGKILL, 5*time.Second)
-	clean("at the end")
+	_ = browser.Close()
+	if code, out := w.clientCommand("down"); code != 0 {
+		t.Fatalf("down: %s", out)
+	}
+	time.Sleep(time.Second) // in which the kernel would send again what was on its way
+	clean("the end")
 }
 
 // rogue is a local network that would have the client's traffic: by DHCP, option 121 (TunnelVision) and its resolver, and by

@@ -74,7 +74,28 @@ func TestServiceUnderSystemd(t *testing.T) {
 		t.Errorf("restart left process %s", before)
 	}
 
+	// With one right more, the kernel carries packets.
+	more, err := filepath.Abs("../packaging/systemd/godwit-gateway-packets.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	network := func() string { return m.do("nft", "list", "ruleset") + m.do("sysctl", "net.ipv4.ip_forward") }
+	was := network()
+	m.do("install", "-D", "-m", "644", more, "/etc/systemd/system/godwit-gateway.service.d/packets.conf")
+	m.do("sed", "-i", `s/^\[egress\]/&\npackets = "kernel"/`, "/etc/godwit/gateway.toml")
+	m.do("systemctl", "daemon-reload")
+	m.do("systemctl", "restart", "godwit-gateway")
+	m.serves("restart with the kernel's packets")
+	m.do("systemctl", "reload", "godwit-gateway")
+	m.serves("reload with the kernel's packets")
+	if now := network(); !strings.Contains(now, "table inet godwit-gateway") || !strings.Contains(now, "net.ipv4.ip_forward = 1") {
+		t.Errorf("the kernel does not carry packets:\n%s", now)
+	}
+
 	m.do("systemctl", "stop", "godwit-gateway")
+	if now := network(); now != was {
+		t.Errorf("once stopped, the machine's network was\n%s\nand is\n%s", was, now)
+	}
 	if left := m.processes(); len(left) > 0 {
 		t.Errorf("stop left processes %v", left)
 	}
@@ -84,8 +105,8 @@ func TestServiceUnderSystemd(t *testing.T) {
 
 	m.do("journalctl", "--sync")
 	journal := m.do("journalctl", "--no-pager", "--unit=godwit-gateway")
-	if n := strings.Count(journal, "listening on"); n != 3 {
-		t.Errorf("the journal tells of %d starts, not of 3", n)
+	if n := strings.Count(journal, "listening on"); n != 4 {
+		t.Errorf("the journal tells of %d starts, not of 4", n)
 	}
 	for _, text := range []string{
 		visitorAddr, visitorAddr6, "godwit://",

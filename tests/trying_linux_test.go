@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godwit-vpn/godwit/lab/devtools"
 )
 
 // A trying is a program that goes on trying to reach the world, whatever happens.
@@ -102,24 +104,22 @@ setInterval(() => {
 </script>`
 
 // browseOn has Chromium open that page, and says how often something came.
-func (w *world) browseOn(t *testing.T) (b *browser, came func() int) {
+func (w *world) browseOn(t *testing.T) (b *devtools.Browser, came func() int) {
 	t.Helper()
 	need(t, "chromium")
 	b = w.browse("--disable-features=LocalNetworkAccessChecks")
-	win, err := b.window("")
+	win, err := b.Window("")
 	if err == nil {
-		err = win.open(strings.Join(strings.Fields(browsing), " "))
+		err = win.Open(strings.Join(strings.Fields(browsing), " "))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b, func() (n int) {
-		got, err := b.call(win.session, "Runtime.evaluate", map[string]any{"expression": "document.title"})
-		if err != nil {
+		var title string
+		if err := win.Evaluate("document.title", &title); err != nil {
 			t.Fatal(err)
 		}
-		result, _ := got["result"].(map[string]any)
-		title, _ := result["value"].(string)
 		_, _ = fmt.Sscanf(title, "came %d", &n)
 		return n
 	}

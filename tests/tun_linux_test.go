@@ -95,8 +95,34 @@ func TestMachine(t *testing.T) {
 		!strings.Contains(out, "carries this machine's traffic") {
 		t.Errorf("status, of one that is not up, ended with %d: %s", code, out)
 	}
+	// What is open when the tunnel ends must not go on past it.
+	open := map[string]net.Conn{}
+	hosts := []string{webAddr}
+	if w.ipv6 {
+		hosts = append(hosts, webAddr6)
+	}
+	for _, network := range []string{"tcp", "udp"} {
+		for _, host := range hosts {
+			at := net.JoinHostPort(host, "80")
+			var conn net.Conn
+			if err := w.client.do(func() (err error) {
+				conn, err = net.Dial(network, at)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			open[network+" "+at] = conn
+		}
+	}
 	if code, out := w.clientCommand("down"); code != 0 {
 		t.Fatalf("down: %s", out)
+	}
+	for what, conn := range open {
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
+			t.Errorf("%s, when the tunnel ended: %v, and it should be aborted", what, err)
+		}
+		_ = conn.Close()
 	}
 	if after := w.snapshot(); after != before {
 		t.Errorf("the machine's network is not as it was.\nbefore:\n%s\nafter:\n%s", before, after)

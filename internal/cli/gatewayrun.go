@@ -31,7 +31,7 @@ const gatewayProcess = "gateway"
 func (a *app) gatewayRunCmd() *cobra.Command {
 	var f gatewayFlags
 	var listen, allow []string
-	var congestion string
+	var congestion, packets string
 	cmd := &cobra.Command{
 		Use: "run", Short: "run the gateway, in the foreground", Args: noArgs,
 		Long: `Runs the gateway that 'godwit gateway init' made, until it is interrupted or asked
@@ -82,6 +82,9 @@ knows nothing of what was; the first one waits for that. (Linux only.)
 			if congestion != "" {
 				d.Settings.Congestion = congestion
 			}
+			if packets != "" {
+				d.Settings.Egress.Packets = packets
+			}
 			return a.runGateway(cmd.Context(), self, d, setting, log)
 		},
 	}
@@ -91,6 +94,8 @@ knows nothing of what was; the first one waits for that. (Linux only.)
 	cmd.Flags().StringArrayVar(&allow, "allow", nil, "prefix that users may reach although it is private; again for more")
 	cmd.Flags().StringVar(&congestion, "congestion", "",
 		"congestion control for links; \"system\" leaves it to the system (default bbr)")
+	cmd.Flags().StringVar(&packets, "packets", "",
+		"what carries packets: \"sockets\" (UDP and pings), \"kernel\" (every protocol), or \"auto\" (default as in the settings)")
 	return cmd
 }
 
@@ -111,7 +116,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 		}
 		defer inst.Close()
 	}
-	d.Listen = self.Listen
+	d.Listen, d.Forward = self.Listen, forwarding(d.Settings.Egress, log)
 	g, err := d.Service(log)
 	if err != nil {
 		return portError(setting, err)

@@ -74,11 +74,6 @@ func ownOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr().Next(
 func (m *machine) configure(cfg *client.Config) {
 	cfg.Protect = hostnet.Protect
 	cfg.NetworkResolvers = m.host.Resolvers
-	if len(cfg.Resolvers) == 0 {
-		for _, a := range m.host.Resolvers() {
-			cfg.Resolvers = append(cfg.Resolvers, a.String())
-		}
-	}
 	// Transports look names of gateways up by this. The system's settings name the TUN's resolver now. Whom to ask instead is
 	// found out each time: at boot nobody has said yet, and another network has others.
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {

@@ -18,13 +18,16 @@ func (a *app) rescueCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rescue", Short: "undo what a killed Godwit has left in this machine's network", Args: noArgs,
 		Long: `Undoes what a Godwit that carried this machine's traffic, and was killed, has left:
-the kill switch, routes and rules, kernel settings, and resolv.conf. From then on
-programs reach the network as if Godwit had never run, outside of any tunnel.
+the kill switch, routes and rules, kernel settings, and resolv.conf; and of a
+gateway, forwarding and its firewall table. From then on programs reach the
+network as if Godwit had never run, outside of any tunnel.
 
 A Godwit that runs is left alone: 'godwit down' ends it. It needs root, or on Windows
 an administrator.`,
 		RunE: func(*cobra.Command, []string) error {
 			undone, err := hostnet.Rescue(hostnet.Dir)
+			more, forwardErr := hostnet.RescueForwarding(hostnet.ForwardDir)
+			undone, err = append(undone, more...), errors.Join(err, forwardErr)
 			if errors.Is(err, fs.ErrPermission) {
 				err = fmt.Errorf("%w: %w", errRescueNeedsRoot, err)
 			}

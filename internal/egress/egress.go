@@ -99,6 +99,7 @@ type Sockets struct {
 	answers  *dnscache.Cache
 	upstream *upstream // nil: none
 	dialer   [2]net.Dialer
+	pings    func() bool
 	bufs     sync.Pool // of *[maxDatagram]byte
 
 	// dialOne connects to one address. A test puts its own in place.
@@ -180,6 +181,7 @@ func New(c Config) (*Sockets, error) {
 		client:   client,
 		answers:  answers,
 		upstream: up,
+		pings:    tryPing(c.Source4),
 		started:  time.Now(),
 		sinks:    make(map[*sink]struct{}),
 	}

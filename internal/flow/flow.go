@@ -137,6 +137,14 @@ type Egress interface {
 	Families() Families
 }
 
+// A Forwarder is an Egress that carries packets of every protocol, each as it is.
+type Forwarder interface {
+	// Forward is Packets for a session that has these addresses: what is sent has one of them as its source, and so has what
+	// comes back as its destination. It matches fs.ErrExist where another session of this machine has one of them already, and
+	// Close of the result gives them back.
+	Forward(v4, v6 netip.Addr, send func(packet []byte)) (PacketSink, error)
+}
+
 // PacketSink takes one session's outgoing IP packets. WritePacket never blocks and does not keep the slice; what it
 // cannot carry it drops.
 type PacketSink interface {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/control"
 	"github.com/godwit-vpn/godwit/internal/device"
+	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transport"
@@ -30,7 +31,7 @@ func (g *Gateway) visit(ctx context.Context, name string, conn transport.Conn) {
 		return
 	}
 	err = link.Welcome(conn, wire.Welcome{
-		Flags: v.resumed, Features: uint64(v.session.Shape()), Next: v.session.Next(), Addr4: v.addr4, Addr6: v.addr6, Families: g.cfg.Egress.Families(),
+		Flags: v.flags, Features: uint64(v.session.Shape()), Next: v.session.Next(), Addr4: v.addr4, Addr6: v.addr6, Families: g.cfg.Egress.Families(),
 		Sleep: uint32(g.sleep() / time.Second), Window: session.DefaultWindow, Cert: cert,
 	})
 	if err != nil {
@@ -64,7 +65,7 @@ func (g *Gateway) sleep() time.Duration {
 // admission is a session that a visitor may attach to.
 type admission struct {
 	*guest
-	resumed uint16 // the WELCOME's flags
+	flags uint16 // the WELCOME's
 }
 
 // admit decides about a visitor: its session and, if it asked for one, its new certificate, or the cause of a refusal.
@@ -124,7 +125,10 @@ func (g *Gateway) admit(ctx context.Context, visitor *link.Visitor) (a admission
 	}
 	a.guest = v
 	if resumed {
-		a.resumed = wire.WelcomeResumed
+		a.flags |= wire.WelcomeResumed
+	}
+	if _, ok := g.cfg.Egress.(flow.Forwarder); ok {
+		a.flags |= wire.WelcomeForward
 	}
 	return a, cert, 0
 }

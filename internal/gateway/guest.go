@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -87,9 +88,6 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 	g.makeRoomLocked(grant.Device)
 	v = &guest{device: grant.Device, keyID: grant.KeyID, began: time.Now()}
 	v.ends.Store(grant.Until.Unix())
-	if !g.addressLocked(v) {
-		return nil, false, wire.CauseBusy
-	}
 	t := g.joinLocked(grant.Device)
 	v.dials, v.asks = t.dials, t.asks
 	v.session = session.New(session.Config{
@@ -99,7 +97,11 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 		Resolve: g.cfg.Egress.Resolve,
 		Packet:  func(p []byte) { v.packet(p) },
 	})
-	v.sink = g.cfg.Egress.Packets(func(p []byte) { v.session.SendPacket(p) })
+	if !g.addressLocked(v) {
+		g.leaveLocked(grant.Device)
+		go v.session.Close(flow.CodeBusy)
+		return nil, false, wire.CauseBusy
+	}
 	g.sessions[key] = v
 	g.addrs[v.addr4.As4()] = v
 	context.AfterFunc(v.session.Context(), func() { g.forget(key, v) })
@@ -107,7 +109,8 @@ func (g *Gateway) sessionFor(h wire.Hello, grant control.Grant) (v *guest, resum
 }
 
 // makeRoomLocked ends what a device's earlier runs left behind: a client that begins a new session has no use for one
-// without links. Of those with links, which only copies of a device's key can have, the oldest goes if there are many.
+// without links, and is to have its addresses. Of those with links, which only copies of a device's key can have, the oldest
+// goes if there are many.
 func (g *Gateway) makeRoomLocked(id device.ID) {
 	var attached []*guest
 	for _, v := range g.sessions {
@@ -117,6 +120,8 @@ func (g *Gateway) makeRoomLocked(id device.ID) {
 		if v.session.Status().Detached.IsZero() {
 			attached = append(attached, v)
 		} else {
+			v.sink.Close()
+			g.freeLocked(v)
 			go v.session.Close(flow.CodeSessionLost)
 		}
 	}
@@ -134,19 +139,28 @@ func (g *Gateway) forget(key sessionKey, v *guest) {
 	defer g.mu.Unlock()
 	g.leaveLocked(v.device)
 	delete(g.sessions, key)
-	delete(g.addrs, v.addr4.As4())
+	g.freeLocked(v)
 	g.left = time.Now()
 }
 
-// addressLocked chooses the session's tunnel addresses: the same for a device whenever they are free, so that what it
-// calls itself inside the tunnel survives a restart of the gateway. IPv4 lies in 100.64.0.0/10 (RFC 6598), IPv6 in a
-// unique local /64 of the network's own (RFC 4193).
+// freeLocked gives a session's addresses back, unless they are another's by now.
+func (g *Gateway) freeLocked(v *guest) {
+	if a4 := v.addr4.As4(); g.addrs[a4] == v {
+		delete(g.addrs, a4)
+	}
+}
+
+// addressLocked chooses the session's tunnel addresses, and opens its way out for packets: the same for a device whenever
+// they are free, so that what it calls itself inside the tunnel survives a restart of the gateway, which keeps no list. IPv4
+// lies in 100.64.0.0/10 (RFC 6598), but for the first 256 and the services of clouds, IPv6 in a unique local /64 of the
+// network's own (RFC 4193).
 func (g *Gateway) addressLocked(v *guest) bool {
+	send := func(p []byte) { v.session.SendPacket(p) }
 	for try := range 64 {
 		h := sha256.Sum256(append(append([]byte("godwit tunnel address v1"), byte(try)), v.device[:]...))
 		n := binary.BigEndian.Uint32(h[:])&(1<<22-1) | 100<<24 | 64<<16
 		a4 := [4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}
-		if a4[3] == 0 || a4[3] == 255 || g.addrs[a4] != nil {
+		if a4[3] == 0 || a4[3] == 255 || n>>8 == 100<<16|64<<8 || n>>16 == 100<<8|100 || g.addrs[a4] != nil {
 			continue
 		}
 		var a6 [16]byte
@@ -155,7 +169,19 @@ func (g *Gateway) addressLocked(v *guest) bool {
 		copy(a6[1:8], net[:7])
 		copy(a6[8:], h[8:16])
 		v.addr4, v.addr6 = netip.AddrFrom4(a4), netip.AddrFrom16(a6)
-		return true
+		f, ok := g.cfg.Egress.(flow.Forwarder)
+		if !ok {
+			v.sink = g.cfg.Egress.Packets(send)
+			return true
+		}
+		var err error
+		if v.sink, err = f.Forward(v.addr4, v.addr6, send); err == nil {
+			return true
+		} else if !errors.Is(err, fs.ErrExist) {
+			g.log.Error("the kernel does not carry a session's packets: sockets do", "err", err)
+			v.sink = g.cfg.Egress.Packets(send)
+			return true
+		}
 	}
 	return false
 }

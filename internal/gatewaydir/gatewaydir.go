@@ -28,6 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/internal/certificate"
 	"github.com/godwit-vpn/godwit/internal/control"
+	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/relay"
 	"github.com/godwit-vpn/godwit/internal/store"
 )
@@ -56,6 +57,10 @@ type Dir struct {
 
 	// Listen opens what Service listens on; nil means net.Listen. Whoever hands sockets from process to process sets it.
 	Listen func(network, address string) (net.Listener, error)
+
+	// Forward makes what carries packets beside the sockets; nil, or if it makes nil, the sockets carry them. Whoever may change
+	// the machine's network sets it.
+	Forward func(*egress.Sockets) (Forwarder, error)
 
 	log *slog.Logger
 }

@@ -133,6 +133,8 @@ func TestSettingsErrors(t *testing.T) {
 		{"listen = [':443']\nendpoints = ['gw.example']\n", "field endpoints"},
 		{good + "[egress]\nallow = ['10.0.0.1']\n", "field egress.allow"},
 		{good + "[egress]\nsource4 = 'eth0'\n", "field egress.source4"},
+		{good + "[egress]\npackets = 'tun'\n", "field egress.packets: \"tun\" is none: choose"},
+		{good + "[egress]\npackets = 'kernel'\nupstream = 'socks5://p.example:1080'\n", "field egress.packets"},
 		{good + "[egress]\nresolver = 'dns.example'\n", "field egress.resolver: resolver \"dns.example\": it is none: give an address"},
 		{good + "[website]\nkind = 'shop'\n", "field website.kind"},
 		{good + "[website]\nkynd = 'site'\n", "kynd"},

@@ -18,6 +18,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/certificate"
 	"github.com/godwit-vpn/godwit/internal/decoy"
 	"github.com/godwit-vpn/godwit/internal/egress"
+	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gateway"
 	"github.com/godwit-vpn/godwit/internal/link"
 	"github.com/godwit-vpn/godwit/internal/relay"
@@ -34,12 +35,20 @@ type Service struct {
 	Egress       *egress.Sockets
 	Certificates *certificate.Manager
 
+	forward   Forwarder // nil where sockets carry packets
 	website   []*https.Listener
 	redirects []redirect
 	pipes     pipes
 	others    []transport.Listener // on UDP
 	drained   chan struct{}        // closed by Drain
 	drain     sync.Once
+}
+
+// Forwarder is an Egress by which the kernel carries packets, beside the sockets. Close may be called more than once.
+type Forwarder interface {
+	flow.Egress
+	flow.Forwarder
+	Close() error
 }
 
 // redirect sends plain HTTP on to the website.
@@ -128,6 +137,15 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 	if g.Egress, err = egress.New(s.Egress.config(ports, log)); err != nil {
 		return nil, err
 	}
+	var out flow.Egress = g.Egress
+	if d.Forward != nil {
+		if g.forward, err = d.Forward(g.Egress); err != nil {
+			return nil, err
+		}
+	}
+	if g.forward != nil {
+		out = g.forward
+	}
 	all := map[string][]transport.Listener{https.Name: listeners}
 	g.pipes.listeners(all)
 	all[dns.Name], all[quic.Name] = servers, quics
@@ -135,7 +153,7 @@ func (d *Dir) Service(log *slog.Logger) (_ *Service, err error) {
 		Listeners: all,
 		Control:   d.Control,
 		Network:   d.Secrets.Network(),
-		Egress:    g.Egress,
+		Egress:    out,
 		Logger:    log,
 		Browser:   (&offer{dir: d}).newer,
 		Memory:    s.MemoryMiB << 20,
@@ -222,6 +240,9 @@ func (g *Service) Close() {
 	g.closePorts()
 	if g.Relay != nil {
 		g.Relay.Close()
+	}
+	if g.forward != nil {
+		g.forward.Close()
 	}
 	if g.Egress != nil {
 		g.Egress.Close()

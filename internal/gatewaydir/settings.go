@@ -60,9 +60,21 @@ type EgressSettings struct {
 	// Resolver answers users' DNS questions: "192.0.2.53", "tcp://192.0.2.53", "tls://dns.example" or
 	// "https://dns.example/dns-query"; empty asks the system's.
 	Resolver string `toml:"resolver,omitempty"`
+	// Packets says what carries users' packets, one of PacketsBySockets, PacketsByBoth and PacketsByKernel; empty is the first.
+	Packets string `toml:"packets,omitempty"`
 	// ClosedPorts are ports that nobody may reach; absent means 25.
 	ClosedPorts []uint16 `toml:"closed_ports,omitempty"`
 }
+
+// What carries packets.
+const (
+	// PacketsBySockets is UDP and pings, and nothing else.
+	PacketsBySockets = "sockets"
+	// PacketsByBoth leaves these to sockets, and all else to the kernel, where it forwards for us.
+	PacketsByBoth = "auto"
+	// PacketsByKernel insists on the kernel, for all of them.
+	PacketsByKernel = "kernel"
+)
 
 // DefaultSettings are those of a new gateway, but for its endpoints.
 func DefaultSettings() Settings { return Settings{Listen: []string{":443"}} }
@@ -141,6 +153,12 @@ func (s Settings) Validate() error {
 			fail("egress.resolver", "%v", err)
 		}
 	}
+	switch p := s.Egress.Packets; {
+	case p == PacketsByKernel && s.Egress.Upstream != "":
+		fail("egress.packets", "%q goes past egress.upstream: leave one of them out", p)
+	case p != "" && p != PacketsBySockets && p != PacketsByBoth && p != PacketsByKernel:
+		fail("egress.packets", "%q is none: choose %q, %q or %q", p, PacketsBySockets, PacketsByBoth, PacketsByKernel)
+	}
 	s.validateRelays(fail)
 	s.validateCertificate(fail)
 	s.validateWebsite(fail)
@@ -174,7 +192,7 @@ func isPort(s string) bool {
 const settingsHead = `# A Godwit gateway. 'godwit gateway run' reads this when it starts.
 # listen: the addresses to take links on. endpoints: where clients reach them; access keys carry these.
 # Also: transports, ways, congestion, memory_mib, drain_minutes, and under [egress]: allow, source4, source6, upstream,
-# resolver, closed_ports.
+# resolver, packets ("sockets", "auto" or "kernel"), closed_ports.
 # [certificate] mode: "self" signs itself; "acme" asks a CA, and accepts its terms; "files" reads yours. The others are in
 # docs/certificates.md. [[relays]] are written by 'godwit gateway relay add', and [forward] by 'godwit gateway init --relay':
 # docs/relay.md.

@@ -64,7 +64,7 @@ func (h *Host) set(d Desired) error {
 	if err := h.save(); err != nil {
 		return err
 	}
-	if err := h.setSysctls(d); err != nil {
+	if err := h.setSysctls(sysctls(d)); err != nil {
 		return err
 	}
 	if err := setTun(d); err != nil {
@@ -94,6 +94,7 @@ func (h *Host) undo() (undone []string, err error) {
 	did(h.restoreSysctls(nil))
 	if h.kept.Tun != "" {
 		errs = append(errs, clearTun(h.kept.Tun, h.kept.Addrs))
+		endSockets(h.kept.Addrs)
 	}
 	did(removeRules())
 	did(removeRoutes())

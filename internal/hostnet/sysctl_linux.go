@@ -35,29 +35,41 @@ func writeSysctl(name, value string) error {
 
 // sysctls are the settings that are needed.
 func sysctls(d Desired) (want []sysctl) {
-	add := func(name, value string, unless ...string) {
-		if now, err := readSysctl(name); err == nil && !slices.Contains(unless, now) {
-			want = append(want, sysctl{Name: name, Ours: value})
-		}
-	}
 	// Answers to marked sockets are marked by the firewall. With this a strict reverse path filter looks for the way back
 	// by the same mark, and finds it.
-	add("ipv4/conf/all/src_valid_mark", "1")
+	want = wanting(want, "ipv4/conf/all/src_valid_mark", "1")
 	if !d.Router {
 		return want
 	}
-	// Turning forwarding on changes these all by itself: they are named so that they are put back. In IPv6 a router
-	// forgets its own default route, unless it is told before that it still heeds other routers.
+	return append(want, forwardingSysctls()...)
+}
+
+// forwardingSysctls have the kernel forward. Turning forwarding on changes these all by itself: they are named so that they
+// are put back. In IPv6 a router forgets its own default route, unless it is told before that it still heeds other routers.
+func forwardingSysctls() (want []sysctl) {
 	for _, dir := range each("ipv6/conf/*") {
-		add(dir+"/accept_ra", "2", "0")
+		want = wanting(want, dir+"/accept_ra", "2", "0")
 	}
 	for _, dir := range append([]string{"ipv6/conf/all"}, each("ipv6/conf/*")...) {
-		add(dir+"/forwarding", "1", "2")
+		want = wanting(want, dir+"/forwarding", "1", "2")
 	}
-	add("ipv4/conf/all/forwarding", "1")
-	add("ipv4/conf/all/accept_redirects", "0")
+	want = wanting(want, forwarding4, "1")
+	want = wanting(want, "ipv4/conf/all/accept_redirects", "0")
 	for _, dir := range each("ipv4/conf/*") {
-		add(dir+"/forwarding", "1")
+		want = wanting(want, dir+"/forwarding", "1")
+	}
+	return want
+}
+
+const (
+	forwarding4 = "ipv4/conf/all/forwarding"
+	forwarding6 = "ipv6/conf/all/forwarding"
+)
+
+// wanting adds a setting, unless it is one of those values, or there is none of that name.
+func wanting(want []sysctl, name, value string, unless ...string) []sysctl {
+	if now, err := readSysctl(name); err == nil && !slices.Contains(unless, now) {
+		want = append(want, sysctl{Name: name, Ours: value})
 	}
 	return want
 }
@@ -74,8 +86,7 @@ func each(pattern string) (names []string) {
 }
 
 // setSysctls changes what must be, and puts back what need not be any more.
-func (h *Host) setSysctls(d Desired) error {
-	want := sysctls(d)
+func (h *Host) setSysctls(want []sysctl) error {
 	if _, err := h.restoreSysctls(want); err != nil {
 		return err
 	}

@@ -134,7 +134,7 @@ func (m *ICMP) Reason() Reason {
 // Quote is what an ICMP error tells of the packet it is about: as it was sent, so Src is who is told.
 type Quote struct {
 	Proto    uint8
-	Src, Dst netip.AddrPort // ports are zero unless Proto is UDP or TCP
+	Src, Dst netip.AddrPort // ports are zero unless Proto is UDP or TCP; an echo request's identifier is in the place of Src's
 }
 
 // Quoted reads the packet that an error quotes. That is cut short, and anyone can make one up: a receiver must compare
@@ -158,7 +158,14 @@ func (m *ICMP) Quoted() (Quote, error) {
 	if m.v6 {
 		q.Proto, n = b[6], header6
 	}
-	if q.Proto != ProtoUDP && q.Proto != ProtoTCP {
+	switch q.Proto {
+	case ProtoUDP, ProtoTCP:
+	case ProtoICMP, ProtoICMPv6:
+		if n >= header4 && len(b) >= n+headerICMP && (b[n] == 8 && !m.v6 || b[n] == 128 && m.v6) {
+			q.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(b[n+4:]))
+		}
+		return q, nil
+	default:
 		return q, nil
 	}
 	if n < header4 || len(b) < n+4 {

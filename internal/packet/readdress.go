@@ -23,19 +23,46 @@ func (p *Packet) Readdress(src, dst netip.Addr) {
 // destination if dst is valid, as whoever has readdressed that packet on its way out must. It does nothing to other packets, and to
 // errors that quote somebody else's.
 func (p *Packet) ReaddressQuote(from, to, dst netip.Addr) {
+	p.readdressQuote(func(q Quote) (netip.Addr, netip.Addr) {
+		if q.Src.Addr() != from {
+			return netip.Addr{}, netip.Addr{}
+		}
+		return to, dst
+	})
+}
+
+// ReaddressQuotedDst changes, in an ICMP error, the destination of the packet that it is about from one address to another, as
+// whoever has readdressed that packet on its way in must. It does nothing to other packets, as ReaddressQuote.
+func (p *Packet) ReaddressQuotedDst(from, to netip.Addr) {
+	p.readdressQuote(func(q Quote) (_, dst netip.Addr) {
+		if q.Dst.Addr() == from {
+			dst = to
+		}
+		return netip.Addr{}, dst
+	})
+}
+
+// readdressQuote gives the packet that an ICMP error is about the addresses that change says; those that are not valid stay.
+func (p *Packet) readdressQuote(change func(Quote) (src, dst netip.Addr)) {
 	m, err := p.ICMP()
 	if err != nil {
 		return
 	}
 	q, err := m.Quoted()
-	if err != nil || q.Src.Addr() != from {
+	if err != nil {
 		return
 	}
 	at := header6
-	if from.Is4() {
+	if p.Src.Is4() {
 		at = int(m.Body[0]&15) * 4
 	}
-	readdress(m.Body, at, q.Proto, false, to)
+	src, dst := change(q)
+	if !src.IsValid() && !dst.IsValid() {
+		return
+	}
+	if src.IsValid() {
+		readdress(m.Body, at, q.Proto, false, src)
+	}
 	if dst.IsValid() {
 		readdress(m.Body, at, q.Proto, true, dst)
 	}

@@ -57,5 +57,14 @@ func TestReaddress(t *testing.T) {
 		if string(b) != string(want) {
 			t.Fatalf("an error about %v to %v, for %v:\n%x\nand it should be\n%x", src, dst, src2, b, want)
 		}
+		about, about2 = mustParse(t, udp(dst, src)), mustParse(t, udp(dst, src2))
+		b, _ = AppendUnreachable(nil, src.Addr(), NoPort, &about)
+		want, _ = AppendUnreachable(nil, src2.Addr(), NoPort, &about2)
+		p = mustParse(t, b)
+		p.ReaddressQuotedDst(src.Addr(), src2.Addr())
+		p.Readdress(src2.Addr(), netip.Addr{})
+		if string(b) != string(want) {
+			t.Fatalf("an error about %v to %v, from %v:\n%x\nand it should be\n%x", dst, src, src2, b, want)
+		}
 	}
 }

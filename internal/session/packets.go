@@ -11,7 +11,7 @@ const (
 	// packetAge is how long a packet may wait for a link: a late one is worth less than a lost one.
 	packetAge = 100 * time.Millisecond
 	// packetQueueBytes bounds the packets that wait.
-	packetQueueBytes = 64 << 10
+	packetQueueBytes = 512 << 10
 )
 
 // packetQueue holds IP packets on their way to a link. The zero value is empty.

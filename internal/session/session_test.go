@@ -215,7 +215,7 @@ func TestPackets(t *testing.T) {
 		st, _ := p.client.Open(t.Context(), target, true)
 		go st.Write(pattern(1<<20, 0))
 		time.Sleep(200 * time.Millisecond)
-		for range 100 {
+		for range 1000 {
 			p.client.SendPacket(make([]byte, 1000))
 		}
 		time.Sleep(time.Minute)

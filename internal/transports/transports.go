@@ -35,8 +35,9 @@ func Place(ep accesskey.Endpoint) (transport, addr string) {
 type Options struct {
 	Congestion string
 	Control    func(network, address string, c syscall.RawConn) error
-	// Resolvers are those that dns asks; empty means the system's.
+	// Resolvers are those that dns asks; empty means those of the network, which Network lists: nil is the system.
 	Resolvers []dnsclient.Resolver
+	Network   func() ([]dnsclient.Resolver, error)
 }
 
 // Dialers makes a client's end of every transport.
@@ -47,7 +48,7 @@ func Dialers(o Options) []transport.Dialer {
 		&websocket.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&http.Dialer{Congestion: o.Congestion, Control: o.Control},
 		&relay.Dialer{Congestion: o.Congestion, Control: o.Control},
-		&dns.Dialer{Resolvers: o.Resolvers, Control: o.Control},
+		&dns.Dialer{Resolvers: o.Resolvers, Network: o.Network, Control: o.Control},
 	}
 }
 

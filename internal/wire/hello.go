@@ -105,13 +105,16 @@ func parseCert(body []byte) ([]byte, error) {
 //	| families (8) | sleep (32) | window (32) | certificate length (16) | certificate …
 //	+--------------+------------+-------------+-------------------------+---------------
 //
-// Flag 1 (resumed) says that the session was already there. next is the gateway's cumulative acknowledgement, clock its
+// Flag 1 (resumed) says that the session was already there, flag 2 (forward) that packets of every protocol are carried. next is the gateway's cumulative acknowledgement, clock its
 // time in seconds since 1970. IPv4 and IPv6 are the session's tunnel addresses. families are the flow.Families the
 // gateway reaches. sleep is how many seconds the session is kept without a link, window how many bytes of a new stream
 // the gateway takes before its first WINDOW. A certificate is there when one was asked for.
 
-// WelcomeResumed is the flag of a WELCOME to a session that was already there.
-const WelcomeResumed = 1
+// The flags of a WELCOME.
+const (
+	WelcomeResumed = 1 // the session was already there
+	WelcomeForward = 2 // the gateway carries packets of every protocol, each as it is
+)
 
 // Welcome is a parsed WELCOME.
 type Welcome struct {

@@ -124,6 +124,16 @@ func (h *Host) LinkUp(name string) error {
 	})
 }
 
+// IsUp reports whether there is such an interface, and it is up.
+func (h *Host) IsUp(name string) bool {
+	up := false
+	err := h.withLink(name, "look", func(i *net.Interface) error {
+		up = i.Flags&net.FlagUp != 0
+		return nil
+	})
+	return err == nil && up
+}
+
 // withLink runs f on the host's thread with the interface.
 func (h *Host) withLink(name, what string, f func(*net.Interface) error) error {
 	err := h.Do(func() error {

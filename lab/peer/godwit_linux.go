@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"runtime"
@@ -27,6 +28,7 @@ type godwit struct {
 	transport string // the only one; empty leaves the choice to the program
 	nginx     bool   // websocket goes through one on the gateway's host
 	tun       bool   // all of the client's host is captured
+	names     bool   // and names are answered at once
 	key       string
 }
 
@@ -80,21 +82,25 @@ func godwitEntry(name, transport string, links int) Entry {
 }
 
 // godwitTUN is Godwit by all its transports, the client's host captured as a whole.
-func godwitTUN() Entry {
-	e := godwitEntry("godwit-tun", "", 0)
+func godwitTUN(name string, names bool) Entry {
+	e := godwitEntry(name, "", 0)
 	prepare := e.Prepare
 	e.Prepare = func(ctx context.Context, t *Tools) (Info, error) {
 		info, err := prepare(ctx, t)
 		info.Settings = strings.Replace(info.Settings, "SOCKS5 in", "MTU 1500, TUN with offloads", 1)
+		if names {
+			info.Settings += ", --names-first"
+		}
 		return info, err
 	}
 	e.Check = needTUN
-	e.New = func(t *Tools) Peer { return &godwit{path: t.Godwit, tun: true} }
+	e.New = func(t *Tools) Peer { return &godwit{path: t.Godwit, tun: true, names: names} }
 	return e
 }
 
 // captured makes what godwit up --tun changes of a machine's files the client's own.
-const captured = `mkdir -p /run/lib && : >/run/resolv.conf && mount --bind /run/lib /var/lib && mount --bind /run/resolv.conf /etc/resolv.conf &&`
+const captured = `cp /etc/resolv.conf "$dir" && mkdir -p "$dir/lib" && mount --bind "$dir/lib" /var/lib &&
+	mount --bind "$dir/resolv.conf" /etc/resolv.conf`
 
 func (g *godwit) Proxy() string {
 	if g.tun {
@@ -102,6 +108,9 @@ func (g *godwit) Proxy() string {
 	}
 	return g.proxy()
 }
+
+// TakesNames implements Machine.
+func (g *godwit) TakesNames() bool { return g.tun }
 
 func (g *godwit) proxy() string { return fmt.Sprintf("127.0.0.1:%d", godwitProxy) }
 
@@ -245,7 +254,7 @@ func (g *godwit) init(ctx context.Context, s *Site, on *netns.Host, state string
 	return out.Key, nil
 }
 
-func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
+func (g *godwit) Client(ctx context.Context, s *Site) (*Process, error) {
 	// Like most devices, so that two runs meet the same rules: one device in sixteen looks like Firefox.
 	args := []string{"up", "--foreground", "--state-dir", filepath.Join(s.Dir, "client"), "--proxy", g.proxy(), "--browser", "chrome"}
 	if g.links > 0 {
@@ -259,9 +268,27 @@ func (g *godwit) Client(_ context.Context, s *Site) (*Process, error) {
 		env = []string{"SSL_CERT_FILE=" + filepath.Join(s.Dir, frontCert)}
 	}
 	if g.tun {
-		return s.startPrivate(s.Client, "client", env, captured, g.path, append(args, "--tun", g.key)...)
+		if args = append(args, "--tun"); g.names {
+			args = append(args, "--names-first")
+		}
+		p, err := s.startPrivate(s.Client, "client", env, captured, g.path, append(args, g.key)...)
+		if err != nil {
+			return nil, err
+		}
+		return p, p.until(ctx, "take the host's network", func() bool { return s.captured(ctx) })
 	}
 	return s.start(s.Client, "client", env, g.path, append(args, g.key)...)
+}
+
+// captured reports whether what the client's host sends to the targets leaves from an address that is inside of a tunnel. It sends
+// nothing.
+func (s *Site) captured(ctx context.Context) bool {
+	c, err := s.Client.DialContext(ctx, "udp", netip.AddrPortFrom(s.Targets.Addr(), godwitPort).String())
+	if err != nil {
+		return false
+	}
+	defer c.Close()
+	return Tunnels.Contains(c.LocalAddr().(*net.UDPAddr).AddrPort().Addr())
 }
 
 // Website opens what the gateway made of itself, and another gateway that never runs for the certificate.

@@ -175,7 +175,7 @@ charon {
 	if err != nil {
 		return nil, err
 	}
-	p, err := s.startPrivate(h, role, []string{"STRONGSWAN_CONF=/run/strongswan.conf"}, "", daemon)
+	p, err := s.startPrivate(h, role, []string{"STRONGSWAN_CONF=/run/strongswan.conf"}, privateRun, daemon)
 	if err != nil {
 		return nil, err
 	}

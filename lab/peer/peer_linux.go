@@ -24,6 +24,15 @@ type Peer interface {
 	Client(ctx context.Context, s *Site) (*Process, error)
 }
 
+// Machine is a Peer that may take names as well: what the client's host asks any resolver, its client answers.
+type Machine interface{ TakesNames() bool }
+
+// TakesNames reports whether a peer is such a Machine.
+func TakesNames(p Peer) bool {
+	m, ok := p.(Machine)
+	return ok && m.TakesNames()
+}
+
 // Website is a Peer whose gateway is a website to strangers.
 type Website interface {
 	// Website returns that website for another address. It is asked for when the gateway has started.
@@ -133,12 +142,16 @@ func Names() (names []string) {
 	return names
 }
 
-// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay, godwit-nginx, by websocket behind nginx,
-// godwit-tun, which captures the whole host, godwit-N, Godwit with N links by https, and godwit-alone, Godwit with one link at a time, by whatever it likes.
+// Find looks a peer up; beyond Names it knows godwit-relay, which needs a relay; godwit-nginx, by websocket behind nginx;
+// godwit-tun, which captures the whole host, and godwit-tun-names, with --names-first; godwit-N, Godwit with N links by https;
+// godwit-alone, Godwit with one link at a time, by whatever it likes; and sing-box-tun.
 func Find(name string) (Entry, error) {
 	entries := Entries()
 	if i := slices.IndexFunc(entries, func(e Entry) bool { return e.Name == name }); i >= 0 {
 		return entries[i], nil
+	}
+	if name == "sing-box-tun" {
+		return singboxTUN(name, reality), nil
 	}
 	if links, ok := strings.CutPrefix(name, "godwit-"); ok {
 		if links == byRelay {
@@ -147,8 +160,8 @@ func Find(name string) (Entry, error) {
 		if links == "nginx" {
 			return behindNginx(godwitEntry(name, byWebSocket, 0)), nil
 		}
-		if links == "tun" {
-			return godwitTUN(), nil
+		if links == "tun" || links == "tun-names" {
+			return godwitTUN(name, links == "tun-names"), nil
 		}
 		if links == "alone" {
 			return godwitEntry(name, "", 1), nil

@@ -343,7 +343,7 @@ func eventually(t *testing.T, c *http.Client, url string) {
 // TestPeers starts both ends of every peer and fetches a page through it: by name where the far end looks names up, and
 // without a way past the tunnel.
 func TestPeers(t *testing.T) {
-	for _, name := range append(Names(), "godwit-nginx") {
+	for _, name := range append(Names(), "godwit-nginx", "godwit-tun", "sing-box-tun") {
 		t.Run(name, func(t *testing.T) {
 			n := newNetwork(t, 0, http.HandlerFunc(content))
 			s := n.site(t)
@@ -364,7 +364,7 @@ func TestPeers(t *testing.T) {
 // TestNoWayAround has tunnels on a network where the target can be reached without them too: what is meant for one never
 // is, neither before it is up nor when its gateway is gone. A blocked tunnel must not look as if it had carried.
 func TestNoWayAround(t *testing.T) {
-	for _, name := range []string{"openvpn-udp", "wireguard", "ikev2"} {
+	for _, name := range []string{"openvpn-udp", "wireguard", "ikev2", "godwit-tun"} {
 		t.Run(name, func(t *testing.T) {
 			n := newNetwork(t, 0, http.HandlerFunc(content))
 			n.routed(t)

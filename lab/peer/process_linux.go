@@ -37,21 +37,25 @@ func (s *Site) start(h *netns.Host, role string, env []string, path string, args
 	return s.startCommand(h, role, cmd)
 }
 
-// startPrivate runs a program that finds s.Dir/role at /run: it takes its socket or its process number to be the only
-// one of its kind on a machine, and here two share one. What is in setup is run by a shell before.
+// privateRun is a setup for programs that take their socket or process number in /run to be the only one of its kind on a
+// machine, where here two share one.
+const privateRun = `mount --bind "$dir" /run`
+
+// startPrivate runs a program with mounts of its own, which setup makes before, in a shell: $dir is a directory for them, "$@" the
+// program.
 func (s *Site) startPrivate(h *netns.Host, role string, env []string, setup, path string, args ...string) (*Process, error) {
 	dir := s.private(role)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command("/bin/sh", append([]string{
-		"-c", `mount --bind "$1" /run && shift && ` + setup + ` exec "$@"`, "sh", dir, path}, args...)...)
+		"-c", `dir=$1 && shift && ` + setup + ` && exec "$@"`, "sh", dir, path}, args...)...)
 	cmd.Env = env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	return s.startCommand(h, role, cmd)
 }
 
-// private is the /run of startPrivate.
+// private is the directory of startPrivate.
 func (s *Site) private(role string) string { return filepath.Join(s.Dir, role+".run") }
 
 func (s *Site) startCommand(h *netns.Host, role string, cmd *exec.Cmd) (*Process, error) {

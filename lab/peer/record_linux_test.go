@@ -255,7 +255,7 @@ func (n *network) browseQUIC(t *testing.T, host string) error {
 		"type": "hysteria2", "listen": targetAddr.String(), "listen_port": 443, "users": []object{{"password": randomHex(16)}},
 		"tls":        object{"enabled": true, "certificate_path": cert, "key_path": key, "alpn": []string{"h3"}},
 		"masquerade": "http://" + targetAddr.String(),
-	}, nil, object{"type": "direct"}, nil)
+	}, nil, object{"type": "direct"}, nil, nil)
 	if err != nil {
 		return err
 	}

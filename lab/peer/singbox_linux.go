@@ -9,7 +9,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
@@ -19,6 +21,7 @@ type singbox struct {
 	path  string
 	proto protocol
 	conf  singboxConfig
+	tun   bool // of the targets, instead of the inbound
 }
 
 // protocol makes the two ends' configuration.
@@ -224,7 +227,31 @@ func overTLS(s *Site, fingerprint string, inbound, outbound object) (singboxConf
 	return singboxConfig{inbound: inbound, outbound: outbound}, nil
 }
 
-func (b *singbox) Proxy() string { return socksAddr }
+// singboxTUN is a protocol behind sing-box's own TUN. Its TCP ends at the machine's own kernel (stack system; stack mixed, which
+// takes another build, differs for UDP); names are asked through the tunnel.
+func singboxTUN(name string, p protocol) Entry {
+	e := singboxEntry(name, p)
+	prepare := e.Prepare
+	e.Prepare = func(ctx context.Context, t *Tools) (Info, error) {
+		info, err := prepare(ctx, t)
+		info.Settings = strings.Replace(info.Settings, "SOCKS5 in", "MTU 9000, TUN with offloads, stack system", 1)
+		return info, err
+	}
+	e.Check = needTUN
+	e.New = func(t *Tools) Peer { return &singbox{path: t.path(singboxProgram), proto: p, tun: true} }
+	return e
+}
+
+const singboxDev = "sbc0"
+
+var singboxClient = netip.MustParsePrefix("198.18.4.1/30")
+
+func (b *singbox) Proxy() string {
+	if b.tun {
+		return ""
+	}
+	return socksAddr
+}
 
 func (b *singbox) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	var err error
@@ -233,27 +260,55 @@ func (b *singbox) Gateway(ctx context.Context, s *Site) (*Process, error) {
 	}
 	b.conf.inbound["listen"], b.conf.inbound["listen_port"] = s.GatewayAddr.String(), b.proto.port
 	b.conf.outbound["server"], b.conf.outbound["server_port"] = s.GatewayAddr.String(), b.proto.port
-	p, err := b.run(s, s.Gateway, "gateway", b.conf.inbound, b.conf.behindInbound, object{"type": "direct"}, nil)
+	p, err := b.run(s, s.Gateway, "gateway", b.conf.inbound, b.conf.behindInbound, object{"type": "direct"}, nil, nil)
 	if err != nil {
 		return nil, err
 	}
 	return p, p.listens(ctx, s.Gateway, b.proto.network, b.proto.port)
 }
 
-func (b *singbox) Client(_ context.Context, s *Site) (*Process, error) {
+func (b *singbox) Client(ctx context.Context, s *Site) (*Process, error) {
+	if b.tun {
+		return b.clientTUN(ctx, s)
+	}
 	in := object{"type": "mixed", "listen": "127.0.0.1", "listen_port": socksPort}
-	return b.run(s, s.Client, "client", in, nil, b.conf.outbound, b.conf.behindOutbound)
+	return b.run(s, s.Client, "client", in, nil, b.conf.outbound, b.conf.behindOutbound, nil)
 }
 
-func (b *singbox) run(s *Site, h *netns.Host, role string, in, behindIn, out, behindOut object) (*Process, error) {
-	conf, err := json.MarshalIndent(object{
+// clientTUN has a TUN that the lab routes into, as its own routes would: auto_route takes the whole machine.
+func (b *singbox) clientTUN(ctx context.Context, s *Site) (*Process, error) {
+	b.conf.outbound["tag"] = "out"
+	in := object{"type": "tun", "interface_name": singboxDev, "address": []string{singboxClient.String()}, "stack": "system",
+		"auto_route": false}
+	p, err := b.run(s, s.Client, "client", in, nil, b.conf.outbound, b.conf.behindOutbound, object{
+		"dns": object{"servers": []object{
+			{"type": "hosts", "tag": "hosts"},
+			{"type": "udp", "tag": "remote", "server": s.Cover.Addr().String(), "detour": "out"},
+		}, "final": "remote"},
+		// By port: who sniffs for DNS waits 300 ms for more of what it does not know.
+		"route": object{"default_domain_resolver": "hosts", "final": "out", "rules": []object{{"port": 53, "action": "hijack-dns"}}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := p.until(ctx, "its interface", func() bool { return s.Client.IsUp(singboxDev) }); err != nil {
+		return p, err
+	}
+	return p, s.into(singboxDev, singboxClient.Addr())
+}
+
+// run runs one end; more are settings that take the place of others.
+func (b *singbox) run(s *Site, h *netns.Host, role string, in, behindIn, out, behindOut, more object) (*Process, error) {
+	settings := object{
 		"log": object{"level": "error"},
 		// Its own resolver knows nothing of /etc/hosts unless told.
 		"dns":       object{"servers": []object{{"type": "hosts", "tag": "hosts"}}},
 		"route":     object{"default_domain_resolver": "hosts"},
 		"inbounds":  some(in, behindIn),
 		"outbounds": some(out, behindOut),
-	}, "", "  ")
+	}
+	maps.Copy(settings, more)
+	conf, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
 		return nil, err
 	}

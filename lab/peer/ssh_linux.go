@@ -104,7 +104,7 @@ func (secureShell) Gateway(ctx context.Context, s *Site) (*Process, error) {
 			return nil, err
 		}
 	}
-	p, err := s.startPrivate(s.Gateway, "gateway", nil, "mount --bind /run/shadow /etc/shadow &&"+asUser(login),
+	p, err := s.startPrivate(s.Gateway, "gateway", nil, privateRun+" && mount --bind /run/shadow /etc/shadow"+asUser(login),
 		sshd, "-D", "-e", "-f", "/run/sshd_config")
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func asUser(u *user.User) string {
 	if u.Uid == "0" {
 		return ""
 	}
-	return " mount --bind /run/passwd /etc/passwd && set -- unshare --user --map-user=" + u.Uid + " --map-group=" + u.Gid + ` "$@" &&`
+	return " && mount --bind /run/passwd /etc/passwd && set -- unshare --user --map-user=" + u.Uid + " --map-group=" + u.Gid + ` "$@"`
 }
 
 func (secureShell) Client(_ context.Context, s *Site) (*Process, error) {

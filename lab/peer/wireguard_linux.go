@@ -77,7 +77,7 @@ func (w *wireguard) Client(ctx context.Context, s *Site) (*Process, error) {
 func (w *wireguard) up(ctx context.Context, s *Site, h *netns.Host, role, dev string, addr netip.Prefix,
 	config string) (*Process, error) {
 	socket := filepath.Join(s.private(role), "wireguard", dev+".sock")
-	p, err := s.startPrivate(h, role, []string{"LOG_LEVEL=error"}, "", w.path, "-f", dev)
+	p, err := s.startPrivate(h, role, []string{"LOG_LEVEL=error"}, privateRun, w.path, "-f", dev)
 	if err != nil {
 		return nil, err
 	}

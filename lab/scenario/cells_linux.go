@@ -46,7 +46,7 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 	}
 	defer client.Stop()
 	base := traffic.Fetch{Dial: c.host("client").DialContext, Proxy: p.Proxy(), Silence: 30 * time.Second}
-	if base.Proxy == "" && client != nil {
+	if base.Proxy == "" && client != nil && !peer.TakesNames(p) {
 		base.Addr = bannedAddr // through a tunnel, which the name does not matter to
 	}
 	r = use(base)
@@ -70,7 +70,7 @@ func (c *country) through(ctx context.Context, p peer.Peer, use func(base traffi
 
 // visit opens a page and one of its larger parts.
 func (c *country) visit(ctx context.Context, base traffic.Fetch) traffic.Result {
-	if base.Proxy == "" && !base.Addr.IsValid() { // nothing but the country's network: the name has to be asked for
+	if base.Proxy == "" && !base.Addr.IsValid() { // the name has to be asked for, by the tunnel or the country's network
 		addr, err := c.lookup(ctx, c.host("client"), resolverAddr, banned)
 		if err != nil {
 			return traffic.Result{Err: "look up: " + err.Error()}

@@ -18,6 +18,7 @@ type Limits struct {
 	// one after 25 packets instead.
 	Rate     int
 	Together bool
+	TUN      bool // the client's whole host is captured
 	Length   time.Duration
 	Seed     uint64
 	Tools    *peer.Tools
@@ -28,11 +29,13 @@ type Limits struct {
 const greedy = 2 << 20
 
 // Name says it in words.
-func (w Limits) Name() string { return weather.Limit{Rate: w.Rate, Together: w.Together}.Name() }
+func (w Limits) Name() string {
+	return weather.Limit{Rate: w.Rate, Together: w.Together, TUN: w.TUN}.Name()
+}
 
 // Run does it.
 func (w Limits) Run(ctx context.Context) (r weather.Limit, err error) {
-	r = weather.Limit{Rate: w.Rate, Together: w.Together, Length: w.Length}
+	r = weather.Limit{Rate: w.Rate, Together: w.Together, TUN: w.TUN, Length: w.Length}
 	limit := func(now *rules.Weather) {
 		if w.Rate == 0 {
 			now.Set(rules.FreezeNew)
@@ -40,7 +43,7 @@ func (w Limits) Run(ctx context.Context) (r weather.Limit, err error) {
 		}
 		now.Police(w.Rate, w.Together)
 	}
-	s, err := newSteady(ctx, "godwit", w.Tools, w.Seed, path, limit, w.Logs)
+	s, err := newSteady(ctx, godwitPeer(w.TUN), w.Tools, w.Seed, path, limit, w.Logs)
 	if err != nil {
 		return r, err
 	}

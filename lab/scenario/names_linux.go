@@ -50,7 +50,7 @@ func (c *country) names(ctx context.Context, p peer.Peer, browse []string) run {
 		if base.Proxy == "" && base.Addr.IsValid() {
 			return run{verdict: survival.None, note: "its client takes packets, not names: whom the machine asks is not its business"}
 		}
-		open, why := c.visitNames(ctx, base.Proxy, browse)
+		open, why := c.visitNames(ctx, base.Proxy, base.Proxy != "" || peer.TakesNames(p), browse)
 		if sleep(ctx, straggler) != nil {
 			return run{verdict: survival.None, note: "interrupted"}
 		}
@@ -71,8 +71,9 @@ func (c *country) names(ctx context.Context, p peer.Peer, browse []string) run {
 	})
 }
 
-// visitNames visits all names and tells how many could be, and why the last could not.
-func (c *country) visitNames(ctx context.Context, proxy string, browse []string) (open int, why string) {
+// visitNames visits all names and tells how many could be, and why the last could not. Where something has to get across, it is
+// waited for.
+func (c *country) visitNames(ctx context.Context, proxy string, across bool, browse []string) (open int, why string) {
 	client := c.host("client")
 	var toCurl, toChromium []string
 	if proxy != "" {
@@ -80,7 +81,7 @@ func (c *country) visitNames(ctx context.Context, proxy string, browse []string)
 	}
 	visit := curl("https://"+banned+"/", "2", 200, toCurl...)
 	begin := time.Now()
-	for err := visit(ctx, c, client, 0); err != nil && proxy != "" && time.Since(begin) < firstVisit; err = visit(ctx, c, client, 0) {
+	for err := visit(ctx, c, client, 0); err != nil && across && time.Since(begin) < firstVisit; err = visit(ctx, c, client, 0) {
 		if sleep(ctx, time.Second) != nil { // it may not be across yet
 			return 0, "interrupted"
 		}

@@ -97,10 +97,11 @@ func TestLeaked(t *testing.T) {
 	}
 }
 
-// A machine that goes to a site by itself asks for its name where all can hear; one that goes through a proxy does not.
+// A machine that goes to a site by itself asks for its name where all can hear; one that goes through a proxy does not, and neither
+// does one that is captured, whose programs know nothing of it.
 func TestNames(t *testing.T) {
 	netnstest.Need(t)
-	for name, want := range map[string]survival.Verdict{"direct": survival.Blocked, "godwit": survival.Passes} {
+	for name, want := range map[string]survival.Verdict{"direct": survival.Blocked, "godwit": survival.Passes, "godwit-tun": survival.Passes} {
 		t.Run(name, func(t *testing.T) {
 			r := inCountry(t, name, func(ctx context.Context, c *country, p peer.Peer) run { return c.names(ctx, p, visited[:1]) })
 			if r.verdict != want || want == survival.Blocked && !strings.Contains(r.note, "asked over UDP for "+banned) {

@@ -19,6 +19,7 @@ type Stalls struct {
 	Mood rules.Mood // ResetBulk, LoseConnection, LoseEndpoint or LoseAddress
 	// Alone has the client keep one link instead of as many as it likes.
 	Alone bool
+	TUN   bool // the client's whole host is captured
 	Blows int
 	Seed  uint64
 	Tools *peer.Tools
@@ -37,8 +38,8 @@ const (
 
 // Run does it.
 func (w Stalls) Run(ctx context.Context) (r weather.Stalls, err error) {
-	name := "godwit"
-	if w.Alone {
+	name := godwitPeer(w.TUN)
+	if r.TUN = w.TUN; w.Alone {
 		name, r.Links = "godwit-alone", 1
 	}
 	r.Blow, r.RoundTrip = w.Mood.String(), slowPath.Delay*2

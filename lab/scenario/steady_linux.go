@@ -46,7 +46,7 @@ type steady struct {
 	dials   dialCount
 	ends    []*peer.Process // client, gateway
 	stop    context.CancelFunc
-	socks   proxy.ContextDialer
+	dial    traffic.Dialer // through the tunnel
 	logs    string
 }
 
@@ -112,11 +112,14 @@ func newSteady(ctx context.Context, godwit string, tools *peer.Tools, seed uint6
 	if err != nil {
 		return nil, err
 	}
-	d, err := proxy.SOCKS5("tcp", program.Proxy(), nil, from{s.host("client")})
-	if err != nil {
-		return nil, err
+	s.dial = s.host("client").DialContext
+	if program.Proxy() != "" {
+		d, err := proxy.SOCKS5("tcp", program.Proxy(), nil, from{s.host("client")})
+		if err != nil {
+			return nil, err
+		}
+		s.dial = d.(proxy.ContextDialer).DialContext
 	}
-	s.socks = d.(proxy.ContextDialer)
 	return s, nil
 }
 
@@ -147,7 +150,7 @@ func copyFile(to, from string) error {
 func (s *steady) open(ctx context.Context, to netip.AddrPort, limit time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return s.socks.DialContext(ctx, "tcp", to.String())
+	return s.dial(ctx, "tcp", to.String())
 }
 
 // from dials from a host, as package proxy wants it.

@@ -21,6 +21,7 @@ import (
 type Weather struct {
 	Seed   uint64
 	Length time.Duration
+	TUN    bool // the client's whole host is captured
 	Tools  *peer.Tools
 	// Logs, if not empty, is a directory for what both ends say.
 	Logs string
@@ -37,9 +38,17 @@ const (
 	memoryEvery = 10 * time.Second
 )
 
+// godwitPeer is Godwit's name among the peers.
+func godwitPeer(tun bool) string {
+	if tun {
+		return "godwit-tun"
+	}
+	return "godwit"
+}
+
 // Run does it, once.
 func (w Weather) Run(ctx context.Context) (r weather.Run, err error) {
-	s, err := newSteady(ctx, "godwit", w.Tools, w.Seed, path, nil, w.Logs)
+	s, err := newSteady(ctx, godwitPeer(w.TUN), w.Tools, w.Seed, path, nil, w.Logs)
 	if err != nil {
 		return r, err
 	}
@@ -49,7 +58,7 @@ func (w Weather) Run(ctx context.Context) (r weather.Run, err error) {
 		return r, err
 	}
 	spells := rules.Forecast(w.Seed, w.Length)
-	u := &underWeather{steady: s, run: weather.Run{Seed: w.Seed, Length: w.Length}, begin: time.Now()}
+	u := &underWeather{steady: s, run: weather.Run{Seed: w.Seed, TUN: w.TUN, Length: w.Length}, begin: time.Now()}
 	for _, sp := range spells {
 		u.run.Spells = append(u.run.Spells, weather.Spell{Mood: sp.Mood.String(), At: sp.At, For: sp.For})
 	}

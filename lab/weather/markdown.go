@@ -53,14 +53,14 @@ an end holds resident in the last quarter of a run is at most a quarter and 8 Mi
 		if f := run.Faults(); len(f) > 0 {
 			holds = "**no**"
 			for _, s := range f {
-				faults = append(faults, fmt.Sprintf("- seed %d: %s\n", run.Seed, s))
+				faults = append(faults, fmt.Sprintf("- seed %d%s: %s\n", run.Seed, byTUN(run.TUN), s))
 			}
 		}
 		memory := func(of func(Memory) int64) string {
 			early, late := run.settled(of)
 			return fmt.Sprintf("%d → %d", early>>20, late>>20)
 		}
-		fmt.Fprintf(b, "| %d | %.0f | %d | %s | %d | %.1f | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, run.Length.Minutes(), run.Echoes,
+		fmt.Fprintf(b, "| %d%s | %.0f | %d | %s | %d | %.1f | %s | %d | %d | %d | %d | %s | %s | %s | %s |\n", run.Seed, byTUN(run.TUN), run.Length.Minutes(), run.Echoes,
 			seconds(run.EchoStall), run.Downloads, float64(run.Bytes)*8/1e6/run.Length.Seconds(), seconds(run.DownloadStall), len(run.Broken), run.Refused, len(run.Dials), run.MostDials(),
 			seconds(closest), memory(Memory.client), memory(Memory.gateway), holds)
 	}
@@ -129,7 +129,7 @@ three round trips more.
 		if s.Broken != "" {
 			broken = s.Broken
 		}
-		fmt.Fprintf(b, "| %s | %s | %d | %d | %s | %s | %s | %s |\n", s.Blow, links, len(s.Each), s.Missed, seconds(median(s.Each)), seconds(nine),
+		fmt.Fprintf(b, "| %s%s | %s | %d | %d | %s | %s | %s | %s |\n", s.Blow, byTUN(s.TUN), links, len(s.Each), s.Missed, seconds(median(s.Each)), seconds(nine),
 			seconds(worst), broken)
 	}
 }

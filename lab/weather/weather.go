@@ -49,6 +49,7 @@ type Spell struct {
 // Run is one seed's weather.
 type Run struct {
 	Seed   uint64        `json:"seed"`
+	TUN    bool          `json:"tun,omitempty"` // by up --tun
 	Length time.Duration `json:"length"`
 	Spells []Spell       `json:"spells"`
 
@@ -159,6 +160,7 @@ func (m Memory) gateway() int64 { return m.Gateway }
 // Stalls is one kind of blow to a steady download, again and again.
 type Stalls struct {
 	Blow  string `json:"blow"`
+	TUN   bool   `json:"tun,omitempty"`
 	Links int    `json:"links"` // that the client keeps; zero is as many as it likes
 	// RoundTrip is the path's.
 	RoundTrip time.Duration `json:"round_trip"`
@@ -174,6 +176,7 @@ type Limit struct {
 	// 25 packets.
 	Rate     int             `json:"rate"`
 	Together bool            `json:"together,omitempty"`
+	TUN      bool            `json:"tun,omitempty"`
 	Length   time.Duration   `json:"length"`
 	Bytes    int64           `json:"bytes"`
 	Dials    []time.Duration `json:"dials"`
@@ -182,13 +185,22 @@ type Limit struct {
 
 // Name says it in words.
 func (l Limit) Name() string {
+	name := fmt.Sprintf("each policed to %d kbit/s", l.Rate/1000)
 	switch {
 	case l.Rate == 0:
-		return "each frozen after 25 packets"
+		name = "each frozen after 25 packets"
 	case l.Together:
-		return fmt.Sprintf("all together policed to %d kbit/s", l.Rate/1000)
+		name = fmt.Sprintf("all together policed to %d kbit/s", l.Rate/1000)
 	}
-	return fmt.Sprintf("each policed to %d kbit/s", l.Rate/1000)
+	return name + byTUN(l.TUN)
+}
+
+// byTUN is what the name of a row has where the client's whole host was captured.
+func byTUN(tun bool) string {
+	if tun {
+		return ", `--tun`"
+	}
+	return ""
 }
 
 // settling is how long a client may take until it has the links that it wants.
@@ -238,7 +250,9 @@ func Read(path string) (*Report, error) {
 
 // Write writes weather.md and weather.json into a directory.
 func (r *Report) Write(dir string) error {
-	slices.SortStableFunc(r.Runs, func(a, b Run) int { return cmp.Compare(a.Seed, b.Seed) })
+	slices.SortStableFunc(r.Runs, func(a, b Run) int {
+		return cmp.Or(cmp.Compare(byTUN(a.TUN), byTUN(b.TUN)), cmp.Compare(a.Seed, b.Seed))
+	})
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}

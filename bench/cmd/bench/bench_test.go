@@ -111,6 +111,32 @@ func TestRunDirect(t *testing.T) {
 	}
 }
 
+// TestRunPage loads a page in a browser, without a peer.
+func TestRunPage(t *testing.T) {
+	t.Parallel()
+	needNamespaces(t)
+	if _, err := exec.LookPath("chromium"); err != nil {
+		t.Skip("needs chromium: apt-get install chromium")
+	}
+	out := filepath.Join(t.TempDir(), "out")
+	cmd, said := bench(t, "run", "--suite", "page", "--peers", "direct", "--conditions", "*-50ms-loss0", "--runs", "1", "--out", out)
+	if err := cmd.Run(); strings.Contains(said.String(), "nothing left to measure") {
+		t.Skipf("no BBR here:\n%s", said)
+	} else if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	runs, err := result.Read(out)
+	if err != nil || len(runs) != 1 {
+		t.Fatalf("%d runs: %v", len(runs), err)
+	}
+	for _, m := range runs[0].Measurements {
+		// A name, a connection, TLS, a page, another name, connection, TLS, and what is there: eight round trips at least.
+		if p50 := m.Metrics["page.p50_s"]; len(m.Errors) > 0 || m.Metrics["page.failed"] > 0 || p50 < 0.4 {
+			t.Errorf("a page took %v s, %v failed: %v\n%s", p50, m.Metrics["page.failed"], m.Errors, said)
+		}
+	}
+}
+
 // descendants finds the processes whose command line has the marker, in whatever namespace they are.
 func descendants(t *testing.T, marker string) (pids []int) {
 	t.Helper()

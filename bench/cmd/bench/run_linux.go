@@ -34,10 +34,10 @@ func parseRun(args []string) (*runFlags, error) {
 	f := &runFlags{}
 	fs := flag.NewFlagSet("run", flag.ContinueOnError)
 	fs.StringVar(&f.peers, "peers", "", "what to measure (default the suite's); godwit-N has N links; any of the lab's peers can be named")
-	fs.StringVar(&f.suite, "suite", suite.Quick, "quick, full or transports")
+	fs.StringVar(&f.suite, "suite", suite.Quick, "quick, full, transports or page")
 	fs.StringVar(&f.conditions, "conditions", "", "only conditions that match one of these patterns, such as clean-*")
 	fs.StringVar(&f.tests, "tests", "", "only these tests, such as down1,keystroke")
-	fs.IntVar(&f.runs, "runs", 0, "how often (quick and transports 3, full 5)")
+	fs.IntVar(&f.runs, "runs", 0, "how often (full 5, others 3)")
 	fs.Float64Var(&f.d.Clean, "seconds", 0, "length of a bulk test on a clean path (quick and transports 1.5, full 3)")
 	fs.Float64Var(&f.d.Long, "long-seconds", 0, "length of a bulk test on a long path (quick 6, transports 8, full 20)")
 	fs.IntVar(&f.parallel, "parallel", 1, "peers to measure at once where the path is at most 100 Mbit/s")

@@ -7,6 +7,7 @@
 //	853  echo   sends back what it gets
 //	443  https  TLS 1.3 and HTTP/1.1; /bytes/N answers with N bytes
 //	3478 udp    numbered datagrams (udp.go), sent back
+//	53   dns    names of the page's hosts (site.go), which are at addresses of their own
 //
 // A Spec says what a test does. To measure something new, such as 10,000 idle sessions, add a Kind here and a function
 // to the table in run_linux.go; a test that must start many clients instead of using one belongs beside package suite, which
@@ -30,6 +31,7 @@ const (
 	PortEcho  = 853
 	PortHTTPS = 443
 	PortUDP   = 3478 // calls'
+	PortDNS   = 53
 )
 
 // Kind names a test.
@@ -45,6 +47,7 @@ const (
 	ConnTime  Kind = "conntime"  // the same one after another: p50_ms, p99_ms
 	Fetch     Kind = "fetch"     // HTTPS of Bytes on a new connection each: first_s, p50_s
 	UDP       Kind = "udp"       // datagrams of Bytes at Rate, to and fro: up_lost, up_jitter_ms, p50_ms, and so on
+	Page      Kind = "page"      // a web page in a browser, each time for the first time, Count times: p50_s
 	Ready     Kind = "ready"     // try until one byte came back: ready_unix_ns
 )
 
@@ -56,7 +59,7 @@ type Spec struct {
 	// that handshakes and slow start count.
 	Seconds float64
 	Warmup  float64
-	// Count ends ConnTime and Fetch after so many, if Seconds has not before.
+	// Count ends ConnTime and Fetch after so many, if Seconds has not before, and Page.
 	Count    int
 	Workers  int
 	Interval time.Duration
@@ -70,11 +73,11 @@ type Spec struct {
 
 // Bind makes command line flags of the fields.
 func (s *Spec) Bind(fs *flag.FlagSet) {
-	fs.StringVar((*string)(&s.Kind), "test", string(s.Kind), "down, up, pingpong, keystroke, connrate, conntime, fetch, udp or ready")
+	fs.StringVar((*string)(&s.Kind), "test", string(s.Kind), "down, up, pingpong, keystroke, connrate, conntime, fetch, udp, page or ready")
 	fs.IntVar(&s.Streams, "streams", 1, "down, up: connections")
 	fs.Float64Var(&s.Seconds, "seconds", 3, "how long to measure")
 	fs.Float64Var(&s.Warmup, "warmup", 0, "seconds to run before measuring")
-	fs.IntVar(&s.Count, "count", 0, "conntime, fetch: stop after so many")
+	fs.IntVar(&s.Count, "count", 0, "conntime, fetch, page: stop after so many")
 	fs.IntVar(&s.Workers, "workers", 64, "connrate: at once")
 	fs.DurationVar(&s.Interval, "interval", 50*time.Millisecond, "keystroke: between two bytes")
 	fs.IntVar(&s.Bytes, "bytes", 1_000_000, "fetch: size; udp: of a datagram")

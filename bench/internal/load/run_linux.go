@@ -20,7 +20,7 @@ func Run(ctx context.Context, cfg Config, s Spec) (*Result, error) {
 	defer cancel()
 	tests := map[Kind]func(context.Context) error{
 		Down: r.bulk, Up: r.bulk, PingPong: r.pingPong, Keystroke: r.keystroke, ConnRate: r.connRate,
-		ConnTime: r.connTime, Fetch: r.fetch, UDP: r.udp, Ready: r.ready,
+		ConnTime: r.connTime, Fetch: r.fetch, UDP: r.udp, Page: r.page, Ready: r.ready,
 	}
 	test := tests[s.Kind]
 	if test == nil {

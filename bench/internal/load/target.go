@@ -9,6 +9,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -72,8 +73,16 @@ func Target(ctx context.Context, addr, control string, ready func()) error {
 	wg.Go(func() { t.accept(ctl, t.control) })
 	wg.Go(func() { echoDatagrams(udp) })
 	wg.Go(func() { server.ServeTLS(web, "", "") })
+	site := make(chan error, 1)
+	wg.Go(func() { site <- serveSite(ctx, netip.MustParseAddr(addr)) })
 	ready()
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case err := <-site:
+		if err != nil {
+			t.fail(fmt.Errorf("target: the page: %w", err))
+		}
+	}
 	server.Close()
 	udp.Close()
 	for _, l := range listeners {

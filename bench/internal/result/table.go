@@ -42,6 +42,8 @@ var columns = []column{
 	{"conntime.p99_ms", "new conn p99 ms", true},
 	{"fetch.first_s", "1 MB HTTPS first s", true},
 	{"fetch.p50_s", "1 MB HTTPS p50 s", true},
+	{"page.p50_s", "page load s", true},
+	{"page.max_s", "slowest page load s", true},
 	{"keystroke.p50_ms", "keystroke p50 ms", true},
 	{"keystroke.p99_ms", "keystroke p99 ms", true},
 	{"keystroke.bulk_mbps", "beside it, down Mbit/s", false},

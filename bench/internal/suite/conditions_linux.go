@@ -37,6 +37,9 @@ func Peers(name string) []string {
 		return []string{"direct", "reality", "hysteria2", "godwit", "godwit-https", "godwit-quic", "godwit-nginx", "godwit-http", "godwit-relay",
 			"godwit-dns"}
 	}
+	if name == Page {
+		return []string{"direct", "wireguard", "sing-box-tun", "godwit-tun", "godwit-tun-names"}
+	}
 	return []string{"direct", "wireguard", "reality", "trojan", "hysteria2", "godwit", "godwit-1", "godwit-3"}
 }
 
@@ -59,6 +62,7 @@ const (
 	Quick      = "quick"
 	Full       = "full"
 	Transports = "transports"
+	Page       = "page"
 )
 
 // Defaults are a suite's durations and runs.
@@ -68,10 +72,10 @@ func Defaults(name string) (d Durations, runs int, err error) {
 		return Durations{Clean: 1.5, Long: 6}, 3, nil
 	case Full:
 		return Durations{Clean: 3, Long: 20}, 5, nil
-	case Transports:
+	case Transports, Page:
 		return Durations{Clean: 1.5, Long: 8}, 3, nil
 	}
-	return d, 0, fmt.Errorf("no suite %q: there are quick, full and transports", name)
+	return d, 0, fmt.Errorf("no suite %q: there are quick, full, transports and page", name)
 }
 
 // Conditions lists a suite's conditions.
@@ -81,6 +85,9 @@ func Conditions(name string, d Durations) []Condition {
 	}
 	if name == Transports {
 		return transports(d)
+	}
+	if name == Page {
+		return pages()
 	}
 	var all []Condition
 	for _, cc := range []string{"bbr", "cubic"} {
@@ -191,6 +198,8 @@ func (c Condition) Estimate() time.Duration {
 			} else {
 				secs += 0.5
 			}
+		case load.Page:
+			secs += 3 + float64(s.Count+1)*(1.5+16*c.Link.Delay.Seconds())
 		case load.UDP:
 			secs += s.Seconds + s.Warmup + 2
 		default:

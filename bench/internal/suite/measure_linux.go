@@ -72,6 +72,9 @@ func (m *measurement) all(ctx context.Context) (err error) {
 			}
 		}()
 	}
+	if err := m.openSite(); err != nil {
+		return err
+	}
 	control := filepath.Join(m.dir, "target.sock")
 	target, err := startHelper(m.net.Target, "target", "--control", control, topology.TargetAddr.String())
 	if err != nil {

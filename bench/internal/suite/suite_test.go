@@ -14,7 +14,7 @@ import (
 
 func TestSuites(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{Quick, Full, Transports} {
+	for _, name := range []string{Quick, Full, Transports, Page} {
 		d, runs, err := Defaults(name)
 		if err != nil || runs < 1 {
 			t.Fatal(runs, err)

@@ -22,7 +22,8 @@ type Frame struct {
 	// Partial says that the checksum at SumAt is that of the pseudo-header only, over what begins at SumFrom.
 	Partial        bool
 	SumFrom, SumAt int
-	// SegmentSize is how many bytes of payload each of the TCP segments has that this one stands for; zero if it is one.
+	// SegmentSize is how many bytes of payload each of the TCP segments or datagrams has that this one stands for, but for the
+	// last; zero if it is one.
 	SegmentSize int
 }
 
@@ -36,6 +37,7 @@ const (
 	vnetNoGSO         = 0
 	vnetTCP4          = 1
 	vnetTCP6          = 4
+	vnetUDP           = 5
 	vnetECN           = 0x80
 )
 
@@ -58,9 +60,9 @@ func parseVnet(b []byte) (Frame, error) {
 	}
 	switch b[1] &^ vnetECN {
 	case vnetNoGSO:
-	case vnetTCP4, vnetTCP6:
+	case vnetTCP4, vnetTCP6, vnetUDP:
 		f.SegmentSize = int(order.Uint16(b[4:]))
-		if !f.Partial || f.SegmentSize == 0 {
+		if !f.Partial || f.SegmentSize == 0 || isRun(f) != (b[1]&^vnetECN == vnetUDP) {
 			return Frame{}, errFrame
 		}
 	default:

@@ -33,8 +33,11 @@ func Create(name string) (f *os.File, actual string, err error) {
 		return fail("making", err)
 	}
 	const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
-	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads); err != nil {
-		return fail("setting up", err)
+	const datagrams = unix.TUN_F_USO4 | unix.TUN_F_USO6 // since Linux 6.2
+	if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads|datagrams); err != nil {
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads); err != nil {
+			return fail("setting up", err)
+		}
 	}
 	return os.NewFile(uintptr(fd), "tun"), req.Name(), nil
 }

@@ -2,6 +2,7 @@ package tun
 
 import (
 	"context"
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -37,7 +38,7 @@ func fuzzed(t *testing.T) *Capture {
 			return nil
 		},
 		Inner:  func() (v4, v6 netip.Addr) { return inner4, inner6 },
-		Online: func() bool { return true },
+		Online: func() bool { return true }, Forwards: func() bool { return true },
 		Answer: func(_ context.Context, query []byte, _ int) []byte { return query },
 		NameOf: func(netip.Addr) (string, bool) { return "", false },
 	}}
@@ -61,14 +62,20 @@ func FuzzTUN(f *testing.F) {
 	echo := vnet(packet.AppendEcho(nil, false, own.Addr(), far.Addr(), 1, 2, []byte("ping")))
 	piece := append([]byte(nil), udp...)
 	piece[vnetHeader+6] = 0x20
+	run := append([]byte(nil), udp...) // of 8 bytes of payload, 3 each
+	run[0], run[1] = vnetNeedsChecksum, vnetUDP
+	binary.NativeEndian.PutUint16(run[4:], 3)
+	binary.NativeEndian.PutUint16(run[6:], 20)
+	binary.NativeEndian.PutUint16(run[8:], 6)
 	f.Add(udp, syn, echo)
+	f.Add(run, run, run)
 	f.Add(syn, syn, vnet(packet.AppendTCP(nil, own, netip.MustParseAddrPort("198.18.66.2:1024"), 1, 0, flagACK)))
 	f.Add(piece, piece, echo)
 	f.Fuzz(func(t *testing.T, a, b, c []byte) {
 		capture := fuzzed(t)
 		for _, frame := range [][]byte{a, b, c} {
 			if f, err := parseVnet(frame); err == nil {
-				capture.packet(t.Context(), f)
+				capture.frame(t.Context(), f, make([]byte, maxFrame))
 			}
 			capture.Deliver(frame)
 		}

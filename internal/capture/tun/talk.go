@@ -31,8 +31,8 @@ type talk struct {
 // talkKey is a conversation as one side has it.
 type talkKey struct {
 	proto uint8
-	port  uint16         // the application's
-	to    netip.AddrPort // without a port for echoes
+	port  uint16         // the application's; 0 where the protocol has none that is known here
+	to    netip.AddrPort // without a port for all but datagrams
 }
 
 const (
@@ -71,14 +71,17 @@ func (t *talks) sweep(now time.Time) {
 	}
 }
 
-// keyOf is the talk of an application's packet: of a datagram or of an echo request.
+// keyOf is the talk of an application's packet.
 func keyOf(p *packet.Packet) talkKey {
 	k := talkKey{proto: p.Proto, to: netip.AddrPortFrom(p.Dst, 0)}
-	if p.Proto == packet.ProtoUDP {
+	switch p.Proto {
+	case packet.ProtoUDP:
 		k.port = binary.BigEndian.Uint16(p.Payload)
 		k.to = netip.AddrPortFrom(p.Dst, binary.BigEndian.Uint16(p.Payload[2:]))
-	} else {
-		k.port = binary.BigEndian.Uint16(p.Payload[4:])
+	case packet.ProtoICMP, packet.ProtoICMPv6:
+		if m, err := p.ICMP(); err == nil {
+			k.port = m.ID
+		}
 	}
 	return k
 }
@@ -198,6 +201,9 @@ func (t *talks) seems(p *packet.Packet) (from, about netip.Addr) {
 		}
 		return near(talkKey{p.Proto, u.Dst.Port(), u.Src}), about
 	}
+	if p.Proto != packet.ProtoICMP && p.Proto != packet.ProtoICMPv6 {
+		return near(talkKey{p.Proto, 0, netip.AddrPortFrom(p.Src, 0)}), about
+	}
 	m, err := p.ICMP()
 	if err != nil {
 		return from, about
@@ -206,7 +212,7 @@ func (t *talks) seems(p *packet.Packet) (from, about netip.Addr) {
 		return near(talkKey{p.Proto, m.ID, netip.AddrPortFrom(p.Src, 0)}), about
 	}
 	q, err := m.Quoted()
-	if err != nil || q.Proto != packet.ProtoUDP {
+	if err != nil {
 		return from, about
 	}
 	about = near(talkKey{q.Proto, q.Src.Port(), q.Dst})

@@ -1,10 +1,10 @@
 // Package tun captures what a machine sends by a TUN device: TCP becomes the session's streams, DNS questions are answered
-// here, and all other UDP and ICMP cross as packets.
+// here, and all else crosses as packets: UDP and echoes, or every protocol where the gateway carries that.
 //
 //	applications ── TUN ─┬─ TCP ── a listener of this machine's own kernel ── stream.Join ── streams
 //	                     ├─ DNS ── Config.Answer
-//	                     └─ UDP, ICMP ── Config.Decide ─┬─ Config.Send ─── packets ─┬─ Deliver
-//	                                                    └─ Config.Direct ─ sockets ─┘
+//	                     └─ UDP, ICMP, … ── Config.Decide ─┬─ Config.Send ─── packets ─┬─ Deliver
+//	                                                       └─ Config.Direct ─ sockets ─┘
 //
 // Where addresses stand for names (Config.Synthetic), streams are opened to the name, and packets go to an address of it.
 //
@@ -17,8 +17,8 @@
 //	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems; plain.go, whole packets
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
+//	run.go         runs of datagrams that come as one
 //	talk.go        datagrams to names
-//	fragment.go    datagrams longer than the MTU, put together
 package tun
 
 import (
@@ -57,6 +57,8 @@ type Config struct {
 	Direct func(packet []byte)
 	// Inner are the session's own addresses, from which its packets go and to which theirs come; not valid where there is none.
 	Inner func() (v4, v6 netip.Addr)
+	// Forwards reports whether the gateway carries packets of every protocol; others than UDP and echoes are refused if not.
+	Forwards func() bool
 	// Online reports whether there is a link now: while there is none, QUIC is told so, and browsers turn to TCP.
 	Online func() bool
 	// Ours, if not nil, reports whether a connection or a datagram from there is of the session's own links, which are to go out
@@ -80,7 +82,7 @@ type Capture struct {
 	local   [2]family // IPv4, IPv6
 	conns   conns
 	talks   talks
-	pieces  reassembly
+	pieces  packet.Reassembly
 	asking  chan struct{} // one token for each DNS question under way
 	wg      sync.WaitGroup
 	stats   counters
@@ -180,12 +182,21 @@ func (c *Capture) Run(ctx context.Context) error {
 
 // read takes packets off the TUN.
 func (c *Capture) read(ctx context.Context) error {
-	buf := make([]byte, maxFrame)
+	buf, room := make([]byte, maxFrame), make([]byte, maxFrame)
 	for {
 		f, err := c.cfg.Device.Read(buf)
 		if err != nil {
 			return fmt.Errorf("reading the TUN: %w", err)
 		}
+		c.frame(ctx, f, room)
+	}
+}
+
+// frame takes what the TUN has brought. room is as long as it may be.
+func (c *Capture) frame(ctx context.Context, f Frame, room []byte) {
+	if isRun(f) {
+		cutRun(f, room, func(b []byte) { c.packet(ctx, Frame{Packet: b}) })
+	} else {
 		c.packet(ctx, f)
 	}
 }
@@ -197,7 +208,7 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		return
 	}
 	b := f.Packet
-	if whole, isPiece := c.pieces.add(b, time.Now()); isPiece {
+	if whole, isPiece := c.pieces.Add(b, time.Now()); isPiece {
 		if whole == nil {
 			return
 		}
@@ -210,6 +221,7 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		c.stats.dropped.Add(1)
 		return
 	}
+	forwarded := false // it takes a gateway that carries every protocol
 	switch p.Proto {
 	case packet.ProtoUDP:
 		u, err := p.UDP()
@@ -230,13 +242,21 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 		}
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		m, err := p.ICMP()
-		if err != nil || m.Kind != packet.EchoRequest || !oneHost(p.Dst) {
+		forwarded = m.Kind != packet.EchoRequest
+		if err != nil || !oneHost(p.Dst) || forwarded && !c.cfg.Forwards() {
 			c.stats.dropped.Add(1)
 			return
 		}
 	default:
-		c.unreachable(&p, packet.Prohibited)
-		return
+		if !oneHost(p.Dst) {
+			c.stats.dropped.Add(1)
+			return
+		}
+		forwarded = true
+		if p.Proto == packet.ProtoTCP || !c.cfg.Forwards() {
+			c.unreachable(&p, packet.Prohibited)
+			return
+		}
 	}
 	name := ""
 	if c.synthetic(p.Dst) {
@@ -248,7 +268,7 @@ func (c *Capture) packet(ctx context.Context, f Frame) {
 	}
 	way := c.decide(&p, name)
 	switch {
-	case way == rules.Block:
+	case way == rules.Block, way == rules.Direct && forwarded: // past the tunnel there are sockets only
 		c.unreachable(&p, packet.Prohibited)
 	case way == rules.Tunnel && p.Proto == packet.ProtoUDP && keyOf(&p).to.Port() == quicPort && !c.cfg.Online():
 		c.unreachable(&p, packet.NoPort)
@@ -286,9 +306,10 @@ func (c *Capture) cross(p *packet.Packet, b []byte, to netip.Addr, direct bool) 
 		return
 	}
 	c.stats.packets.Add(1)
+	p.ReaddressQuotedDst(own, inner)
 	p.Readdress(inner, to)
 	if err := c.cfg.Send(b); err != nil {
-		p.Readdress(own, dst)
+		p.Readdress(own, dst) // what it quotes is not needed any more: no error is told about an error
 		c.unreachable(p, packet.NoRoute)
 	}
 }

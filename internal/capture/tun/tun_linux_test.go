@@ -3,6 +3,7 @@ package tun_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/packet"
@@ -283,6 +287,45 @@ func TestDatagrams(t *testing.T) {
 	m.capture.Deliver(stray)
 	if n := m.capture.Stats().Dropped - before; n != 2 {
 		t.Errorf("%d packets for nobody were dropped of 2", n)
+	}
+}
+
+// A run of datagrams that a program sends by one call crosses as the datagrams it stands for.
+func TestRun(t *testing.T) {
+	m := newMachine(t)
+	for _, to := range []string{"203.0.113.5:4500", "[2001:db8::5]:4500"} {
+		c := m.udp("udp", netip.MustParseAddrPort(to))
+		payload := make([]byte, 10*1200+7)
+		rand.Read(payload)
+		size := binary.NativeEndian.AppendUint16(nil, 1200)
+		control := make([]byte, unix.CmsgSpace(len(size)))
+		h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
+		h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
+		h.SetLen(unix.CmsgLen(len(size)))
+		copy(control[unix.CmsgLen(0):], size)
+		if _, _, err := c.WriteMsgUDP(payload, control, nil); err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for i := range 11 {
+			select {
+			case b := <-m.sent:
+				p, err := packet.Parse(b)
+				if err != nil {
+					t.Fatalf("%s: datagram %d: %v", to, i, err)
+				}
+				u, err := p.UDP()
+				if err != nil || u.Dst.String() != to || len(u.Payload) != min(1200, len(payload)-len(got)) {
+					t.Fatalf("%s: datagram %d has %d bytes for %v, %v", to, i, len(u.Payload), u.Dst, err)
+				}
+				got = append(got, u.Payload...)
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%s: datagram %d did not come", to, i)
+			}
+		}
+		if !bytes.Equal(got, payload) {
+			t.Errorf("%s: something else came", to)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type machine struct {
 	sentTo []string                // what was decided on
 	apps   []owner.Socket          // whose
 	down   bool                    // no link
+	any    bool                    // the gateway carries every protocol
 }
 
 var (
@@ -103,9 +104,10 @@ func newMachine(t testing.TB) *machine {
 		var err error
 		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
 			Decide: m.decide, Direct: func(b []byte) { m.past <- append([]byte(nil), b...) },
-			Inner:  func() (v4, v6 netip.Addr) { return inner4, inner6 },
-			Online: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
-			Answer: m.answer, ServeDNS: m.serveDNS,
+			Forwards: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.any },
+			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },
+			Online:   func() bool { m.mu.Lock(); defer m.mu.Unlock(); return !m.down },
+			Answer:   m.answer, ServeDNS: m.serveDNS,
 			NameOf: func(a netip.Addr) (string, bool) {
 				m.mu.Lock()
 				defer m.mu.Unlock()

@@ -24,8 +24,10 @@ import (
 // Dialer dials gateways through resolvers; an Endpoint's Addr is the gateway's zone, its Name is not used, and its Opener
 // must be a transport.Shader. It implements transport.Dialer.
 type Dialer struct {
-	// Resolvers are those to ask, see dnsclient.Resolver, in order; empty means the system's.
+	// Resolvers are those to ask, see dnsclient.Resolver, in order; empty means those of the network, as they are at the time.
 	Resolvers []dnsclient.Resolver
+	// Network lists those of the network; nil means the system's.
+	Network func() ([]dnsclient.Resolver, error)
 	// LongestName is how long names may be; zero is MaxName, and if those do not pass, ShortName. Short names carry a
 	// seventh of what long ones do. To keep to them from the first query on, where asking for a long name is a risk, set
 	// ShortName.
@@ -121,8 +123,12 @@ func (d *Dialer) Dial(ctx context.Context, ep transport.Endpoint) (transport.Con
 	if !warm {
 		resolvers := d.Resolvers
 		if len(resolvers) == 0 {
+			list := d.Network
+			if list == nil {
+				list = dnsclient.System
+			}
 			var err error
-			if resolvers, err = dnsclient.System(); err != nil {
+			if resolvers, err = list(); err != nil {
 				return fail(transport.StageLookup, err)
 			}
 		}

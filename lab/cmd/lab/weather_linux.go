@@ -26,6 +26,7 @@ type weatherFlags struct {
 	logs        *string
 	parallel    *int
 	first       *uint64
+	tun         *bool
 }
 
 func newWeatherFlags(name string, parallel int) weatherFlags {
@@ -36,6 +37,7 @@ func newWeatherFlags(name string, parallel int) weatherFlags {
 		fs.String("logs", "", "directory for what both ends say"),
 		fs.Int("parallel", parallel, "how many at once: some twenty to a processor"),
 		fs.Uint64("first", 1, "the first seed"),
+		fs.Bool("tun", false, "have the client's whole host captured; what is found stands beside what is found without"),
 	}
 }
 
@@ -124,7 +126,7 @@ func weatherCommand(ctx context.Context, args []string, inside bool) (int, error
 	}
 	runs := make([]*weather.Run, *seeds)
 	failed := f.each(*seeds, func(i int) string { return fmt.Sprintf("seed %d", *f.first+uint64(i)) }, func(i int, logs string) error {
-		w := scenario.Weather{Seed: *f.first + uint64(i), Length: time.Duration(*minutes * float64(time.Minute)), Tools: tools, Logs: logs}
+		w := scenario.Weather{Seed: *f.first + uint64(i), Length: time.Duration(*minutes * float64(time.Minute)), TUN: *f.tun, Tools: tools, Logs: logs}
 		r, err := w.Run(ctx)
 		if err == nil {
 			runs[i] = &r
@@ -137,7 +139,7 @@ func weatherCommand(ctx context.Context, args []string, inside bool) (int, error
 		for _, r := range runs {
 			if r != nil {
 				faults += len(r.Faults())
-				report.Runs = append(slices.DeleteFunc(report.Runs, func(old weather.Run) bool { return old.Seed == r.Seed }), *r)
+				report.Runs = append(slices.DeleteFunc(report.Runs, func(old weather.Run) bool { return old.Seed == r.Seed && old.TUN == r.TUN }), *r)
 			}
 		}
 	})
@@ -160,7 +162,10 @@ func stallsCommand(ctx context.Context, args []string, inside bool) (int, error)
 	var all []scenario.Stalls
 	for _, mood := range []rules.Mood{rules.ResetBulk, rules.LoseConnection, rules.LoseEndpoint, rules.LoseAddress} {
 		for _, alone := range []bool{false, true} {
-			all = append(all, scenario.Stalls{Mood: mood, Alone: alone, Blows: *blows, Seed: *f.first, Tools: tools})
+			if alone && *f.tun { // how many links there are is not the capture's business
+				continue
+			}
+			all = append(all, scenario.Stalls{Mood: mood, Alone: alone, TUN: *f.tun, Blows: *blows, Seed: *f.first, Tools: tools})
 		}
 	}
 	found := make([]*weather.Stalls, len(all))
@@ -183,7 +188,7 @@ func stallsCommand(ctx context.Context, args []string, inside bool) (int, error)
 		for _, r := range found {
 			if r != nil {
 				report.Stalls = append(slices.DeleteFunc(report.Stalls, func(old weather.Stalls) bool {
-					return old.Blow == r.Blow && old.Links == r.Links
+					return old.Blow == r.Blow && old.Links == r.Links && old.TUN == r.TUN
 				}), *r)
 			}
 		}
@@ -203,7 +208,7 @@ func limitsCommand(ctx context.Context, args []string, inside bool) (int, error)
 	}
 	all := []scenario.Limits{{}, {Rate: 130e3}, {Rate: 1e6}, {Rate: 1e6, Together: true}}
 	for i := range all {
-		all[i].Length, all[i].Seed, all[i].Tools = time.Duration(*minutes*float64(time.Minute)), *f.first, tools
+		all[i].Length, all[i].Seed, all[i].TUN, all[i].Tools = time.Duration(*minutes*float64(time.Minute)), *f.first, *f.tun, tools
 	}
 	found := make([]*weather.Limit, len(all))
 	failed := f.each(len(all), func(i int) string { return all[i].Name() }, func(i int, logs string) error {

@@ -1,16 +1,14 @@
-package tun
+package packet
 
 import (
 	"encoding/binary"
 	"time"
-
-	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
-// reassembly puts IPv4 and IPv6 fragments together (RFC 791 §3.2, RFC 8200 §4.5): datagrams cross the session whole. Only the
-// machine's own kernel makes them here, in order and without a loss, so that nothing clever is needed: what comes otherwise is
-// dropped. Used by one goroutine.
-type reassembly struct {
+// Reassembly puts IPv4 and IPv6 fragments together (RFC 791 §3.2, RFC 8200 §4.5): datagrams cross a session whole. It is for
+// what the machine's own kernel makes for a TUN, in order and without a loss, so that nothing clever is needed: what comes
+// otherwise is dropped. The zero value is ready. Used by one goroutine.
+type Reassembly struct {
 	under []*datagram // the oldest first
 }
 
@@ -33,8 +31,8 @@ const (
 	reassemblyTime = 5 * time.Second
 )
 
-// add takes a packet. It reports whether that is a fragment, and returns the whole datagram with the last one.
-func (r *reassembly) add(b []byte, now time.Time) (whole []byte, isPiece bool) {
+// Add takes a packet. It reports whether that is a fragment, and returns the whole datagram with the last one.
+func (r *Reassembly) Add(b []byte, now time.Time) (whole []byte, isPiece bool) {
 	id, offset, more, head, data, ok := parseFragment(b)
 	if !ok {
 		return nil, false
@@ -52,17 +50,21 @@ func (r *reassembly) add(b []byte, now time.Time) (whole []byte, isPiece bool) {
 		if at >= 0 {
 			r.drop(at)
 		}
+		d := &datagram{id: id, since: now, head: len(head), whole: append(append(make([]byte, 0, maxLength), head...), data...)}
+		if !more { // IPv6 has such (RFC 6946)
+			return d.finish(), true
+		}
 		if len(r.under) == mostDatagrams {
 			r.drop(0)
 		}
-		r.under = append(r.under, &datagram{id: id, since: now, head: len(head), whole: append(append(make([]byte, 0, maxPacket), head...), data...)})
+		r.under = append(r.under, d)
 		return nil, true
 	}
 	if at < 0 {
 		return nil, true
 	}
 	d := r.under[at]
-	if offset != len(d.whole)-d.head || offset+len(data) > maxPacket {
+	if offset != len(d.whole)-d.head || offset+len(data) > maxLength {
 		r.drop(at)
 		return nil, true
 	}
@@ -73,7 +75,7 @@ func (r *reassembly) add(b []byte, now time.Time) (whole []byte, isPiece bool) {
 	return d.finish(), true
 }
 
-func (r *reassembly) drop(at int) { r.under = append(r.under[:at], r.under[at+1:]...) }
+func (r *Reassembly) drop(at int) { r.under = append(r.under[:at], r.under[at+1:]...) }
 
 // parseFragment takes a fragment apart: head is the header of the datagram that it is of.
 func parseFragment(b []byte) (id fragmentID, offset int, more bool, head, data []byte, ok bool) {
@@ -110,7 +112,7 @@ func (d *datagram) finish() []byte {
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)-40))
 		return b
 	}
-	packet.AdjustChecksum(b[10:], uint64(binary.BigEndian.Uint16(b[2:]))+uint64(binary.BigEndian.Uint16(b[6:])), uint64(len(b)), true)
+	AdjustChecksum(b[10:], uint64(binary.BigEndian.Uint16(b[2:]))+uint64(binary.BigEndian.Uint16(b[6:])), uint64(len(b)), true)
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 	binary.BigEndian.PutUint16(b[6:], 0)
 	return b
