@@ -17,6 +17,7 @@ require (
 	github.com/refraction-networking/utls v1.8.2 // TLS whose first message is the one that we say, not Go's
 	github.com/sagernet/quic-go v0.61.0-sing-box-mod.7 // QUIC and HTTP/3: quic-go (MIT) with Chrome's packets and a congestion control of one's own
 	github.com/spf13/cobra v1.10.2 // verbs, flags, help, completion in four shells
+	github.com/tailscale/wf v0.0.0-20240214030419-6fbb0a674ee6 // Windows' kill switch: its filtering platform, whose calls have no other binding
 	github.com/vishvananda/netlink v1.3.1 // routes, rules and addresses
 	github.com/xtaci/kcp-go/v5 v5.6.72 // repeats what DNS loses; its state machine alone. Not 5.7 and later: they link an LGPL package
 	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
@@ -24,6 +25,7 @@ require (
 	golang.org/x/sys v0.49.0 // socket options and reads that do not wait
 	golang.org/x/term v0.47.0 // is this a terminal, and how wide
 	golang.org/x/time v0.16.0 // rate limits
+	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // Windows' TUN, by WireGuard's wintun.dll, which is not part of this
 	modernc.org/sqlite v1.61.1 // keys and devices of one machine, in pure Go
 	rsc.io/qr v0.2.0 // draws the QR code of an access key
 )
@@ -38,6 +40,7 @@ require (
 )
 
 require (
+	github.com/BurntSushi/toml v0.4.1 // indirect
 	github.com/andybalholm/brotli v1.3.0 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
@@ -57,11 +60,16 @@ require (
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tjfoc/gmsm v1.4.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
+	go4.org/netipx v0.0.0-20220725152314-7e7bdc8411bf // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/exp v0.0.0-20240904232852-e7e105dedf7e // indirect
+	golang.org/x/exp/typeparams v0.0.0-20220218215828-6cf2b201936e // indirect
+	golang.org/x/mod v0.42.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/tools v0.52.0 // indirect
+	golang.org/x/tools/go/expect v0.1.1-deprecated // indirect
 	golang.org/x/xerrors v0.0.0-20200804184101-5ec99f83aff1 // indirect
+	honnef.co/go/tools v0.3.2 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect

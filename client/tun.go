@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -21,6 +22,9 @@ type TUN struct {
 	// File is the device's descriptor, in non-blocking mode, or else it cannot be closed while it is read. The client closes it.
 	// On Apple's systems it is a utun's, which has four bytes of the address family in front of each packet.
 	File *os.File
+	// Packets is there instead of File where the device is none, as on Windows: one packet to a Read, and to a Write, as they are.
+	// Close ends a Read. The client closes it.
+	Packets io.ReadWriteCloser
 	// Offload says that each packet has Linux's virtio_net_hdr in front, and that its checksum and its segments may be left to
 	// the reader (IFF_VNET_HDR; TUNSETOFFLOAD with TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6). Without it packets come as they are.
 	Offload bool
@@ -31,8 +35,10 @@ type TUN struct {
 
 func (t *TUN) check(first []netip.Prefix) error {
 	switch {
-	case t.File == nil:
+	case t.File == nil && t.Packets == nil:
 		return errors.New("it has no File")
+	case t.File != nil && t.Packets != nil:
+		return errors.New("it has both File and Packets")
 	case !t.Prefix4.IsValid() && !t.Prefix6.IsValid():
 		return errors.New("it has neither Prefix4 nor Prefix6: give the networks of its addresses")
 	case t.Prefix4.IsValid() && !t.Prefix4.Addr().Is4():
@@ -46,6 +52,24 @@ func (t *TUN) check(first []netip.Prefix) error {
 		}
 	}
 	return nil
+}
+
+// Close closes a device that is not served.
+func (t *TUN) Close() (err error) {
+	if t.File != nil {
+		err = t.File.Close()
+	}
+	if t.Packets != nil {
+		err = errors.Join(err, t.Packets.Close())
+	}
+	return err
+}
+
+func (t *TUN) device() tun.Device {
+	if t.Packets != nil {
+		return tun.NewPackets(t.Packets)
+	}
+	return tun.NewDevice(t.File, t.Offload)
 }
 
 // mostFirstBits leave a network room for names: a few at once, and a while until an address stands for another one.
@@ -135,15 +159,13 @@ var ErrTUN = errors.New("the client serves a TUN already")
 // streams, all else as packets as far as the gateway carries it, and DNS questions, whoever they are for, are answered by the gateway's resolvers.
 func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	if err := t.check(c.cfg.NamesFirst); err != nil {
-		if t.File != nil {
-			t.File.Close()
-		}
+		t.Close()
 		return fmt.Errorf("the TUN: %w", err)
 	}
 	resolver := names.New(names.Config{Outside: c, Linked: c.online, Split: c.split, NamesFirst: c.cfg.NamesFirst})
 	defer resolver.Close()
 	capture, err := tun.New(tun.Config{
-		Device: tun.NewDevice(t.File, t.Offload), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
+		Device: t.device(), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
 		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Forwards: c.gatewayForwards,
 		Online: c.online, Ours: c.comesBack,
 		Answer:   resolver.Answer,
@@ -151,7 +173,7 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 		NameOf:   resolver.NameOf, Synthetic: resolver.Synthetic, Resolve: resolver.Resolve,
 	})
 	if err != nil {
-		t.File.Close()
+		t.Close()
 		return err
 	}
 	if !c.tun.CompareAndSwap(nil, capture) {

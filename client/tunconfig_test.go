@@ -26,6 +26,8 @@ func TestCheckTUN(t *testing.T) {
 		{"", client.Config{SplitDNS: []string{"Corp.Example.=192.0.2.53", "x.corp.example=tls://dns.example"}}},
 		{"TUN", client.Config{TUN: &client.TUN{Prefix4: of("10.0.0.0/24")}}},
 		{"TUN", client.Config{TUN: &client.TUN{File: f}}},
+		{"TUN", client.Config{TUN: &client.TUN{File: f, Packets: f, Prefix4: of("10.0.0.0/24")}}},
+		{"", client.Config{TUN: &client.TUN{Packets: f, Prefix4: of("10.0.0.0/24")}}},
 		{"TUN", client.Config{TUN: &client.TUN{File: f, Prefix4: of("fd00::/64")}}},
 		{"TUN", client.Config{TUN: &client.TUN{File: f, Prefix6: of("10.0.0.0/24")}}},
 		{"TUN", client.Config{TUN: &client.TUN{File: f, Prefix4: of("198.19.1.0/24")}, NamesFirst: first}},

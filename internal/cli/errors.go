@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -236,6 +237,9 @@ func explain(err error) problem {
 	case is(errRescueNeedsRoot):
 		p.code = exitPermission
 		p.hint = "try: sudo godwit rescue"
+		if runtime.GOOS == "windows" {
+			p.hint = "try it in an administrator's prompt"
+		}
 	case errors.As(err, &byRoot):
 		p.code = exitPermission
 		p.hint = "try: sudo godwit service " + byRoot.verb

@@ -12,14 +12,11 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/client"
-	"github.com/godwit-vpn/godwit/internal/capture/tun"
 	"github.com/godwit-vpn/godwit/internal/hostnet"
 )
 
-// What the TUN is called, and its networks: of the addresses that are for measuring networks (RFC 2544), which nobody routes,
+// The TUN's networks: of the addresses that are for measuring networks (RFC 2544), which nobody routes,
 // and a unique local one. The resolver's address is one of the many that are captured.
-const tunName = "godwit%d"
-
 var (
 	tunPrefix4  = netip.MustParsePrefix("198.18.66.0/24")
 	tunPrefix6  = netip.MustParsePrefix("fd67:6f64:7769:7400::/64")
@@ -40,7 +37,7 @@ var (
 type machine struct {
 	host    *hostnet.Host
 	desired hostnet.Desired
-	file    *os.File
+	tun     client.TUN
 	name    string
 	portal  *portalWay // once there is a client
 }
@@ -56,15 +53,16 @@ func takeMachine(f *upFlags) (*machine, error) {
 		return nil, err
 	}
 	m := &machine{host: host}
-	if m.file, m.name, err = tun.Create(tunName); err != nil {
+	if m.tun, m.name, err = createTUN(); err != nil {
 		return nil, err // host is left as it is: a network that a dead process has shut stays shut
 	}
+	m.tun.Prefix4, m.tun.Prefix6 = tunPrefix4, tunPrefix6
 	m.desired = hostnet.Desired{
 		Tun: m.name, MTU: tunMTU, DNS: []netip.Addr{tunResolver}, LAN: f.lan, Router: f.router,
 		Addrs: []netip.Prefix{ownOf(tunPrefix4), ownOf(tunPrefix6)},
 	}
 	if err := host.Set(m.desired); err != nil && !errors.Is(err, hostnet.ErrDNS) { // captured all the same, whomever they ask
-		return nil, errors.Join(fmt.Errorf("setting up this machine's network: %w", err), m.file.Close(), host.Close())
+		return nil, errors.Join(fmt.Errorf("setting up this machine's network: %w", err), m.tun.Close(), host.Close())
 	}
 	return m, nil
 }
@@ -115,12 +113,12 @@ func (m *machine) serve(ctx context.Context, c *client.Client, log *slog.Logger)
 			}
 		}
 	})
-	return c.ServeTUN(ctx, client.TUN{File: m.file, Offload: true, Prefix4: tunPrefix4, Prefix6: tunPrefix6})
+	return c.ServeTUN(ctx, m.tun)
 }
 
 // release gives the machine its own network back.
 func (m *machine) release(log *slog.Logger) {
-	if err := errors.Join(m.host.Close(), ignoreClosed(m.file.Close())); err != nil {
+	if err := errors.Join(m.host.Close(), ignoreClosed(m.tun.Close())); err != nil {
 		log.Error("the machine's network is not as it was: 'godwit rescue' tries again", "err", err)
 	}
 }

@@ -22,7 +22,8 @@ the kill switch, routes and rules, kernel settings, and resolv.conf; and of a
 gateway, forwarding and its firewall table. From then on programs reach the
 network as if Godwit had never run, outside of any tunnel.
 
-A Godwit that runs is left alone: 'godwit down' ends it. It needs root.`,
+A Godwit that runs is left alone: 'godwit down' ends it. It needs root, or on Windows
+an administrator.`,
 		RunE: func(*cobra.Command, []string) error {
 			undone, err := hostnet.Rescue(hostnet.Dir)
 			more, forwardErr := hostnet.RescueForwarding(hostnet.ForwardDir)

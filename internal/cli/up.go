@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -151,6 +152,9 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	if f.router && !f.tun {
 		return usagef("flag --router: it takes --tun")
 	}
+	if f.router && runtime.GOOS != "linux" {
+		return usagef("flag --router: it is for Linux only: leave it out")
+	}
 	if f.namesFirst && !f.tun {
 		return usagef("flag --names-first: it takes --tun")
 	}
@@ -160,6 +164,9 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {
 		return err
+	}
+	if f.tun && runtime.GOOS != "linux" && !f.report {
+		fmt.Fprintln(a.stderr, "godwit up --tun has not been tested on this system yet: docs/machine.md says what to check")
 	}
 	r := upRequest{upFlags: f, profiles: ps, profile: f.profile}
 	if f.service && f.tun {

@@ -63,9 +63,6 @@ const tableName = "godwit"
 // systemUsers are below this: who renews a lease is root, or a user made for that.
 const systemUsers = 1000
 
-// Ports by which names are asked for: DNS, DNS over TLS or QUIC, LLMNR. They are not the local network's affair.
-var namePorts = []uint16{53, 853, 5355}
-
 func ourTable() *nftables.Table {
 	return &nftables.Table{Name: tableName, Family: nftables.TableFamilyINet}
 }

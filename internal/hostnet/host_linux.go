@@ -3,17 +3,15 @@ package hostnet
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
+
+// Dir is where the state lies by which a dead process's changes are undone. There is one network to a machine, so there
+// is one place.
+const Dir = "/var/lib/godwit/hostnet"
 
 // Protect marks a socket as one that goes out by the physical network. It is a net.ListenConfig's or Dialer's Control.
 func Protect(network, address string, c syscall.RawConn) error {
@@ -27,86 +25,27 @@ func Protect(network, address string, c syscall.RawConn) error {
 	return nil
 }
 
-// Host is this machine's network in this process's hands. Its methods may be called at the same time.
-type Host struct {
-	dir    string
-	etc    string // where resolv.conf is
-	asked  string // where systemd-resolved tells whom it asks
-	lock   *os.File
-	closed bool
-
-	mu       sync.Mutex // guards the machine's network, and what is below
-	kept     kept
-	resolved string       // what systemd-resolved was last told
-	dns      []netip.Addr // that are ours
-	packets  uint64       // blocked by firewalls that were replaced
-	bytes    uint64
+// system is what a Host knows of Linux; guarded by its mu.
+type system struct {
+	asked    string // where systemd-resolved tells whom it asks
+	resolved string // what systemd-resolved was last told
 }
 
-// Open takes the machine's network into this process's hands, or fails with a *HeldError. What a process that died has
-// left behind, its kill switch above all, stays until the first Set puts what is desired in its place, or Close undoes
-// it: in between nothing is open that was shut.
-func Open(stateDir string) (*Host, error) { return open(stateDir, "/etc") }
+// allowed leaves it to the kernel to say: it does not take root.
+func allowed() error { return nil }
 
-func open(stateDir, etc string) (h *Host, err error) {
-	h = &Host{dir: stateDir, etc: etc, asked: "/run/systemd/resolve/resolv.conf"}
-	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	if err := h.take(); err != nil {
-		return nil, err
-	}
-	if h.kept, err = readKept(h.dir); err != nil {
-		h.lock.Close()
-		return nil, fmt.Errorf("%w: 'godwit rescue' removes it", err)
-	}
-	return h, nil
+func thisSystem() system { return system{asked: "/run/systemd/resolve/resolv.conf"} }
+
+// kept is what it takes to undo our changes. It is on the disk before any of them is made.
+type kept struct {
+	Tun     string         `json:"tun,omitempty"`
+	Addrs   []netip.Prefix `json:"addresses,omitempty"`
+	Sysctls []sysctl       `json:"sysctls,omitempty"`
+	Resolv  *resolv        `json:"resolv_conf,omitempty"`
 }
 
-// take locks the directory for as long as this process lives.
-func (h *Host) take() error {
-	path := filepath.Join(h.dir, "lock")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock file: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return fmt.Errorf("lock file %q: %w", path, err)
-		}
-		b := make([]byte, 16)
-		n, _ := f.Read(b)
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-		return &HeldError{PID: pid}
-	}
-	if err = f.Truncate(0); err == nil {
-		_, err = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
-	}
-	if err != nil {
-		f.Close()
-		return fmt.Errorf("lock file %q: %w", path, err)
-	}
-	h.lock = f
-	return nil
-}
-
-// Set makes the network what is desired. It may be called again at any time, with the same or something else; each call
-// also repairs what others have changed. The firewall is first, so whatever fails after it, nothing leaks. DNS is last: an
-// ErrDNS says that all else is set.
-func (h *Host) Set(d Desired) error {
-	if err := d.check(); err != nil {
-		return err
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return fs.ErrClosed
-	}
-	if p, b, err := blocked(); err == nil {
-		h.packets += p
-		h.bytes += b
-	}
+// set makes the network what is desired. The firewall is first, so whatever fails after it, nothing leaks.
+func (h *Host) set(d Desired) error {
 	if err := loadFirewall(d); err != nil {
 		return fmt.Errorf("firewall: %w", err)
 	}
@@ -144,30 +83,6 @@ func (h *Host) Set(d Desired) error {
 	return nil
 }
 
-// Blocked is what the firewall has dropped since Open, and a firewall that it found before that: packets that would have
-// left outside of the tunnel. Most programs never get so far, as there is no route for them.
-func (h *Host) Blocked() (packets, bytes uint64, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	p, b, err := blocked()
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // nothing is set
-	}
-	return h.packets + p, h.bytes + b, err
-}
-
-// Close makes everything as it was before the first Set, and opens the kill switch last.
-func (h *Host) Close() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return nil
-	}
-	h.closed = true
-	_, err := h.undo()
-	return errors.Join(err, h.lock.Close())
-}
-
 // undo makes everything as it was, and says what it found to do. It goes on after an error.
 func (h *Host) undo() (undone []string, err error) {
 	var errs []error
@@ -189,26 +104,4 @@ func (h *Host) undo() (undone []string, err error) {
 	}
 	h.kept = kept{}
 	return undone, removeKept(h.dir)
-}
-
-// Rescue undoes what a process that was killed has left, and says in words what that was. Nothing to do is no error; a
-// process that still holds the network is one.
-func Rescue(stateDir string) (undone []string, err error) { return rescue(stateDir, "/etc") }
-
-func rescue(stateDir, etc string) (undone []string, err error) {
-	h := &Host{dir: stateDir, etc: etc}
-	if _, err := os.Stat(stateDir); err == nil {
-		if err := h.take(); err != nil {
-			return nil, err
-		}
-		defer h.lock.Close()
-		if h.kept, err = readKept(stateDir); err != nil {
-			undone = append(undone, "what was to be put back could not be read, so resolv.conf and kernel settings stay as they are: "+
-				err.Error())
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("state directory: %w", err)
-	}
-	more, err := h.undo()
-	return append(undone, more...), err
 }

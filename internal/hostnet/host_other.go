@@ -1,4 +1,4 @@
-//go:build !linux
+//go:build !linux && !darwin && !windows
 
 package hostnet
 
@@ -12,6 +12,9 @@ import (
 
 var errSystem = fmt.Errorf("the machine's network: not supported on %s yet: use the proxy: %w", runtime.GOOS,
 	errors.ErrUnsupported)
+
+// Dir is where nothing lies on this system.
+const Dir = ""
 
 // Protect fails: there is nothing here yet that a socket would have to be kept out of.
 func Protect(network, address string, c syscall.RawConn) error { return errSystem }

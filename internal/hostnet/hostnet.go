@@ -10,6 +10,10 @@
 //	firewall           table inet godwit drops what leaves by anything but the TUN and is neither marked, DHCP,
 //	                   neighbour discovery, local nor direct. It belongs to no process, and so outlives any.
 //
+// On macOS (host_darwin.go, pf.go, mac.go) routes narrower than a default one lead into the TUN, and pf's rules, by the group of
+// this process, hold what must not leak. On Windows (host_windows.go, wfp.go) it is the same routes, and rules of the Windows
+// Filtering Platform by this program's file. Neither has been tested on the system itself.
+//
 // What a program with CAP_NET_RAW writes to an interface by a packet socket passes no firewall and is its own affair; DHCP
 // clients live by that.
 package hostnet
@@ -20,11 +24,7 @@ import (
 	"net/netip"
 )
 
-// Dir is where the state lies by which a dead process's changes are undone. There is one network to a machine, so there
-// is one place.
-const Dir = "/var/lib/godwit/hostnet"
-
-// Mark is the firewall mark of sockets that go out by the physical network: the transports'. It stays clear of the bits
+// Mark is, on Linux, the firewall mark of sockets that go out by the physical network: the transports'. It stays clear of the bits
 // that Kubernetes (0x4000, 0x8000) and Tailscale (0xff0000) use as flags.
 const Mark = 0x2677
 
@@ -45,12 +45,12 @@ type Desired struct {
 	// are on a link of this machine. DNS is not: what asks a resolver there asks it through the tunnel.
 	LAN bool
 
-	// Direct go out by the physical network, whatever the rest says.
+	// Direct go out by the physical network, whatever the rest says. Linux only.
 	Direct []netip.Prefix
 
 	// Router carries what the machine forwards for others too, be they on a link of its or containers and virtual machines
 	// on it: into the TUN, behind its address, or not at all. Those others reach this machine itself, for DHCP say, only
-	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere.
+	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere. Linux only.
 	Router bool
 }
 

@@ -29,6 +29,9 @@ var everybody = []netip.Prefix{
 	netip.MustParsePrefix("ff05::/16"),
 }
 
+// Ports by which names are asked for: DNS, DNS over TLS or QUIC, LLMNR. They are not the local network's affair.
+var namePorts = []uint16{53, 853, 5355}
+
 // interval is the addresses from first to last.
 type interval struct{ first, last netip.Addr }
 
@@ -65,8 +68,12 @@ func lastOf(p netip.Prefix) netip.Addr {
 func is4(p netip.Prefix) bool { return p.Addr().Is4() }
 func is6(p netip.Prefix) bool { return p.Addr().Is6() }
 
-// hostOf is the network of a prefix's address alone.
-func hostOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
-
-// maskOf is a prefix's netmask.
-func maskOf(p netip.Prefix) []byte { return net.CIDRMask(p.Bits(), p.Addr().BitLen()) }
+// prefixOf is a network as the net package has it; the kernel's answers are always valid.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	a, _ := netip.AddrFromSlice(n.IP)
+	bits, size := n.Mask.Size()
+	if size == 32 {
+		a = a.Unmap()
+	}
+	return netip.PrefixFrom(a, bits)
+}

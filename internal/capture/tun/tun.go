@@ -14,7 +14,7 @@
 // there were no tunnel.
 //
 //	tun.go         a Capture: what goes where
-//	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems
+//	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems; plain.go, whole packets
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
 //	run.go         runs of datagrams that come as one

@@ -78,3 +78,27 @@ func TestUtun(t *testing.T) {
 		t.Error("no packet was written")
 	}
 }
+
+// A device of whole packets gets them with their checksum made, and gives them as they are.
+func TestPackets(t *testing.T) {
+	f := &pieceFile{}
+	d := NewPackets(f)
+	s, err := packet.AppendTCP(nil, netip.MustParseAddrPort("192.0.2.1:7"), netip.MustParseAddrPort("192.0.2.2:8"), 1, 2, 0x10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := bytes.Clone(s)
+	sum := uint32(192<<8) + 0x0201 + 192<<8 + 0x0202 + packet.ProtoTCP + uint32(len(s)-20) // the pseudo-header's
+	sum = sum&0xffff + sum>>16
+	s[36], s[37] = byte(sum>>8), byte(sum)
+	if err := d.Write(Frame{Packet: s, Partial: true, SumFrom: 20, SumAt: 36}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := d.Read(make([]byte, maxFrame))
+	if err != nil || !bytes.Equal(got.Packet, want) || got.Partial {
+		t.Errorf("%+v, %v, and it should be %x", got, err, want)
+	}
+	if got, err := d.Read(make([]byte, maxFrame)); err != os.ErrClosed || len(got.Packet) != 0 {
+		t.Errorf("at its end: %+v, %v", got, err)
+	}
+}

@@ -1,3 +1,5 @@
+//go:build linux || darwin || windows
+
 package hostnet
 
 import (
@@ -5,18 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 )
-
-// kept is what it takes to undo our changes. It is on the disk before any of them is made.
-type kept struct {
-	Tun     string         `json:"tun,omitempty"`
-	Addrs   []netip.Prefix `json:"addresses,omitempty"`
-	Sysctls []sysctl       `json:"sysctls,omitempty"`
-	Resolv  *resolv        `json:"resolv_conf,omitempty"`
-}
 
 const keptFile = "before.json"
 
