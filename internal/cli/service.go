@@ -63,6 +63,12 @@ func serviceArgs(f upFlags) []string {
 		if f.router {
 			args = append(args, "--router")
 		}
+		if f.namesFirst {
+			args = append(args, "--names-first")
+		}
+		for _, s := range f.splitDNS {
+			args = append(args, "--split-dns", unitQuote(s))
+		}
 	}
 	if f.profile != defaultProfile {
 		args = append(args, "--profile", f.profile)
@@ -70,11 +76,16 @@ func serviceArgs(f upFlags) []string {
 	return args
 }
 
+// unitQuote makes one word of a unit's command line (systemd.service(5)).
+func unitQuote(s string) string {
+	return `"` + strings.NewReplacer(`%`, `%%`, `\`, `\\`, `"`, `\"`, `$`, `$$`).Replace(s) + `"`
+}
+
 // unitText is the unit for the program in a place, with other flags than --tun.
 func unitText(self string, args []string) string {
 	const program = "/usr/local/bin/godwit"
 	always, _, _ := strings.Cut(systemd.Client[strings.Index(systemd.Client, "ExecStart="+program):], " --tun\n")
-	line := strings.Replace(always, program, `"`+strings.NewReplacer(`%`, `%%`, `\`, `\\`, `"`, `\"`, `$`, `$$`).Replace(self)+`"`, 1)
+	line := strings.Replace(always, program, unitQuote(self), 1)
 	if self == program {
 		line = always
 	}
@@ -103,15 +114,18 @@ flags, key or program.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.profile, "profile", defaultProfile, "which of the service's saved access keys")
 	flags.BoolVar(&f.tun, "tun", true, "carry everything this machine sends, and let nothing out beside the tunnel")
-	flags.BoolVar(&f.lan, "lan", true, "let the local network be reached")
-	flags.BoolVar(&f.router, "router", false, "carry what this machine forwards for others, too")
+	f.machineFlags(flags)
 	flags.DurationVar(&wait, "wait", 15*time.Second, "how long to wait for a way to the gateway; the service goes on trying")
 	return cmd
 }
 
 func (a *app) installService(ctx context.Context, f upFlags, wait time.Duration, args []string) error {
-	if f.router && !f.tun {
-		return usagef("flag --router: it takes --tun")
+	if err := f.needTUN(); err != nil {
+		return err
+	}
+	cfg := f.config()
+	if err := cfg.Check(); err != nil {
+		return byFlag(err)
 	}
 	f.state = serviceState
 	ps, err := a.profiles(f.clientFlags)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/godwit-vpn/godwit/accesskey"
@@ -85,13 +86,7 @@ is saved, and not needed again.`,
 		"congestion control; \"system\" leaves it to the system (default bbr)")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long to try before giving up; 0 is without end")
 	flags.BoolVar(&f.tun, "tun", false, "carry everything this machine sends, and let nothing out beside the tunnel (root)")
-	flags.BoolVar(&f.lan, "lan", true, "with --tun: let the local network be reached")
-	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
-	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
-		"them; saves a round trip, and makes rules about domains exact")
-	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, as corp.example=192.0.2.53, through\n"+
-		"the tunnel; or past it, as corp.example=direct:192.0.2.53, or direct:network\n"+
-		"for this network's resolvers; again for more")
+	f.machineFlags(flags)
 	flags.BoolVar(&f.foreground, "foreground", false, "stay, and log here, until interrupted")
 	flags.BoolVar(&f.report, "report", false, "")
 	flags.MarkHidden("report")
@@ -111,6 +106,27 @@ type upRequest struct {
 	save bool
 	// machine is what has been taken already, before anything could fail; nil leaves it to runClient.
 	machine *machine
+}
+
+// machineFlags are those that say how --tun carries the machine.
+func (f *upFlags) machineFlags(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.lan, "lan", true, "with --tun: let the local network be reached")
+	flags.BoolVar(&f.router, "router", false, "with --tun: carry what this machine forwards for others, too")
+	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
+		"them; saves a round trip, and makes rules about domains exact")
+	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, as corp.example=192.0.2.53, through\n"+
+		"the tunnel; or past it, as corp.example=direct:192.0.2.53, or direct:network\n"+
+		"for this network's resolvers; again for more")
+}
+
+// needTUN says which of them is there without --tun.
+func (f *upFlags) needTUN() error {
+	for flag, given := range map[string]bool{"router": f.router, "names-first": f.namesFirst, "split-dns": len(f.splitDNS) > 0} {
+		if given && !f.tun {
+			return usagef("flag --%s: it takes --tun", flag)
+		}
+	}
+	return nil
 }
 
 // config is what the flags say of the client.
@@ -149,17 +165,11 @@ func (a *app) up(ctx context.Context, f upFlags, args []string) error {
 	if err := cfg.Check(); err != nil {
 		return byFlag(err)
 	}
-	if f.router && !f.tun {
-		return usagef("flag --router: it takes --tun")
+	if err := f.needTUN(); err != nil {
+		return err
 	}
 	if f.router && runtime.GOOS != "linux" {
 		return usagef("flag --router: it is for Linux only: leave it out")
-	}
-	if f.namesFirst && !f.tun {
-		return usagef("flag --names-first: it takes --tun")
-	}
-	if len(f.splitDNS) > 0 && !f.tun {
-		return usagef("flag --split-dns: it takes --tun")
 	}
 	ps, err := a.profiles(f.clientFlags)
 	if err != nil {
