@@ -101,7 +101,7 @@ func cutAt(b []byte) int {
 		places = cuts(b, label, end)
 	}
 	if len(places) == 0 {
-		return label + 1
+		return min(label+1, len(b)-1) // in front of a letter that nothing comes after
 	}
 	return places[mrand.IntN(len(places))]
 }
