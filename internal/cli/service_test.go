@@ -34,7 +34,10 @@ func TestUnitText(t *testing.T) {
 		{"/usr/local/bin/godwit", func(f *upFlags) { f.tun = false; f.profile = "office" },
 			"ExecStart=/usr/local/bin/godwit up --service --foreground --timeout 0 --state-dir " + serviceState +
 				" --profile office"},
-		{"/usr/local/bin/godwit", func(f *upFlags) { f.namesFirst = true; f.splitDNS = []string{"a.example=direct:network", "b.example=https://192.0.2.53/%7Edns"} },
+		{"/usr/local/bin/godwit", func(f *upFlags) {
+			f.namesFirst = true
+			f.splitDNS = []string{"a.example=direct:network", "b.example=https://192.0.2.53/%7Edns"}
+		},
 			"ExecStart=/usr/local/bin/godwit up --service --foreground --timeout 0 --state-dir " + serviceState +
 				` --tun --names-first --split-dns "a.example=direct:network" --split-dns "b.example=https://192.0.2.53/%%7Edns"`},
 		{"/opt/go dwit%1/godwit", func(*upFlags) {},
