@@ -493,8 +493,17 @@ func (s *seat) ping(args ...string) string {
 	return "answered"
 }
 
-// dig asks a resolver of the world's.
-func (s *seat) dig() string {
+// dig asks a resolver of the world's. On a busy machine an answer may be late, and then is none.
+func (s *seat) dig() (saw string) {
+	for range 3 {
+		if saw = s.digOnce(); saw == "NOERROR 5, NOERROR 5, NOERROR 8, NOERROR 5, NXDOMAIN 0" {
+			return "answered"
+		}
+	}
+	return saw
+}
+
+func (s *seat) digOnce() string {
 	var all []string
 	for _, ask := range [][]string{{"site.test", "A"}, {"site.test", "AAAA"}, {"big.test", "TXT"}, {"+tcp", "site.test", "A"}, {"nowhere.test", "A"}} {
 		args := append([]string{"@" + dnsAddr, "+noall", "+comments", "+answer", "+tries=3", "+time=5"}, ask...)
@@ -509,11 +518,7 @@ func (s *seat) dig() string {
 		}
 		all = append(all, fmt.Sprintf("%s %d", status, answer))
 	}
-	want := "NOERROR 5, NOERROR 5, NOERROR 8, NOERROR 5, NXDOMAIN 0"
-	if got := strings.Join(all, ", "); got != want {
-		return got
-	}
-	return "answered"
+	return strings.Join(all, ", ")
 }
 
 // uncut sends a datagram that routers must not cut.
