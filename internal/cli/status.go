@@ -246,10 +246,10 @@ func wayText(w client.Way, now time.Time) string {
 	switch {
 	case !w.Until.IsZero():
 		text += "blocked after it had answered; left alone for " + ago(w.Until.Sub(now))
-	case w.Failures > 0:
-		text += plural(w.Failures, "failure") + " in a row"
 	case w.Links > 0:
 		text += "carries " + plural(w.Links, "link")
+	case w.Failures > 0:
+		text += plural(w.Failures, "failure") + " in a row"
 	case w.Worked.IsZero():
 		text += "not needed yet"
 	default:
