@@ -119,7 +119,8 @@ func TestMachine(t *testing.T) {
 	}
 	for what, conn := range open {
 		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
-		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) {
+		// The client may have reset it before the kernel was told to.
+		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNABORTED) && !errors.Is(err, syscall.ECONNRESET) {
 			t.Errorf("%s, when the tunnel ended: %v, and it should be aborted", what, err)
 		}
 		_ = conn.Close()
