@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/godwit-vpn/godwit/internal/filelock"
 )
 
 // Host is this machine's network in this process's hands. Its methods may be called at the same time.
@@ -59,9 +61,9 @@ func (h *Host) take() error {
 	if err != nil {
 		return fmt.Errorf("lock file: %w", err)
 	}
-	if err := lock(f); err != nil {
+	if err := filelock.Lock(f); err != nil {
 		defer f.Close()
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, filelock.ErrLocked) {
 			return fmt.Errorf("lock file %q: %w", path, err)
 		}
 		b := make([]byte, 16)

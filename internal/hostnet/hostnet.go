@@ -14,6 +14,8 @@
 // this process, hold what must not leak. On Windows (host_windows.go, wfp.go) it is the same routes, and rules of the Windows
 // Filtering Platform by this program's file. Neither has been tested on the system itself.
 //
+// Forwarding, on Linux, is a gateway's part of its machine's network: what has the kernel carry its sessions' packets.
+//
 // What a program with CAP_NET_RAW writes to an interface by a packet socket passes no firewall and is its own affair; DHCP
 // clients live by that.
 package hostnet

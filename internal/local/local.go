@@ -28,6 +28,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/filelock"
 )
 
 // HeldError is returned by Take for a directory on which a process runs already.
@@ -74,9 +76,9 @@ func Take(dir, name string) (*Instance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock file: %w", err)
 	}
-	if err := lock(f); err != nil {
+	if err := filelock.Lock(f); err != nil {
 		defer f.Close()
-		if !errors.Is(err, errLocked) {
+		if !errors.Is(err, filelock.ErrLocked) {
 			return nil, fmt.Errorf("lock file %q: %w", path, err)
 		}
 		n, _ := readNote(path)
@@ -102,7 +104,7 @@ func Adopt(dir, name string, inherited *os.File) (*Instance, error) {
 		}
 	}
 	if err == nil {
-		err = lock(inherited) // which it has, unless the other one has ended meanwhile
+		err = filelock.Lock(inherited) // which it has, unless the other one has ended meanwhile
 	}
 	i := &Instance{lock: inherited, ended: make(chan struct{})}
 	if err != nil {
