@@ -59,6 +59,10 @@ var rules = []rule{
 	{"internal/store", "internal/control"},
 	{"internal/console", "internal/control"},
 
+	// What is one process's alone, which a lock on a file says.
+	{"internal/local", ""},
+	{"internal/hostnet", ""},
+
 	// The two ends, and the program.
 	{"client", "internal/capture internal/dialer internal/dnsclient internal/egress internal/flow internal/hostnet internal/link " +
 		"internal/names internal/session " +
@@ -75,7 +79,7 @@ var rules = []rule{
 		"internal/transport"},
 	{"internal/cli", "client internal/capture internal/console internal/control internal/demo internal/dialer " +
 		"internal/doctor internal/egress internal/flow internal/gateway internal/gatewaydir internal/hostnet internal/keyinput " +
-		"internal/relay internal/store internal/survey internal/transport internal/transports"},
+		"internal/local internal/relay internal/store internal/survey internal/transport internal/transports"},
 	{"cmd", "internal/cli"},
 
 	// What measures the product may use all of it; the product uses none of these.
