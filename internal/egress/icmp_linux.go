@@ -77,20 +77,20 @@ func passErrors(fd int, v6 bool, m *mapping, buf []byte) {
 			return
 		}
 		dest := addrPortOf(sa)
-		why, ok := reasonOf(oob[:oobn], v6)
-		if ok && dest.IsValid() {
-			m.unreachable(netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()), why, buf[:n])
+		why, ok := lossOf(oob[:oobn], v6)
+		if ok && dest.IsValid() && (why.mtu == 0 || m.sock.whole.Load()) {
+			m.lost(netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()), why, buf[:n])
 		}
 	}
 }
 
-// reasonOf finds the ICMP error in a control message: a struct sock_extended_err of linux/errqueue.h, which begins
+// lossOf finds the ICMP error in a control message: a struct sock_extended_err of linux/errqueue.h, which begins
 //
-//	0  errno (4)   4  origin (1): 2 ICMP, 3 ICMPv6   5  type (1)   6  code (1)
-func reasonOf(oob []byte, v6 bool) (packet.Reason, bool) {
+//	0  errno (4)   4  origin (1): 2 ICMP, 3 ICMPv6   5  type (1)   6  code (1)   7  0   8  MTU (4)
+func lossOf(oob []byte, v6 bool) (loss, bool) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return 0, false
+		return loss{}, false
 	}
 	for _, c := range msgs {
 		if len(c.Data) < 16 {
@@ -101,13 +101,15 @@ func reasonOf(oob []byte, v6 bool) (packet.Reason, bool) {
 		if is4 && v6 || is6 && !v6 || !is4 && !is6 {
 			continue
 		}
-		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
-			return 0, false // the kernel has learned the path's MTU and fragments from now on
-		}
 		origin, typ, code := c.Data[4], c.Data[5], c.Data[6]
-		return reasonOfICMP(origin, typ, code)
+		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
+			// If it is the kernel's own, send has failed, and knows of which datagram.
+			return loss{mtu: int(binary.NativeEndian.Uint32(c.Data[8:]))}, origin != unix.SO_EE_ORIGIN_LOCAL
+		}
+		reason, ok := reasonOfICMP(origin, typ, code)
+		return loss{reason: reason}, ok
 	}
-	return 0, false
+	return loss{}, false
 }
 
 func reasonOfICMP(origin, typ, code byte) (packet.Reason, bool) {

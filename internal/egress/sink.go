@@ -27,6 +27,7 @@ type sink struct {
 	creates *rate.Limiter // new mappings: each costs more than a packet
 	tells   *rate.Limiter // ICMP errors
 	closed  atomic.Bool   // set under mu
+	paths   Paths
 
 	mu      sync.Mutex
 	open    map[inner]*mapping
@@ -178,10 +179,13 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 	k.mu.Unlock()
 	m.contact(to.Addr(), now)
 
-	switch err := m.sock.send(payload, to); {
+	whole := !in.echo && p.DontFragment && k.paths.Fragments(p) == 0
+	switch err := m.sock.send(payload, to, whole); {
 	case err == nil:
 		k.s.counters.out.Add(1)
 		return
+	case whole && errors.Is(err, syscall.EMSGSIZE):
+		k.tellMTU(p, k.s.pathMTU(to))
 	case errors.Is(err, syscall.ENETUNREACH):
 		k.tell(p, packet.NoRoute)
 	case errors.Is(err, syscall.EHOSTUNREACH):
@@ -200,6 +204,18 @@ func (k *sink) tell(p *packet.Packet, why packet.Reason) {
 	var buf [1280]byte
 	if b, ok := packet.AppendUnreachable(buf[:0], p.Dst, why, p); ok {
 		k.send(b)
+	}
+}
+
+// tellMTU tells the session that p is too long for its way, where packets may have mtu bytes.
+func (k *sink) tellMTU(p *packet.Packet, mtu int) {
+	if mtu == 0 || mtu >= p.Len() || k.closed.Load() || !k.tells.Allow() {
+		return
+	}
+	var buf [1280]byte
+	if b, ok := packet.AppendTooBig(buf[:0], p.Dst, mtu, p); ok {
+		k.send(b)
+		k.paths.Learn(p.Dst, mtu)
 	}
 }
 
@@ -432,9 +448,9 @@ func (m *mapping) echoReply(b []byte, from netip.Addr) ([]byte, error) {
 	return packet.AppendEcho(nil, true, from, m.inner.addr.Addr(), m.inner.addr.Port(), seq, b[8:])
 }
 
-// unreachable passes on that a datagram to dest, of which start is what is known, was not delivered. Its source is
-// dest, so that routers near the gateway stay unseen.
-func (m *mapping) unreachable(dest netip.AddrPort, why packet.Reason, start []byte) {
+// lost passes on that a datagram to dest, of which start is what is known, was not delivered. The source of that is dest, so that
+// routers near the gateway stay unseen.
+func (m *mapping) lost(dest netip.AddrPort, why loss, start []byte) {
 	if m.inner.echo || !m.expects(dest.Addr()) {
 		return
 	}
@@ -442,9 +458,20 @@ func (m *mapping) unreachable(dest netip.AddrPort, why packet.Reason, start []by
 	if err != nil {
 		return
 	}
-	if p, err := packet.Parse(b); err == nil {
-		m.k.tell(&p, why)
+	p, err := packet.Parse(b)
+	switch {
+	case err != nil:
+	case why.mtu > 0:
+		m.k.tellMTU(&p, why.mtu)
+	default:
+		m.k.tell(&p, why.reason)
 	}
+}
+
+// loss is why a datagram did not get there.
+type loss struct {
+	reason packet.Reason
+	mtu    int // not 0 for one that was too long
 }
 
 // listen opens the socket of a mapping.

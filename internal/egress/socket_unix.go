@@ -20,6 +20,7 @@ type socket struct {
 	v6   bool
 	// failed says that send has taken an error from the socket which read would have seen.
 	failed atomic.Bool
+	whole  atomic.Bool // routers must not fragment what is sent
 
 	mu  sync.Mutex // guards what follows, which is here so that sending does not allocate
 	b   []byte
@@ -44,10 +45,15 @@ func newSocket(conn *net.UDPConn) (*socket, error) {
 	return s, nil
 }
 
-// send hands b to the kernel or fails at once, with EAGAIN if the kernel has no room.
-func (s *socket) send(b []byte, to netip.AddrPort) error {
+// send hands b to the kernel or fails at once, with EAGAIN if the kernel has no room, and with EMSGSIZE if it is to get there
+// whole and is longer than what the kernel knows of the way.
+func (s *socket) send(b []byte, to netip.AddrPort, whole bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if whole != s.whole.Load() {
+		setWhole(s.raw, s.v6, whole)
+		s.whole.Store(whole)
+	}
 	s.b = b
 	if s.v6 {
 		s.sa6.Addr, s.sa6.Port = to.Addr().As16(), int(to.Port())

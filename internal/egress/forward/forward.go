@@ -163,7 +163,7 @@ func (e *Egress) deliver(b []byte) {
 	if k == nil {
 		return
 	}
-	k.learn(b)
+	k.paths.Learn(mtuOf(b))
 	k.send(b)
 }
 
