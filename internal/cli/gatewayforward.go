@@ -56,7 +56,7 @@ func forwarding(s gatewaydir.EgressSettings, log *slog.Logger) func(*egress.Sock
 func openForward(s gatewaydir.EgressSettings, sockets *egress.Sockets, log *slog.Logger) (*kernelForward, error) {
 	source4, _ := netip.ParseAddr(s.Source4) // they have been validated
 	source6, _ := netip.ParseAddr(s.Source6)
-	net, err := hostnet.OpenForwarding(hostnet.ForwardDir, hostnet.Forward{Own4: forward.Own4, Own6: forward.Own6,
+	net, err := hostnet.OpenForwarding(hostnet.ForwardDir, hostnet.Forward{Own4: egress.Hop4, Own6: egress.Hop6,
 		Probe4: forward.Probe4, Probe6: forward.Probe6, Source4: source4, Source6: source6})
 	if err != nil {
 		return nil, err

@@ -71,7 +71,10 @@ const (
 	echoTimeout = time.Minute
 	// A session that opens mappings faster than this in the long run scans, or is up to no good.
 	createsPerSecond = 100
-	tellsPerSecond   = 20
+	// traceroute asks for a hundred at once.
+	tellsPerSecond = 100
+	// fewHops is what traceroute sends packets with. Every system begins with more, and has them still at the gateway.
+	fewHops = 32
 	// verdictAge is how long the policy's yes to one destination is good for, in a run of packets to it.
 	verdictAge = time.Second
 	// maxContacts bounds the hosts that a filtered mapping remembers.
@@ -152,6 +155,10 @@ var errNoUDP = flow.Errorf(flow.CodeDenied, "an upstream proxy carries no UDP")
 
 // out sends payload from in's mapping.
 func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte) {
+	how, ok := k.how(p, in)
+	if !ok {
+		return
+	}
 	now := k.s.clock()
 	k.mu.Lock()
 	m := k.open[in]
@@ -179,12 +186,11 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 	k.mu.Unlock()
 	m.contact(to.Addr(), now)
 
-	whole := !in.echo && p.DontFragment && k.paths.Fragments(p) == 0
-	switch err := m.sock.send(payload, to, whole); {
+	switch err := m.sock.send(payload, to, how); {
 	case err == nil:
 		k.s.counters.out.Add(1)
 		return
-	case whole && errors.Is(err, syscall.EMSGSIZE):
+	case how.whole && errors.Is(err, syscall.EMSGSIZE):
 		k.tellMTU(p, k.s.pathMTU(to))
 	case errors.Is(err, syscall.ENETUNREACH):
 		k.tell(p, packet.NoRoute)
@@ -194,6 +200,34 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 		k.tell(p, packet.Prohibited)
 	}
 	k.s.counters.dropped.Add(1)
+}
+
+// how is the way a socket is to send something.
+type how struct {
+	whole bool  // no router may fragment it
+	hops  uint8 // after so many it ends; 0 leaves that to the system
+}
+
+// how is the way p is to be sent. It reports false if its way ends here. What a session's system begins to count hops at is nobody's
+// affair, so only few of them count.
+func (k *sink) how(p *packet.Packet, in inner) (h how, ok bool) {
+	h.whole = !in.echo && p.DontFragment && k.paths.Fragments(p) == 0
+	if p.HopLimit >= fewHops {
+		return h, true
+	}
+	h.hops = p.HopLimit
+	if k.s.cfg.Router {
+		if h.hops <= 1 {
+			hop := Hop4
+			if p.Src.Is6() {
+				hop = Hop6
+			}
+			k.tellEnd(p, hop)
+			return h, false
+		}
+		h.hops--
+	}
+	return h, h.hops > 0
 }
 
 // tell sends the session an ICMP error about p, as if from where p was going.
@@ -216,6 +250,17 @@ func (k *sink) tellMTU(p *packet.Packet, mtu int) {
 	if b, ok := packet.AppendTooBig(buf[:0], p.Dst, mtu, p); ok {
 		k.send(b)
 		k.paths.Learn(p.Dst, mtu)
+	}
+}
+
+// tellEnd tells the session that p got as far as to a router, and no further.
+func (k *sink) tellEnd(p *packet.Packet, at netip.Addr) {
+	if k.closed.Load() || !k.tells.Allow() {
+		return
+	}
+	var buf [1280]byte
+	if b, ok := packet.AppendTimeExceeded(buf[:0], at, p); ok {
+		k.send(b)
 	}
 }
 
@@ -448,19 +493,21 @@ func (m *mapping) echoReply(b []byte, from netip.Addr) ([]byte, error) {
 	return packet.AppendEcho(nil, true, from, m.inner.addr.Addr(), m.inner.addr.Port(), seq, b[8:])
 }
 
-// lost passes on that a datagram to dest, of which start is what is known, was not delivered. The source of that is dest, so that
-// routers near the gateway stay unseen.
+// lost passes on that a datagram to dest, of which start is what is known, was not delivered. Routers near the gateway stay unseen,
+// unless they are asked for: the source of that is dest.
 func (m *mapping) lost(dest netip.AddrPort, why loss, start []byte) {
-	if m.inner.echo || !m.expects(dest.Addr()) {
+	if !m.expects(dest.Addr()) {
 		return
 	}
-	b, err := packet.AppendUDP(nil, m.inner.addr, dest, start)
+	b, err := m.sent(dest, start)
 	if err != nil {
 		return
 	}
 	p, err := packet.Parse(b)
 	switch {
 	case err != nil:
+	case why.at.IsValid():
+		m.k.tellEnd(&p, why.at)
 	case why.mtu > 0:
 		m.k.tellMTU(&p, why.mtu)
 	default:
@@ -468,10 +515,23 @@ func (m *mapping) lost(dest netip.AddrPort, why loss, start []byte) {
 	}
 }
 
+// sent is the packet by which start was sent to dest.
+func (m *mapping) sent(dest netip.AddrPort, start []byte) ([]byte, error) {
+	if !m.inner.echo {
+		return packet.AppendUDP(nil, m.inner.addr, dest, start)
+	}
+	if len(start) < 8 {
+		return nil, packet.ErrShort
+	}
+	seq := uint16(start[6])<<8 | uint16(start[7])
+	return packet.AppendEcho(nil, false, m.inner.addr.Addr(), dest.Addr(), m.inner.addr.Port(), seq, start[8:])
+}
+
 // loss is why a datagram did not get there.
 type loss struct {
 	reason packet.Reason
-	mtu    int // not 0 for one that was too long
+	mtu    int        // not 0 for one that was too long
+	at     netip.Addr // the router where its hop limit ran out; not valid for another reason
 }
 
 // listen opens the socket of a mapping.

@@ -20,9 +20,9 @@ type socket struct {
 	v6   bool
 	// failed says that send has taken an error from the socket which read would have seen.
 	failed atomic.Bool
-	whole  atomic.Bool // routers must not fragment what is sent
 
 	mu  sync.Mutex // guards what follows, which is here so that sending does not allocate
+	how how        // things are sent now
 	b   []byte
 	sa4 unix.SockaddrInet4
 	sa6 unix.SockaddrInet6
@@ -47,12 +47,12 @@ func newSocket(conn *net.UDPConn) (*socket, error) {
 
 // send hands b to the kernel or fails at once, with EAGAIN if the kernel has no room, and with EMSGSIZE if it is to get there
 // whole and is longer than what the kernel knows of the way.
-func (s *socket) send(b []byte, to netip.AddrPort, whole bool) error {
+func (s *socket) send(b []byte, to netip.AddrPort, how how) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if whole != s.whole.Load() {
-		setWhole(s.raw, s.v6, whole)
-		s.whole.Store(whole)
+	if how != s.how {
+		setHow(s.raw, s.v6, how)
+		s.how = how
 	}
 	s.b = b
 	if s.v6 {
@@ -90,6 +90,13 @@ func (s *socket) sendto(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// sendsWhole reports whether what has been sent last had to get there whole.
+func (s *socket) sendsWhole() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.how.whole
 }
 
 func (s *socket) close() { s.conn.Close() }

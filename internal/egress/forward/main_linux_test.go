@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/egress/forward"
 	"github.com/godwit-vpn/godwit/internal/hostnet"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	netnstest.Main(m)
 }
 
-var network = hostnet.Forward{Own4: forward.Own4, Own6: forward.Own6, Probe4: forward.Probe4, Probe6: forward.Probe6}
+var network = hostnet.Forward{Own4: egress.Hop4, Own6: egress.Hop6, Probe4: forward.Probe4, Probe6: forward.Probe6}
 
 var (
 	anna4, anna6 = netip.MustParseAddr("100.64.7.7"), netip.MustParseAddr("fd00:7::7")

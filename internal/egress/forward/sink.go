@@ -22,11 +22,8 @@ type sink struct {
 	paths   egress.Paths
 }
 
-const (
-	tellsPerSecond = 20
-	// fewHops is what traceroute sends packets with. Every system begins with more, and has them still at the gateway.
-	fewHops = 32
-)
+// tellsPerSecond bounds ICMP errors.
+const tellsPerSecond = 20
 
 func newSink(e *Egress, v4, v6 netip.Addr, send func([]byte)) *sink {
 	return &sink{e: e, v4: v4, v6: v6, send: send, tells: rate.NewLimiter(tellsPerSecond, tellsPerSecond)}
@@ -70,13 +67,12 @@ func (e *Egress) forwards(p *packet.Packet) bool {
 
 // bySocket reports whether a packet is one that sockets carry as well as, or better than, the kernel.
 func (e *Egress) bySocket(p *packet.Packet) bool {
-	few := p.HopLimit < fewHops && e.forwards(p)
 	switch p.Proto {
 	case packet.ProtoUDP:
-		return !few
+		return true
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		m, err := p.ICMP()
-		return err == nil && m.Kind == packet.EchoRequest && !few && (e.CanPing() || !e.forwards(p))
+		return err == nil && m.Kind == packet.EchoRequest && (e.CanPing() || !e.forwards(p))
 	}
 	return false
 }

@@ -101,7 +101,7 @@ type gateway struct {
 }
 
 func (w *world) config() egress.Config {
-	return egress.Config{Allow: []netip.Prefix{gate4.Masked(), gate6.Masked(), netip.PrefixFrom(far4, 32), netip.PrefixFrom(far6, 128),
+	return egress.Config{Router: true, Allow: []netip.Prefix{gate4.Masked(), gate6.Masked(), netip.PrefixFrom(far4, 32), netip.PrefixFrom(far6, 128),
 		netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd00:7::/64")}, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
 }
 

@@ -11,17 +11,23 @@ import (
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
-// setWhole says whether a socket's datagrams must get there whole, or are fragmented by the kernel where they have to be. Best
-// effort.
-func setWhole(c syscall.RawConn, v6, whole bool) {
-	level, option, how := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_WANT
-	if whole {
-		how = unix.IP_PMTUDISC_DO
-	}
+// setHow says how a socket's datagrams are sent. Best effort.
+func setHow(c syscall.RawConn, v6 bool, how how) {
+	level, fragments, ttl := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_TTL
 	if v6 {
-		level, option = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER // whose values are the same
+		level, fragments, ttl = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_UNICAST_HOPS // with the same values
 	}
-	_ = c.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), level, option, how) })
+	discover, hops := unix.IP_PMTUDISC_WANT, -1
+	if how.whole {
+		discover = unix.IP_PMTUDISC_DO
+	}
+	if how.hops > 0 {
+		hops = int(how.hops)
+	}
+	_ = c.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), level, fragments, discover)
+		_ = unix.SetsockoptInt(int(fd), level, ttl, hops)
+	})
 }
 
 // pathMTU is what the kernel knows of the way to an address, which it tells of connected sockets only; 0 if it does not.
