@@ -55,6 +55,12 @@ var (
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
+	return newMachineThat(t, true)
+}
+
+// newMachineThat makes one whose connections end at sockets that call, or at a listener.
+func newMachineThat(t testing.TB, calls bool) *machine {
+	t.Helper()
 	netnstest.Need(t)
 	h, err := netns.NewHost("machine")
 	if err != nil {
@@ -100,9 +106,19 @@ func newMachine(t testing.TB) *machine {
 	}
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Dev: name}))
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
+	var dial func(*net.Dialer, context.Context, string, string) (net.Conn, error)
+	if calls {
+		dial = func(d *net.Dialer, ctx context.Context, network, address string) (c net.Conn, err error) {
+			err = h.DoApart(func() error {
+				c, err = d.DialContext(ctx, network, address)
+				return err
+			})
+			return c, err
+		}
+	}
 	do(h.Do(func() error {
 		var err error
-		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
+		m.capture, err = tun.New(tun.Config{Device: device, Dial: dial, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
 			Decide: m.decide, Direct: func(b []byte) { m.past <- append([]byte(nil), b...) },
 			Forwards: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.any },
 			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },
