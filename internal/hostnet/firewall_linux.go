@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
 )
 
 // The firewall, as nft(8) would list it. What is in <> depends on what is desired; LAN and direct stand for a rule or
@@ -197,10 +199,10 @@ func loadFirewall(d Desired) error {
 	fw.direct(dst, accept)
 	if d.LAN {
 		fw.noNames(count, drop)
-		for _, p := range local {
+		for _, p := range lan.Private {
 			fw.rule(address(dst, p), fw.onLink(p), accept)
 		}
-		for _, p := range everybody {
+		for _, p := range lan.Everybody {
 			fw.rule(address(dst, p), accept)
 		}
 	}
@@ -230,8 +232,8 @@ func loadFirewall(d Desired) error {
 	fw.direct(src, accept)
 	if d.LAN {
 		fw.noNames(count, drop)
-		for _, to := range local {
-			for _, from := range local {
+		for _, to := range lan.Private {
+			for _, from := range lan.Private {
 				if to.Addr().BitLen() == from.Addr().BitLen() {
 					fw.rule(address(src, from), address(dst, to), fw.onLink(to), accept)
 				}
@@ -330,7 +332,7 @@ func (fw *firewall) direct(which end, do match) {
 // noNames does something with what asks for names.
 func (fw *firewall) noNames(do ...match) {
 	for _, p := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
-		for _, n := range namePorts {
+		for _, n := range lan.NamePorts {
 			fw.rule(append([]match{protocol(p), port(dst, n)}, do...)...)
 		}
 	}

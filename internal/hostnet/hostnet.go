@@ -10,8 +10,8 @@
 //	firewall           table inet godwit drops what leaves by anything but the TUN and is neither marked, DHCP,
 //	                   neighbour discovery, local nor direct. It belongs to no process, and so outlives any.
 //
-// On macOS (host_darwin.go, pf.go, mac.go) routes narrower than a default one lead into the TUN, and pf's rules, by the group of
-// this process, hold what must not leak. On Windows (host_windows.go, wfp.go) it is the same routes, and rules of the Windows
+// On macOS (host_darwin.go, mac.go and package pf) routes narrower than a default one lead into the TUN, and pf's rules, by the group of
+// this process, hold what must not leak. On Windows (host_windows.go, windows.go and package wfp) it is the same routes, and rules of the Windows
 // Filtering Platform by this program's file. Neither has been tested on the system itself.
 //
 // Forwarding, on Linux, is a gateway's part of its machine's network: what has the kernel carry its sessions' packets.

@@ -11,7 +11,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
 )
 
 // The routing table that captured traffic uses, and no other:
@@ -130,7 +133,7 @@ func clearTun(name string, addrs []netip.Prefix) error {
 func addresses(link netlink.Link) (have []netip.Prefix, err error) {
 	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	for _, a := range list {
-		if p := prefixOf(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
+		if p, _ := netipx.FromStdIPNet(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
 			have = append(have, p)
 		}
 	}
@@ -235,7 +238,7 @@ func ourRoutes() (map[route]bool, error) {
 			ours := route{typ: r.Type, metric: r.Priority, link: r.LinkIndex}
 			switch {
 			case r.Dst != nil:
-				ours.to = prefixOf(r.Dst)
+				ours.to, _ = netipx.FromStdIPNet(r.Dst)
 			case family == unix.AF_INET:
 				ours.to = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			default:
@@ -302,20 +305,20 @@ func rules(d Desired, family int) []*netlink.Rule {
 				}))
 			}
 		}
-		for _, n := range namePorts {
+		for _, n := range lan.NamePorts {
 			list = append(list, rule(ruleNames, func(r *netlink.Rule) {
 				captured(r)
 				r.Dport = netlink.NewRulePortRange(n, n)
 			}))
 		}
-		for _, p := range slices.Concat(local, everybody) {
+		for _, p := range slices.Concat(lan.Private, lan.Everybody) {
 			if is6(p) != (family == unix.AF_INET6) {
 				continue
 			}
 			list = append(list, rule(ruleLAN, func(r *netlink.Rule) {
 				captured(r)
 				r.Table, r.Dst = unix.RT_TABLE_MAIN, ipNet(p)
-				if slices.Contains(local, p) {
+				if slices.Contains(lan.Private, p) {
 					r.SuppressPrefixlen = p.Bits() - 1
 				}
 			}))
@@ -382,7 +385,8 @@ func ruleKey(r *netlink.Rule) string {
 	}
 	to := "all"
 	if r.Dst != nil {
-		to = prefixOf(r.Dst).String()
+		p, _ := netipx.FromStdIPNet(r.Dst)
+		to = p.String()
 	}
 	return fmt.Sprint(r.Priority, " ", r.Mark, " ", to, " ", r.IifName, " ", r.IPProto, " ", ports(r.Sport), " ", ports(r.Dport),
 		" ", r.Table, " ", r.Goto, " ", r.SuppressPrefixlen)
