@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
 	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
 	"github.com/godwit-vpn/godwit/internal/hostnet/pf"
 )
@@ -67,8 +68,8 @@ type system struct {
 
 func thisSystem() system { return system{} }
 
-// kept is what it takes to undo our changes. The rest has names of ours, or goes with the TUN.
-type kept struct {
+// changes is what it takes to undo our changes. The rest has names of ours, or goes with the TUN.
+type changes struct {
 	Tun string `json:"tun,omitempty"`
 	// Token is what pf is asked to stay on by.
 	Token string `json:"pf_token,omitempty"`
@@ -299,8 +300,8 @@ func (h *Host) undo() (undone []string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return undone, err // what is kept is still needed
 	}
-	h.kept = kept{}
-	return undone, removeKept(h.dir)
+	h.kept = changes{}
+	return undone, kept.Remove(h.dir)
 }
 
 // Captured reports whether this machine's network is Godwit's, and by which process: 0 if that one has died. Only root may

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
 	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
 	"github.com/godwit-vpn/godwit/internal/hostnet/wfp"
 )
@@ -75,8 +76,8 @@ type system struct{}
 
 func thisSystem() system { return system{} }
 
-// kept is what it takes to undo our changes. Addresses, routes and resolvers go with the TUN.
-type kept struct {
+// changes is what it takes to undo our changes. Addresses, routes and resolvers go with the TUN.
+type changes struct {
 	Rules    []string `json:"rules,omitempty"` // ids of the kill switch's
 	Firewall bool     `json:"firewall,omitempty"`
 }
@@ -216,8 +217,8 @@ func (h *Host) undo() (undone []string, err error) {
 	if err != nil {
 		return undone, err // what is kept is still needed
 	}
-	h.kept = kept{}
-	return undone, removeKept(h.dir)
+	h.kept = changes{}
+	return undone, kept.Remove(h.dir)
 }
 
 // Captured reports whether this machine's network is Godwit's, and by which process: 0 if that one has died, or if this user
