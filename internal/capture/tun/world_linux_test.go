@@ -14,6 +14,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/capture/tun"
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
 	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -80,7 +81,7 @@ func newMachineThat(t testing.TB, calls bool) *machine {
 	}
 	do(h.EnableIPv6())
 	do(h.Do(func() error {
-		f, actual, err := tun.Create("godwit%d")
+		f, actual, err := iface.Create("godwit%d", true)
 		if err == nil {
 			device, name = tun.NewDevice(f, true), actual
 		}
