@@ -36,9 +36,7 @@ import (
 //	    IGMP, MLD: drop                    the kernel's own, whoever says what
 //	    counter blocked, drop
 //	  }
-//	  chain forward { forward filter, policy accept
-//	    <without Router> iifname <Tun>: counter blocked, drop
-//	    <with Router>
+//	  chain forward { forward filter
 //	    oifname <Tun>: accept
 //	    iifname <Tun>; answers: accept
 //	    daddr <Addrs>: counter blocked, drop
@@ -46,8 +44,8 @@ import (
 //	    <LAN; not DNS; on a link>: accept
 //	    counter blocked, drop
 //	  }
-//	  chain mss { forward mangle }         <with Router> TCP's segments fit the way's MTU
-//	  chain masquerade { postrouting }     <with Router> what leaves by the TUN has its address
+//	  chain mss { forward mangle }         TCP's segments fit the way's MTU
+//	  chain masquerade { postrouting }     what leaves by the TUN has its address
 //	}
 //	table arp godwit {
 //	  chain input { input filter
@@ -149,12 +147,6 @@ func loadFirewall(d Desired) error {
 	fw.Rule(count, nft.Drop)
 
 	fw.Chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, 0, nftables.ChainPolicyAccept)
-	if !d.Router {
-		if d.Tun != "" {
-			fw.Rule(nft.IIF(d.Tun), count, nft.Drop)
-		}
-		return fw.Flush()
-	}
 	if d.Tun != "" {
 		fw.Rule(nft.OIF(d.Tun), nft.Accept)
 		fw.Rule(nft.IIF(d.Tun), nft.Tracked(nft.Answers), nft.Accept)

@@ -56,9 +56,9 @@ type Desired struct {
 	// Direct go out by the physical network, whatever the rest says. Linux only.
 	Direct []netip.Prefix
 
-	// Router carries what the machine forwards for others too, be they on a link of its or containers and virtual machines
-	// on it: into the TUN, behind its address, or not at all. Those others reach this machine itself, for DHCP say, only
-	// with LAN. Without Router forwarding is left alone, but for what comes out of the TUN, which goes nowhere. Linux only.
+	// Router has the machine forward for others, on a link of its. On Linux what it forwards, be it for those or for containers
+	// and virtual machines on it, goes into the TUN, behind its address, or nowhere, whether Router is set or not. They reach
+	// this machine itself, for DHCP say, only with LAN. Linux only.
 	Router bool
 }
 

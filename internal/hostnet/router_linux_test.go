@@ -96,10 +96,10 @@ func TestRouter(t *testing.T) {
 	h := w.open(t)
 	u := newTun(t, w.client, "tun7")
 
-	// Without Router they are let be, but nothing goes from the TUN to them or to the Internet.
+	// What a machine forwards anyway, as for containers, is carried without Router, too. Nothing goes from the TUN to the Internet.
 	w.set(t, h, carrying)
-	if seen := w.tryGuest(t, g, list[:1]); !slices.Contains(seen, list[0].seen) {
-		t.Errorf("without Router: no %s was seen: %v", list[0].seen, seen)
+	if seen := w.tryGuest(t, g, list); len(seen) > 0 {
+		t.Errorf("without Router: left the machine: %v", seen)
 	}
 	must(t, w.client.Sysctl("net.ipv4.conf.all.rp_filter", "0"), w.client.Sysctl("net.ipv4.conf.tun7.rp_filter", "0"))
 	before := len(w.seen.Frames())
@@ -121,7 +121,7 @@ func TestRouter(t *testing.T) {
 
 	for _, lan := range []bool{true, false} {
 		router := carrying
-		router.Router, router.LAN = true, lan
+		router.Router, router.LAN = lan, lan // as the machine forwards already, Router says nothing new
 		w.set(t, h, router)
 		strays := w.tryGuest(t, g, list)
 		if want := []string{"UDP 192.168.7.1:1003"}; lan && !slices.Equal(strays, want) || !lan && len(strays) > 0 {

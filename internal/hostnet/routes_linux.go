@@ -37,11 +37,11 @@ const (
 const (
 	ruleMarked = 2670 + iota // from marked sockets: to the end
 	ruleDHCP                 // renewals, which go to one server: to the end
-	ruleBack                 // Router: out of the TUN: to the end, where the others are
+	ruleBack                 // out of the TUN: to the end, where those are for whom the machine forwards
 	ruleTun                  // LAN: the TUN's own networks: our table
 	ruleNames                // LAN: DNS and its like: our table
 	ruleLAN                  // LAN: main, but for routes wider than the local networks
-	ruleAll                  // everything; without Router, everything of this machine's own: our table
+	ruleAll                  // everything: our table
 	ruleEnd                  // no operation
 )
 
@@ -179,12 +179,6 @@ func rules(d Desired, family int) []*netlink.Rule {
 		change(r)
 		return r
 	}
-	captured := func(r *netlink.Rule) {
-		r.Table = table
-		if !d.Router {
-			r.IifName = "lo" // what this machine sends itself
-		}
-	}
 	list := []*netlink.Rule{
 		rule(ruleEnd, func(r *netlink.Rule) { r.Type = nl.FR_ACT_NOP }),
 		rule(ruleMarked, func(r *netlink.Rule) { r.Mark, r.Goto = Mark, ruleEnd }),
@@ -195,22 +189,20 @@ func rules(d Desired, family int) []*netlink.Rule {
 			r.Goto = ruleEnd
 		}))
 	}
-	if d.Router && d.Tun != "" {
+	if d.Tun != "" {
 		list = append(list, rule(ruleBack, func(r *netlink.Rule) { r.IifName, r.Goto = d.Tun, ruleEnd }))
 	}
 	if d.LAN {
 		for _, p := range d.Addrs {
 			if is6(p) == (family == unix.AF_INET6) {
 				list = append(list, rule(ruleTun, func(r *netlink.Rule) {
-					captured(r)
-					r.Dst = netipx.PrefixIPNet(p.Masked())
+					r.Table, r.Dst = table, netipx.PrefixIPNet(p.Masked())
 				}))
 			}
 		}
 		for _, n := range lan.NamePorts {
 			list = append(list, rule(ruleNames, func(r *netlink.Rule) {
-				captured(r)
-				r.Dport = netlink.NewRulePortRange(n, n)
+				r.Table, r.Dport = table, netlink.NewRulePortRange(n, n)
 			}))
 		}
 		for _, p := range slices.Concat(lan.Private, lan.Everybody) {
@@ -218,7 +210,6 @@ func rules(d Desired, family int) []*netlink.Rule {
 				continue
 			}
 			list = append(list, rule(ruleLAN, func(r *netlink.Rule) {
-				captured(r)
 				r.Table, r.Dst = unix.RT_TABLE_MAIN, netipx.PrefixIPNet(p)
 				if slices.Contains(lan.Private, p) {
 					r.SuppressPrefixlen = p.Bits() - 1
@@ -226,7 +217,7 @@ func rules(d Desired, family int) []*netlink.Rule {
 			}))
 		}
 	}
-	return append(list, rule(ruleAll, captured))
+	return append(list, rule(ruleAll, func(r *netlink.Rule) { r.Table = table }))
 }
 
 // setRules makes the rules what is desired.
