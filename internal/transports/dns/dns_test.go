@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -18,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
@@ -56,7 +56,7 @@ func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	udp, tcp := ports(t)
+	udp, tcp := dnstest.Ports(t)
 	cfg := ListenConfig{
 		Zone: testZone, UDP: udp, TCP: tcp,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
@@ -71,24 +71,6 @@ func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 	}
 	t.Cleanup(func() { l.Close() })
 	return &gateway{l, udp.LocalAddr().String(), sha256.Sum256(der)}
-}
-
-// ports are UDP's and TCP's of the same number.
-func ports(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 20 {
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-		if err == nil {
-			return udp, tcp
-		}
-		udp.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 func resolver(t testing.TB, s string) dnsclient.Resolver {
