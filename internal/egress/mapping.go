@@ -43,6 +43,8 @@ const (
 	echoTimeout = time.Minute
 	// maxContacts bounds the hosts that a filtered mapping remembers.
 	maxContacts = 256
+	// sweepEvery keeps the sweeper from running all the time when mappings expire one by one.
+	sweepEvery = time.Second
 )
 
 // createLocked opens a mapping, and makes room for it among the session's own by closing the one that has been silent
