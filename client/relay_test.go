@@ -20,7 +20,7 @@ func relayOf(t *testing.T, w *world) *gatewaydir.Service {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	token, err := gatewaydir.Paths{State: w.dir.Path}.AddRelay(w.dir, "inside", addr)
+	token, err := w.dir.AddRelay("inside", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
