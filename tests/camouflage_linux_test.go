@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 var (
@@ -127,32 +128,32 @@ func (c *capture) writeKinds(t *testing.T, path string) {
 
 // compareHellos compares the hellos field by field.
 func (c *capture) compareHellos(t *testing.T) {
-	for _, pair := range [][2]*visitor{
+	for _, pair := range [][2]*visitors.Visitor{
 		{c.visitor(t, "Chromium", newVisitors, returning), c.visitor(t, "ours", links, early)},
 		{c.visitor(t, "Chromium, coming back", revisits), c.visitor(t, "ours, coming back", backLinks)},
 	} {
 		browser, ours := pair[0], pair[1]
-		if len(browser.hellos) < *camouflage || len(ours.hellos) < *camouflage {
-			t.Fatalf("%s: %d hellos; %s: %d", browser.name, len(browser.hellos), ours.name, len(ours.hellos))
+		if len(browser.Hellos) < *camouflage || len(ours.Hellos) < *camouflage {
+			t.Fatalf("%s: %d hellos; %s: %d", browser.Name, len(browser.Hellos), ours.Name, len(ours.Hellos))
 		}
-		t.Logf("%s: %d hellos, JA4 %s; %s: %d hellos, JA4 %s", browser.name, len(browser.hellos), browser.hellos[0].JA4(),
-			ours.name, len(ours.hellos), ours.hellos[0].JA4())
+		t.Logf("%s: %d hellos, JA4 %s; %s: %d hellos, JA4 %s", browser.Name, len(browser.Hellos), browser.Hellos[0].JA4(),
+			ours.Name, len(ours.Hellos), ours.Hellos[0].JA4())
 		if d := compareHellos(browser, ours, profileOf(t, profileFile)); d != nil {
 			t.Errorf("the hellos differ:\n%s\n%s", strings.Join(d, "\n"), howToUpdate)
 		}
 	}
 }
 
-func (c *capture) visitor(t *testing.T, name string, kinds ...string) *visitor {
+func (c *capture) visitor(t *testing.T, name string, kinds ...string) *visitors.Visitor {
 	t.Helper()
-	v := &visitor{name: name}
+	v := &visitors.Visitor{Name: name}
 	for _, kind := range kinds {
 		for _, conn := range c.conns[kind] {
 			hello, err := clienthello.ParseHello(conn.hello)
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			v.hellos = append(v.hellos, hello)
+			v.Hellos = append(v.Hellos, hello)
 		}
 	}
 	return v

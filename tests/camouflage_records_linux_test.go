@@ -25,12 +25,12 @@ func (c *watched) firsts(until time.Time) (up, down []mark) {
 		if !until.IsZero() && r.at.After(until) {
 			continue
 		}
-		m := mark{r.size, r.alone}
-		if r.up {
+		m := mark{r.Size, r.alone}
+		if r.Up {
 			up = append(up, m)
 			continue
 		}
-		if n := len(down); n > 0 && down[n-1].size == windowRecord && r.size == ackRecord {
+		if n := len(down); n > 0 && down[n-1].size == windowRecord && r.Size == ackRecord {
 			down[n-1].size = windowRecord + ackRecord - recordOverhead
 			continue
 		}
@@ -221,19 +221,19 @@ func (c *capture) tellOrder(t *testing.T) {
 				down = 2 // the server's certificate and its signature, which it does not send then
 			}
 			for _, r := range conn.records {
-				if r.up {
+				if r.Up {
 					up++
 				} else {
 					down++
 				}
 				switch {
-				case r.up && up == 3:
+				case r.Up && up == 3:
 					finished = r.at
-				case r.up && up == 5:
+				case r.Up && up == 5:
 					request = r.at
-				case r.up && up == 6:
+				case r.Up && up == 6:
 					ack = r.at
-				case !r.up && r.size > 2*ackRecord && down > 8 && answer.IsZero():
+				case !r.Up && r.Size > 2*ackRecord && down > 8 && answer.IsZero():
 					answer = r.at
 				}
 			}
@@ -270,7 +270,7 @@ func (c *capture) tellRest(t *testing.T) {
 				b.WriteString(" …")
 				break
 			}
-			fmt.Fprintf(&b, " %s%d", map[bool]string{true: "↑", false: "↓"}[r.up], r.size)
+			fmt.Fprintf(&b, " %s%d", map[bool]string{true: "↑", false: "↓"}[r.Up], r.Size)
 			if i+1 < len(conn.records) {
 				if gap := conn.records[i+1].at.Sub(r.at); gap > 4*oneWay {
 					fmt.Fprintf(&b, " (%v)", gap.Round(10*time.Millisecond))

@@ -10,6 +10,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
 	"github.com/godwit-vpn/godwit/lab/devtools"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // otherPorts has connections from now on come from ports that none has come from: programs that name connections go by them, and
@@ -254,7 +255,7 @@ func sayMostPeoples(win *devtools.Window) error {
 		}
 		if v, ok := strings.CutPrefix(line, "sec-ch-ua: "); ok {
 			for one := range strings.SplitSeq(v, ", ") {
-				if m := brand.FindStringSubmatch(one); m != nil {
+				if m := visitors.Brand.FindStringSubmatch(one); m != nil {
 					brands = append(brands, map[string]any{"brand": m[1], "version": m[2]})
 				}
 			}

@@ -4,14 +4,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // compareHellos says where the hellos of one differ from those of the other.
-func compareHellos(browser, ours *visitor, profile *chrome.Profile) (differences []string) {
+func compareHellos(browser, ours *visitors.Visitor, profile *chrome.Profile) (differences []string) {
 	differ := func(format string, args ...any) {
 		if d := "  ClientHello, " + fmt.Sprintf(format, args...); !slices.Contains(differences, d) {
 			differences = append(differences, d)
@@ -23,21 +23,21 @@ func compareHellos(browser, ours *visitor, profile *chrome.Profile) (differences
 		}
 		return hello.Length
 	}
-	first := browser.hellos[0]
+	first := browser.Hellos[0]
 	want := first.Fields()
-	for _, v := range []*visitor{browser, ours} {
-		for _, hello := range v.hellos {
+	for _, v := range []*visitors.Visitor{browser, ours} {
+		for _, hello := range v.Hellos {
 			if size(hello) != size(first) {
-				differ("size without encrypted_client_hello's payload: %s sends %d, %s %d", browser.name, size(first), v.name, size(hello))
+				differ("size without encrypted_client_hello's payload: %s sends %d, %s %d", browser.Name, size(first), v.Name, size(hello))
 			}
-			if again := fieldDifferences(want, hello.Fields(), browser.name, v.name); again != nil {
+			if again := visitors.FieldDifferences(want, hello.Fields(), browser.Name, v.Name); again != nil {
 				for _, d := range again {
 					differ("%s", d)
 				}
 				break
 			}
 		}
-		for _, hello := range v.hellos {
+		for _, hello := range v.Hellos {
 			ech, grease := hello.ECH(), profile.TLS.ECHGREASE
 			if ech == nil {
 				continue
@@ -48,45 +48,12 @@ func compareHellos(browser, ours *visitor, profile *chrome.Profile) (differences
 			}
 			if !slices.Contains(payloads, len(ech.Payload)) || !slices.Contains(grease.AEADs, ech.AEAD) {
 				differ("encrypted_client_hello: the profile has AEADs %v and payloads of %v, %s sends %d and %d", grease.AEADs,
-					payloads, v.name, ech.AEAD, len(ech.Payload))
+					payloads, v.Name, ech.AEAD, len(ech.Payload))
 			}
 		}
 	}
-	if a, b := orders(browser), orders(ours); len(a) > 1 != (len(b) > 1) || len(a) == 1 && !maps.Equal(a, b) {
-		differ("order of extensions: of %s %d, of %s %d, or not the same one", browser.name, len(a), ours.name, len(b))
-	}
-	return differences
-}
-
-// orders are the different orders of extensions in a visitor's hellos.
-func orders(v *visitor) map[string]bool {
-	found := map[string]bool{}
-	for _, hello := range v.hellos {
-		found[clienthello.Codes(hello.Order())] = true
-	}
-	return found
-}
-
-// fieldDifferences says where two descriptions differ.
-func fieldDifferences(want, got []clienthello.Field, who, other string) (differences []string) {
-	value := func(fields []clienthello.Field, name string) string {
-		for _, f := range fields {
-			if f.Name == name {
-				return strconv.Quote(f.Value)
-			}
-		}
-		return "none"
-	}
-	var names []string
-	for _, f := range slices.Concat(want, got) {
-		if !slices.Contains(names, f.Name) {
-			names = append(names, f.Name)
-		}
-	}
-	for _, name := range names {
-		if a, b := value(want, name), value(got, name); a != b {
-			differences = append(differences, fmt.Sprintf("%s:\n    %s sends %s\n    %s sends %s", name, who, a, other, b))
-		}
+	if a, b := browser.Orders(), ours.Orders(); len(a) > 1 != (len(b) > 1) || len(a) == 1 && !maps.Equal(a, b) {
+		differ("order of extensions: of %s %d, of %s %d, or not the same one", browser.Name, len(a), ours.Name, len(b))
 	}
 	return differences
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 var update = flag.Bool("update", false, "write what is seen into the browsers' profiles and docs/fidelity.md instead of comparing with them")
@@ -36,13 +37,6 @@ const (
 // recorderCookies are what the recorder sets: one as long as a gateway's, and one more to see how two are sent.
 var recorderCookies = []string{"id=" + strings.Repeat("abcdEFGH0123-_", 34), "seen=1"}
 
-// A visitor is what was seen of one kind of visitor.
-type visitor struct {
-	name         string
-	hellos       []*clienthello.Hello
-	first, again *recorded // the connection of a first visit, and of one with the cookies of the first
-}
-
 // TestChrome compares what our client sends with what Debian's Chromium sends, on loopback: a firewall that knows
 // today's Chrome must find nothing in ours that Chrome does not do. When it fails, Chrome has changed: see docs/chrome.md.
 func TestChrome(t *testing.T) {
@@ -60,7 +54,7 @@ func TestChrome(t *testing.T) {
 		return runChromium(t.Context(), h, data, recorderName)
 	})
 	version := strings.TrimSpace(h.run(t, "", "chromium", "--version"))
-	t.Logf("%s, %d hellos, JA4 %s", version, len(browser.hellos), browser.hellos[0].JA4())
+	t.Logf("%s, %d hellos, JA4 %s", version, len(browser.Hellos), browser.Hellos[0].JA4())
 	if *update {
 		writeProfile(t, profileFile, chrome.Profile{Family: chrome.FamilyChrome, Browser: version + ", as Google Chrome on Windows",
 			HTTP2: chrome.HTTP2{HPACK: chrome.HPACKShortest}}, browser, nil)
@@ -77,8 +71,8 @@ func TestChrome(t *testing.T) {
 	profile := profileOf(t, profileFile)
 	t.Logf("the profile is of %s, measured %s", profile.Browser, profile.Measured)
 	differences := compareHellos(browser, ours, profile)
-	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
-	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
+	differences = append(differences, visitors.CompareRequests(t, "first visit", browser.First, ours.First)...)
+	differences = append(differences, visitors.CompareRequests(t, "second visit", browser.Again, ours.Again)...)
 	if differences != nil {
 		t.Errorf("our client does not look like %s:\n%s\n%s", version, strings.Join(differences, "\n"), howToUpdate)
 	}
@@ -95,47 +89,47 @@ func staleClient(c net.Conn, cfg *utls.Config) (*utls.UConn, error) {
 // visitRecorder has a visitor visit recorders until that many hellos are seen: the second time as someone who returns,
 // otherwise as someone new.
 func visitRecorder(t *testing.T, h *host, cert tls.Certificate, name string, hellos int,
-	visit func(i int) error) *visitor {
+	visit func(i int) error) *visitors.Visitor {
 	t.Helper()
-	v := &visitor{name: name}
-	for i := 0; len(v.hellos) < hellos || i < 2; i++ {
+	v := &visitors.Visitor{Name: name}
+	for i := 0; len(v.Hellos) < hellos || i < 2; i++ {
 		if i > hellos {
-			t.Fatalf("%s came %d times and sent %d hellos", name, i, len(v.hellos))
+			t.Fatalf("%s came %d times and sent %d hellos", name, i, len(v.Hellos))
 		}
 		var cookies []string
 		for _, c := range recorderCookies {
 			cookies = append(cookies, c+"; Max-Age=86400; Path=/; Secure; HttpOnly")
 		}
-		r := newRecorder(t, h.listen(t, recorderAddr), cert, cookies...)
+		r := visitors.NewRecorder(t, h.listen(t, recorderAddr), cert, cookies...)
 		if err := visit(i); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		conns := r.finish()
+		conns := r.Finish()
 		var ends []string
 		for _, c := range conns {
-			if c.hello == nil {
+			if c.Hello == nil {
 				continue
 			}
-			hello, err := clienthello.ParseHello(c.hello)
+			hello, err := clienthello.ParseHello(c.Hello)
 			if err != nil {
-				t.Fatalf("%s: %v: %x", name, err, c.hello)
+				t.Fatalf("%s: %v: %x", name, err, c.Hello)
 			}
-			v.hellos = append(v.hellos, hello)
-			use := fmt.Sprintf("%d requests", c.requests())
-			ends = append(ends, fmt.Sprintf("%s, then %s after %d records", use, c.end, len(c.records)))
+			v.Hellos = append(v.Hellos, hello)
+			use := fmt.Sprintf("%d requests", c.Requests())
+			ends = append(ends, fmt.Sprintf("%s, then %s after %d records", use, c.End, len(c.Records)))
 			switch {
-			case c.requests() == 0:
-			case i == 0 && v.first == nil:
-				v.first = c
-			case i == 1 && v.again == nil:
-				v.again = c
+			case c.Requests() == 0:
+			case i == 0 && v.First == nil:
+				v.First = c
+			case i == 1 && v.Again == nil:
+				v.Again = c
 			}
 		}
 		if i < 2 { // what they are is for people: who imitates a browser need not imitate its second connection
 			t.Logf("%s, visit %d: %d connections: %s", name, i+1, len(ends), strings.Join(ends, "; "))
 		}
 	}
-	if v.first == nil || v.again == nil {
+	if v.First == nil || v.Again == nil {
 		t.Fatalf("%s sent no request", name)
 	}
 	return v

@@ -11,6 +11,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // profileOf is a profile that is built in.
@@ -29,14 +30,14 @@ func profileOf(t *testing.T, file string) *chrome.Profile {
 
 // writeProfile writes the profile that imitates what was measured, when it can be imitated. p has what is not measured, and
 // returning is the browser as it comes back, where that changes more than pre_shared_key.
-func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returning *visitor) {
+func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returning *visitors.Visitor) {
 	t.Helper()
-	again, err := readOpening(browser.again)
+	again, err := visitors.ReadOpening(browser.Again)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.asMost()
-	hello := browser.hellos[0]
+	again.AsMost()
+	hello := browser.Hellos[0]
 	order := hello.Order()
 	p.Measured = time.Now().UTC().Format(time.DateOnly)
 	p.TLS = chrome.TLS{
@@ -46,18 +47,18 @@ func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returnin
 		SignatureAlgorithms: codes(hello.List(clienthello.SignatureAlgorithms)),
 		ALPN:                hello.Protocols(clienthello.ALPN), ApplicationSettings: hello.Protocols(clienthello.ALPS),
 		CertificateCompression: codes(hello.List(clienthello.CompressCertificate)),
-		Shuffled:               len(orders(browser)) > 1,
+		Shuffled:               len(browser.Orders()) > 1,
 		GREASEEnds:             order[0] == clienthello.GREASE && order[len(order)-1] == clienthello.GREASE,
 		OneX25519:              slices.Contains(hello.Fields(), clienthello.Field{Name: "the hybrid share repeats the X25519 share", Value: "true"}),
 	}
-	p.HTTP2 = chrome.HTTP2{WindowUpdate: again.window, Stream: again.stream[0], StreamWindow: again.stream[1], HPACK: p.HTTP2.HPACK,
+	p.HTTP2 = chrome.HTTP2{WindowUpdate: again.Window, Stream: again.Stream[0], StreamWindow: again.Stream[1], HPACK: p.HTTP2.HPACK,
 		Priority: chrome.Priority{
-			DependsOn: again.priority.StreamDep, Exclusive: again.priority.Exclusive, Weight: int(again.priority.Weight) + 1,
+			DependsOn: again.Priority.StreamDep, Exclusive: again.Priority.Exclusive, Weight: int(again.Priority.Weight) + 1,
 		}}
 	for _, s := range hello.KeyShares() {
 		p.TLS.KeyShares = append(p.TLS.KeyShares, clienthello.Plain(s.Group))
 	}
-	for _, hello := range browser.hellos {
+	for _, hello := range browser.Hellos {
 		ech := hello.ECH()
 		if ech == nil {
 			t.Fatal("a hello has no encrypted_client_hello: chrome.TLS knows none without")
@@ -73,14 +74,14 @@ func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returnin
 	slices.Sort(p.TLS.ECHGREASE.AEADs)
 	slices.Sort(p.TLS.ECHGREASE.Payloads)
 	if returning != nil {
-		for _, hello := range returning.hellos {
+		for _, hello := range returning.Hellos {
 			if size := len(hello.ECH().Payload); !slices.Contains(p.TLS.ECHGREASE.ReturnPayloads, size) {
 				p.TLS.ECHGREASE.ReturnPayloads = append(p.TLS.ECHGREASE.ReturnPayloads, size)
 			}
 		}
 		slices.Sort(p.TLS.ECHGREASE.ReturnPayloads)
 		for _, number := range order {
-			if _, sent := returning.hellos[0].Extension(number); !sent && number != clienthello.GREASE {
+			if _, sent := returning.Hellos[0].Extension(number); !sent && number != clienthello.GREASE {
 				p.TLS.NotReturning = append(p.TLS.NotReturning, number)
 			}
 		}
@@ -98,14 +99,14 @@ func writeProfile(t *testing.T, file string, p chrome.Profile, browser, returnin
 	if p.TLS.Shuffled {
 		slices.SortFunc(p.TLS.Extensions, func(a, b chrome.Extension) int { return int(a.Type) - int(b.Type) })
 	}
-	for _, s := range again.values {
+	for _, s := range again.Values {
 		p.HTTP2.Settings = append(p.HTTP2.Settings, chrome.Setting{ID: uint16(s.ID), Value: s.Val})
 	}
-	for i, f := range again.fields {
+	for i, f := range again.Fields {
 		if f.Name == ":authority" || f.Name == "cookie" {
 			f.Value = ""
 		}
-		if i == 0 || f.Name != again.fields[i-1].Name {
+		if i == 0 || f.Name != again.Fields[i-1].Name {
 			p.HTTP2.Headers = append(p.HTTP2.Headers, strings.TrimSuffix(f.Name+": "+f.Value, " "))
 		}
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/quic"
 	"github.com/godwit-vpn/godwit/lab/firewall/look"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // quicConn is how one QUIC connection began, as a firewall sees it.
@@ -73,7 +74,7 @@ func TestChromeQUIC(t *testing.T) {
 	want := browser[0].fields(t)
 	for who, conns := range map[string][]*quicConn{"Chromium": browser, "ours": ours} {
 		for _, c := range conns {
-			for _, d := range fieldDifferences(want, c.fields(t), "Chromium", who) {
+			for _, d := range visitors.FieldDifferences(want, c.fields(t), "Chromium", who) {
 				t.Error(d)
 			}
 		}
@@ -100,7 +101,7 @@ func TestChromeQUIC(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if fieldDifferences(want, rec.take(t)[0].fields(t), "", "") == nil {
+	if visitors.FieldDifferences(want, rec.take(t)[0].fields(t), "", "") == nil {
 		t.Error("the library's own Chrome looks like Chromium, so this test sees nothing, or ours is needed no more")
 	}
 	// What differs from one connection to the next must do so within what the other's does.

@@ -28,6 +28,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 	frames "github.com/godwit-vpn/godwit/internal/wire"
+	"github.com/godwit-vpn/godwit/tests/needles"
 )
 
 // A crowd is people who use a gateway: sessions of devices of their own, from several addresses, and strangers who look
@@ -36,7 +37,7 @@ type crowd struct {
 	t       *testing.T
 	w       *world
 	key     accesskey.Key
-	needles needles
+	needles needles.Set
 
 	sources []netip.Addr
 	sites   []netip.Addr
@@ -82,21 +83,21 @@ func newCrowd(t *testing.T, w *world) *crowd {
 	}
 	for _, a := range c.sources {
 		w.ip(w.client, fmt.Sprintf("addr add %s/%d dev wan%s", a, a.BitLen(), nodad(a)))
-		c.needles.addr("client's address", a)
+		c.needles.Addr("client's address", a)
 	}
 	w.ip(w.client, "addr add "+strangerAddr+"/32 dev wan")
-	c.needles.addr("stranger's address", netip.MustParseAddr(strangerAddr))
+	c.needles.Addr("stranger's address", netip.MustParseAddr(strangerAddr))
 	w.dns.mu.Lock()
 	for i, a := range c.sites {
 		w.ip(w.world, fmt.Sprintf("addr add %s/%d dev wan%s", a, a.BitLen(), nodad(a)))
-		c.needles.addr("destination's address", a)
+		c.needles.Addr("destination's address", a)
 		name := c.name(i)
 		var body dnsmessage.ResourceBody = &dnsmessage.AAAAResource{AAAA: a.As16()}
 		if a.Is4() {
 			body = &dnsmessage.AResource{A: a.As4()}
 		}
 		w.dns.zone[name+"."] = []dnsmessage.ResourceBody{body}
-		c.needles.text("destination's name", strings.TrimSuffix(name, ".test"))
+		c.needles.Text("destination's name", strings.TrimSuffix(name, ".test"))
 	}
 	w.dns.mu.Unlock()
 	for _, a := range c.sites {
@@ -213,10 +214,10 @@ func (c *crowd) come(n int) {
 			return err
 		}
 		id := frames.SessionID(randomBytes(16))
-		c.needles.bytes("session's id", id[:])
-		c.needles.text("session's id, as text?", hex.EncodeToString(id[:]))
-		c.needles.bytes("device's public key", g.device.Public())
-		c.needles.text("payload", string(g.sent))
+		c.needles.Bytes("session's id", id[:])
+		c.needles.Text("session's id, as text?", hex.EncodeToString(id[:]))
+		c.needles.Bytes("device's public key", g.device.Public())
+		c.needles.Text("payload", string(g.sent))
 		g.session = session.New(session.Config{Role: session.Client, ID: id, Pool: session.NewPool(64 << 20),
 			Packet: func(p []byte) {
 				select {
@@ -258,8 +259,8 @@ func (c *crowd) attach(g *guest) error {
 	}
 	if g.cert == nil {
 		g.cert = g.welcome.Cert
-		c.needles.tunnel(g.welcome.Addr4, g.number < 8)
-		c.needles.tunnel(g.welcome.Addr6, true)
+		c.needles.Tunnel(g.welcome.Addr4, g.number < 8)
+		c.needles.Tunnel(g.welcome.Addr6, true)
 	}
 	return nil
 }
@@ -295,7 +296,7 @@ func (c *crowd) use() {
 			return g.session.Open(ctx, target, g.number%3 == 0)
 		}}
 		path := "/path-" + hex.EncodeToString(randomBytes(12))
-		c.needles.text("path", path)
+		c.needles.Text("path", path)
 		for _, query := range []string{"", "?stay"} {
 			url := fmt.Sprintf("http://%s:%d%s%s", name, c.port, path, query)
 			r, err := http.NewRequestWithContext(c.t.Context(), "POST", url, bytes.NewReader(g.sent))
@@ -352,7 +353,7 @@ func (c *crowd) sendDatagram(g *guest, to netip.Addr) error {
 func (c *crowd) visit() {
 	for _, proto := range []string{"h2", "http/1.1"} {
 		path := "/stranger-" + hex.EncodeToString(randomBytes(12))
-		c.needles.text("stranger's path", path)
+		c.needles.Text("stranger's path", path)
 		conn, err := c.dial(netip.MustParseAddr(strangerAddr), proto)
 		if err != nil {
 			c.t.Fatal(err)

@@ -34,7 +34,7 @@ func (c *crowd) dial(source netip.Addr, proto string) (*tls.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.needles.sockaddr("client's address", tcp.LocalAddr().(*net.TCPAddr).AddrPort())
+	c.needles.SockAddr("client's address", tcp.LocalAddr().(*net.TCPAddr).AddrPort())
 	var secrets bytes.Buffer
 	conn := tls.Client(tcp, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}, KeyLogWriter: &secrets,
 		ServerName: "site.test"})
@@ -43,7 +43,7 @@ func (c *crowd) dial(source netip.Addr, proto string) (*tls.Conn, error) {
 		return nil, err
 	}
 	_ = conn.SetDeadline(time.Time{})
-	c.needles.keyLog(secrets.String(), conn.ConnectionState().CipherSuite)
+	c.needles.KeyLog(secrets.String(), conn.ConnectionState().CipherSuite)
 	return conn, nil
 }
 
@@ -63,15 +63,15 @@ func (c *crowd) knock(source netip.Addr, k link.Knock) (*keyedLink, error) {
 		if err != nil {
 			return nil, err
 		}
-		c.needles.bytes("what a link exports?", ekm)
+		c.needles.Bytes("what a link exports?", ekm)
 	}
-	c.needles.bytes("door's MAC", l.knock[8:link.DoorLen])
-	c.needles.bytes("proof", signatureOf(l.knock))
+	c.needles.Bytes("door's MAC", l.knock[8:link.DoorLen])
+	c.needles.Bytes("proof", signatureOf(l.knock))
 	name, length := decoy.CookieFor(l.key)
 	value := make([]byte, base64.RawURLEncoding.DecodedLen(length))
 	copy(value[copy(value, l.knock):], randomBytes(len(value)))
 	cookie := base64.RawURLEncoding.EncodeToString(value)
-	c.needles.text("knock, as a cookie?", cookie[20:100])
+	c.needles.Text("knock, as a cookie?", cookie[20:100])
 	for _, record := range chrome.Opening("site.test", name+"="+cookie) {
 		if _, err := conn.Write(record); err != nil {
 			return nil, err

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godwit-vpn/godwit/tests/needles"
 )
 
 const (
@@ -39,16 +41,16 @@ func TestSeizure(t *testing.T) {
 	c.come(seizedSessions)
 	c.use()
 	c.visit()
-	before := c.needles.searchMemory(t, first)
-	for _, kind := range c.needles.kinds() {
+	before := c.needles.SearchMemory(t, first)
+	for _, kind := range c.needles.Kinds() {
 		switch {
-		case before.has(kind), strings.HasPrefix(kind, kept):
+		case before.Has(kind), strings.HasPrefix(kind, needles.Kept):
 		case strings.HasSuffix(kind, "?"): // whether it is there at any one moment is chance
 		default:
 			t.Errorf("in use no %s is in memory: then its absence later says nothing", kind)
 		}
 	}
-	t.Logf("in use %d of %d needles are in memory:%s", before.count(), c.needles.count(), before)
+	t.Logf("in use %d of %d needles are in memory:%s", before.Count(), c.needles.Count(), before)
 
 	c.leave()
 	time.Sleep(time.Minute)
@@ -60,14 +62,12 @@ func TestSeizure(t *testing.T) {
 		t.Error(err)
 	}
 	for name, pid := range map[string]int{"the process that serves": serving, "the first process": first} {
-		after := c.needles.searchMemory(t, pid)
-		if n := after.count(); n > 0 {
+		after := c.needles.SearchMemory(t, pid)
+		if n := after.Count(); n > 0 {
 			t.Errorf("a minute after the last session %d needles are in %s:%s", n, name, after)
 		}
-		for kind, at := range after.strong {
-			if strings.HasPrefix(kind, kept) {
-				t.Logf("%s has %s (%d)", name, kind, len(at))
-			}
+		for kind, n := range after.Kept() {
+			t.Logf("%s has %s (%d)", name, kind, n)
 		}
 	}
 	c.searchFiles()
@@ -84,9 +84,6 @@ func TestSeizure(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// kept begins the kinds of what is the network's, and stays.
-const kept = "the network's "
 
 const accessKeyName = "Key-of-needles"
 
@@ -107,19 +104,18 @@ func (c *crowd) keepNetwork() {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		c.needles.bytes(kept+filepath.Base(file), secret)
+		c.needles.Bytes(needles.Kept+filepath.Base(file), secret)
 	}
-	c.needles.bytes(kept+"access key's id", c.key.ID[:])
-	c.needles.text(kept+"access key's name", accessKeyName)
+	c.needles.Bytes(needles.Kept+"access key's id", c.key.ID[:])
+	c.needles.Text(needles.Kept+"access key's name", accessKeyName)
 }
 
 // searchKernel looks at what the gateway's kernel remembers of TCP's peers. By default that is each one's address, and
 // when it was last heard of; gateway init, as root, turned that off.
 func (c *crowd) searchKernel() {
 	c.t.Helper()
-	f := newFound()
 	table := c.w.gateway.run(c.t, "", "ip", "tcp_metrics", "show")
-	if c.needles.search(f, "tcp_metrics", 0, []byte(table)); f.count() > 0 {
+	if f := c.needles.Search("tcp_metrics", []byte(table)); f.Count() > 0 {
 		c.t.Errorf("in the kernel:%s", f)
 	}
 }
@@ -141,8 +137,7 @@ func (c *crowd) searchFiles() {
 		if err != nil {
 			return err
 		}
-		f := newFound()
-		if c.needles.search(f, filepath.Base(path), 0, data); f.count() > 0 {
+		if f := c.needles.Search(filepath.Base(path), data); f.Count() > 0 {
 			c.t.Errorf("on disk:%s", f)
 		}
 		return nil

@@ -1,4 +1,4 @@
-package e2e
+package visitors
 
 import (
 	"bytes"
@@ -15,65 +15,65 @@ import (
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 )
 
-// compareRequests says where what follows one's hello differs from what follows the other's.
-func compareRequests(t *testing.T, visit string, browser, ours *recorded) (differences []string) {
+// CompareRequests says where what follows one's hello differs from what follows the other's.
+func CompareRequests(t *testing.T, visit string, browser, ours *Conn) (differences []string) {
 	t.Helper()
-	want, err := readOpening(browser)
+	want, err := ReadOpening(browser)
 	if err != nil {
 		t.Fatalf("%s: the browser: %v", visit, err)
 	}
-	want.asMost()
-	got, err := readOpening(ours)
+	want.AsMost()
+	got, err := ReadOpening(ours)
 	if err != nil {
 		t.Fatalf("%s: ours: %v", visit, err)
 	}
-	for _, d := range fieldDifferences(want.describe(), got.describe(), "the browser", "ours") {
+	for _, d := range FieldDifferences(want.describe(), got.describe(), "the browser", "ours") {
 		differences = append(differences, "  "+visit+", "+d)
 	}
 	return differences
 }
 
-// An opening is what a client sends after its hello, up to SETTINGS ACK.
-type opening struct {
-	handshake []record // change_cipher_spec and Finished
+// An Opening is what a client sends after its hello, up to SETTINGS ACK.
+type Opening struct {
+	handshake []Record // change_cipher_spec and Finished
 	records   []string // the frames in each record after these
 	sizes     []int    // and the record's size
 
 	settings []string
-	window   uint32
-	stream   [2]uint32 // of the request: its number and its WINDOW_UPDATE
+	Window   uint32
+	Stream   [2]uint32 // of the request: its number and its WINDOW_UPDATE
 	headers  string    // what the HEADERS frame has besides the fields
-	fields   []hpack.HeaderField
+	Fields   []hpack.HeaderField
 	hpack    string // "x/net's", or what else
-	priority http2.PriorityParam
-	values   []http2.Setting
+	Priority http2.PriorityParam
+	Values   []http2.Setting
 }
 
-// readOpening reads a connection's opening.
-func readOpening(c *recorded) (*opening, error) {
-	o := &opening{}
-	var up []record
-	for _, r := range c.records {
-		if r.up {
+// ReadOpening reads a connection's opening.
+func ReadOpening(c *Conn) (*Opening, error) {
+	o := &Opening{}
+	var up []Record
+	for _, r := range c.Records {
+		if r.Up {
 			up = append(up, r)
 		}
 	}
-	if len(up) < 3+len(c.plain) {
-		return nil, fmt.Errorf("%d records for %d writes", len(up), len(c.plain))
+	if len(up) < 3+len(c.Plain) {
+		return nil, fmt.Errorf("%d records for %d writes", len(up), len(c.Plain))
 	}
 	o.handshake, up = up[1:3], up[3:]
 	acked := false
-	for i, plain := range c.plain {
+	for i, plain := range c.Plain {
 		ack, err := o.read(i, plain)
 		if err != nil {
 			return nil, err
 		}
-		o.sizes = append(o.sizes, up[i].size)
-		if acked = acked || ack; acked && len(o.fields) > 0 {
+		o.sizes = append(o.sizes, up[i].Size)
+		if acked = acked || ack; acked && len(o.Fields) > 0 {
 			break
 		}
 	}
-	if len(o.records) < 3 || o.fields == nil {
+	if len(o.records) < 3 || o.Fields == nil {
 		return nil, fmt.Errorf("no opening: %q", o.records)
 	}
 	// The server's SETTINGS may be quicker than a browser's first request.
@@ -87,7 +87,7 @@ func readOpening(c *recorded) (*opening, error) {
 const settingsAck = "SETTINGS ACK"
 
 // read reads one record's content, and says whether SETTINGS ACK was in it.
-func (o *opening) read(i int, plain []byte) (ack bool, err error) {
+func (o *Opening) read(i int, plain []byte) (ack bool, err error) {
 	var frames []string
 	if rest, ok := bytes.CutPrefix(plain, []byte(http2.ClientPreface)); ok && i == 0 {
 		frames, plain = append(frames, "preface"), rest
@@ -107,25 +107,25 @@ func (o *opening) read(i int, plain []byte) (ack bool, err error) {
 				break
 			}
 			_ = f.ForeachSetting(func(s http2.Setting) error {
-				o.values = append(o.values, s)
+				o.Values = append(o.Values, s)
 				o.settings = append(o.settings, fmt.Sprintf("%d=%d", s.ID, s.Val))
 				return nil
 			})
 		case *http2.WindowUpdateFrame:
 			if f.StreamID == 0 {
-				o.window = f.Increment
+				o.Window = f.Increment
 			} else {
-				o.stream[1] = f.Increment
+				o.Stream[1] = f.Increment
 			}
 		case *http2.HeadersFrame:
 			block := f.HeaderBlockFragment()
-			o.priority, o.stream[0] = f.Priority, f.StreamID
+			o.Priority, o.Stream[0] = f.Priority, f.StreamID
 			o.headers = fmt.Sprintf("stream %d, flags %02x, depends on %d, exclusive %v, weight %d", f.StreamID, f.Flags,
 				f.Priority.StreamDep, f.Priority.Exclusive, int(f.Priority.Weight)+1)
-			if o.fields, err = hpack.NewDecoder(4096, nil).DecodeFull(block); err != nil {
+			if o.Fields, err = hpack.NewDecoder(4096, nil).DecodeFull(block); err != nil {
 				return false, err
 			}
-			if o.hpack = "x/net's"; !bytes.Equal(block, encode(o.fields)) {
+			if o.hpack = "x/net's"; !bytes.Equal(block, encode(o.Fields)) {
 				o.hpack = forms(block)
 			}
 		}
@@ -135,19 +135,19 @@ func (o *opening) read(i int, plain []byte) (ack bool, err error) {
 }
 
 // describe says everything of an opening, for comparing it with another.
-func (o *opening) describe() []clienthello.Field {
+func (o *Opening) describe() []clienthello.Field {
 	fields := []clienthello.Field{
 		{Name: "handshake records", Value: fmt.Sprint(o.handshake)},
 		{Name: "records", Value: strings.Join(o.records, " | ")},
 		{Name: "sizes of these records", Value: fmt.Sprint(o.sizes)},
 		{Name: "SETTINGS", Value: strings.Join(o.settings, " ")},
-		{Name: "WINDOW_UPDATE", Value: fmt.Sprint(o.window, o.stream[1])},
+		{Name: "WINDOW_UPDATE", Value: fmt.Sprint(o.Window, o.Stream[1])},
 		{Name: "HEADERS", Value: o.headers},
 		{Name: "HPACK", Value: o.hpack},
 	}
 	var names []string
 	values := map[string][]string{}
-	for _, f := range o.fields {
+	for _, f := range o.Fields {
 		names = append(names, f.Name)
 		values[f.Name] = append(values[f.Name], f.Value)
 	}
@@ -225,10 +225,10 @@ func forms(block []byte) string {
 	return strings.Join(all, ", ")
 }
 
-// asMost turns what Debian's browsers say of themselves into what the same version of Google's Chrome, or of Firefox, says
+// AsMost turns what Debian's browsers say of themselves into what the same version of Google's Chrome, or of Firefox, says
 // on Windows, which is what most people have. The size changes with it.
-func (o *opening) asMost() {
-	for i, f := range o.fields {
+func (o *Opening) AsMost() {
+	for i, f := range o.Fields {
 		was := f.Value
 		switch f.Name {
 		case "user-agent":
@@ -239,12 +239,13 @@ func (o *opening) asMost() {
 		case "sec-ch-ua":
 			f.Value = withGoogleBrand(f.Value)
 		}
-		o.fields[i] = f
+		o.Fields[i] = f
 		o.sizes[1] += int(hpack.HuffmanEncodeLength(f.Value)) - int(hpack.HuffmanEncodeLength(was))
 	}
 }
 
-var brand = regexp.MustCompile(`^"([^"]*)";v="(\d+)"$`)
+// Brand matches one of sec-ch-ua's: its name and major version.
+var Brand = regexp.MustCompile(`^"([^"]*)";v="(\d+)"$`)
 
 // withGoogleBrand adds the brand that Chromium does not have. The three are ordered by the major version, as Chromium's
 // components/embedder_support/user_agent_utils.cc does it (ShuffleBrandList).
@@ -252,7 +253,7 @@ func withGoogleBrand(list string) string {
 	var chromium, greasey string
 	major := 0
 	for b := range strings.SplitSeq(list, ", ") {
-		if m := brand.FindStringSubmatch(b); m != nil && m[1] == "Chromium" {
+		if m := Brand.FindStringSubmatch(b); m != nil && m[1] == "Chromium" {
 			chromium = b
 			major, _ = strconv.Atoi(m[2])
 		} else {
@@ -270,9 +271,9 @@ func withGoogleBrand(list string) string {
 	return strings.Join(ordered[:], ", ")
 }
 
-// requests counts the HEADERS in a connection.
-func (c *recorded) requests() (n int) {
-	all := bytes.TrimPrefix(bytes.Join(c.plain, nil), []byte(http2.ClientPreface))
+// Requests counts the HEADERS in a connection.
+func (c *Conn) Requests() (n int) {
+	all := bytes.TrimPrefix(bytes.Join(c.Plain, nil), []byte(http2.ClientPreface))
 	framer := http2.NewFramer(nil, bytes.NewReader(all))
 	for {
 		f, err := framer.ReadFrame()
