@@ -2,11 +2,7 @@ package dns
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/netip"
@@ -48,14 +44,7 @@ type gateway struct {
 
 func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, pin := transporttest.NewKey(t)
 	udp, tcp := dnstest.Ports(t)
 	cfg := ListenConfig{
 		Zone: testZone, UDP: udp, TCP: tcp,
@@ -70,7 +59,7 @@ func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return &gateway{l, udp.LocalAddr().String(), sha256.Sum256(der)}
+	return &gateway{l, udp.LocalAddr().String(), pin}
 }
 
 func resolver(t testing.TB, s string) dnsclient.Resolver {
