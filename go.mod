@@ -20,6 +20,7 @@ require (
 	github.com/tailscale/wf v0.0.0-20240214030419-6fbb0a674ee6 // Windows' kill switch: its filtering platform, whose calls have no other binding
 	github.com/vishvananda/netlink v1.3.1 // routes, rules and addresses
 	github.com/xtaci/kcp-go/v5 v5.6.72 // repeats what DNS loses; its state machine alone. Not 5.7 and later: they link an LGPL package
+	go4.org/netipx v0.0.0-20220725152314-7e7bdc8411bf // networks as ranges, and as package net has them; tailscale/wf brings it, too
 	golang.org/x/net v0.62.0 // HTTP/2: the website's server, and a browser's frames; SOCKS and DNS in tests
 	golang.org/x/sync v0.24.0 // errgroup: Run owns its goroutines
 	golang.org/x/sys v0.49.0 // socket options and reads that do not wait
@@ -60,7 +61,6 @@ require (
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/tjfoc/gmsm v1.4.1 // indirect
 	github.com/vishvananda/netns v0.0.5 // indirect
-	go4.org/netipx v0.0.0-20220725152314-7e7bdc8411bf // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/exp v0.0.0-20240904232852-e7e105dedf7e // indirect
 	golang.org/x/exp/typeparams v0.0.0-20220218215828-6cf2b201936e // indirect

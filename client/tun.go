@@ -17,7 +17,8 @@ import (
 )
 
 // TUN is a network device whose traffic the client carries. Whoever makes it gives it addresses and routes, and keeps the
-// client's own sockets out of it (Config.Protect): the client touches neither. It listens on the device's addresses, for TCP.
+// client's own sockets out of it (Config.Protect): the client touches neither. It listens on the device's addresses, for TCP,
+// unless it Calls.
 type TUN struct {
 	// File is the device's descriptor, in non-blocking mode, or else it cannot be closed while it is read. The client closes it.
 	// On Apple's systems it is a utun's, which has four bytes of the address family in front of each packet.
@@ -31,6 +32,9 @@ type TUN struct {
 	// Prefix4 and Prefix6 are networks with room for two addresses: the first is the device's own, from which programs send,
 	// and the second must be nobody's. Either may be missing: that IP version is then not carried.
 	Prefix4, Prefix6 netip.Prefix
+	// Calls, on Linux, has TCP end at sockets that connect through the device, from its own address to the other one, rather than
+	// at a listener, which a firewall of the machine's own may keep everybody from.
+	Calls bool
 }
 
 func (t *TUN) check(first []netip.Prefix) error {
@@ -164,8 +168,12 @@ func (c *Client) ServeTUN(ctx context.Context, t TUN) error {
 	}
 	resolver := names.New(names.Config{Outside: c, Linked: c.online, Split: c.split, NamesFirst: c.cfg.NamesFirst})
 	defer resolver.Close()
+	var dial func(*net.Dialer, context.Context, string, string) (net.Conn, error)
+	if t.Calls {
+		dial = (*net.Dialer).DialContext
+	}
 	capture, err := tun.New(tun.Config{
-		Device: t.device(), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
+		Dial: dial, Device: t.device(), Prefix4: t.Prefix4, Prefix6: t.Prefix6,
 		Outside: c, Send: c.sendInside, Decide: c.decidePacket, Direct: c.sendPast, Inner: c.inner, Forwards: c.gatewayForwards,
 		Online: c.online, Ours: c.comesBack,
 		Answer:   resolver.Answer,

@@ -128,6 +128,7 @@ var packageOf = map[string]string{
 	"ssh":         "openssh-client",
 	"sshd":        "openssh-server",
 	"testssl":     "testssl.sh",
+	"traceroute":  "traceroute",
 	"tshark":      "tshark",
 	"udhcpc":      "udhcpc",
 	"unbound":     "unbound",

@@ -9,13 +9,13 @@ import (
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/egress/forward"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
-	"github.com/godwit-vpn/godwit/internal/hostnet"
+	"github.com/godwit-vpn/godwit/internal/hostnet/forwarding"
 )
 
 // kernelForward is an Egress by which the kernel carries packets, and the machine's network that it needs.
 type kernelForward struct {
 	*forward.Egress
-	net *hostnet.Forwarding
+	net *forwarding.TUN
 	log *slog.Logger
 }
 
@@ -28,11 +28,11 @@ func (k *kernelForward) Close() error {
 	return err
 }
 
-// forwarding makes what gatewaydir.Dir's Forward is, for those settings.
-func forwarding(s gatewaydir.EgressSettings, log *slog.Logger) func(*egress.Sockets) (gatewaydir.Forwarder, error) {
+// forwarder makes what gatewaydir.Dir's Forward is, for those settings.
+func forwarder(s gatewaydir.EgressSettings, log *slog.Logger) func(*egress.Sockets) (gatewaydir.Forwarder, error) {
 	return func(sockets *egress.Sockets) (gatewaydir.Forwarder, error) {
 		if s.Packets == "" || s.Packets == gatewaydir.PacketsBySockets || s.Upstream != "" {
-			if undone, err := hostnet.RescueForwarding(hostnet.ForwardDir); err != nil {
+			if undone, err := forwarding.Rescue(forwarding.Dir); err != nil {
 				log.Warn("what a killed gateway has left of this machine's forwarding stays: 'godwit rescue' removes it", "err", err)
 			} else if len(undone) > 0 {
 				log.Info("undid what a killed gateway had left of this machine's forwarding")
@@ -56,7 +56,7 @@ func forwarding(s gatewaydir.EgressSettings, log *slog.Logger) func(*egress.Sock
 func openForward(s gatewaydir.EgressSettings, sockets *egress.Sockets, log *slog.Logger) (*kernelForward, error) {
 	source4, _ := netip.ParseAddr(s.Source4) // they have been validated
 	source6, _ := netip.ParseAddr(s.Source6)
-	net, err := hostnet.OpenForwarding(hostnet.ForwardDir, hostnet.Forward{Own4: forward.Own4, Own6: forward.Own6,
+	net, err := forwarding.Open(forwarding.Dir, forwarding.Config{Own4: egress.Hop4, Own6: egress.Hop6,
 		Probe4: forward.Probe4, Probe6: forward.Probe6, Source4: source4, Source6: source6})
 	if err != nil {
 		return nil, err

@@ -116,7 +116,7 @@ func (a *app) runGateway(ctx context.Context, self *handover.Process, d *gateway
 		}
 		defer inst.Close()
 	}
-	d.Listen, d.Forward = self.Listen, forwarding(d.Settings.Egress, log)
+	d.Listen, d.Forward = self.Listen, forwarder(d.Settings.Egress, log)
 	g, err := d.Service(log)
 	if err != nil {
 		return portError(setting, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/godwit-vpn/godwit/internal/hostnet"
+	"github.com/godwit-vpn/godwit/internal/hostnet/forwarding"
 )
 
 // errRescueNeedsRoot is matched when the machine's network is not this user's to change.
@@ -26,7 +27,7 @@ A Godwit that runs is left alone: 'godwit down' ends it. It needs root, or on Wi
 an administrator.`,
 		RunE: func(*cobra.Command, []string) error {
 			undone, err := hostnet.Rescue(hostnet.Dir)
-			more, forwardErr := hostnet.RescueForwarding(hostnet.ForwardDir)
+			more, forwardErr := forwarding.Rescue(forwarding.Dir)
 			undone, err = append(undone, more...), errors.Join(err, forwardErr)
 			if errors.Is(err, fs.ErrPermission) {
 				err = fmt.Errorf("%w: %w", errRescueNeedsRoot, err)

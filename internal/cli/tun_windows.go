@@ -2,12 +2,12 @@ package cli
 
 import (
 	"github.com/godwit-vpn/godwit/client"
-	"github.com/godwit-vpn/godwit/internal/capture/tun"
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
 )
 
 // createTUN makes this machine's TUN.
 func createTUN() (t client.TUN, name string, err error) {
 	const adapter = "Godwit"
-	t.Packets, err = tun.CreateWintun(adapter)
+	t.Packets, err = iface.CreateWintun(adapter)
 	return t, adapter, err
 }

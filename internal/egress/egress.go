@@ -35,6 +35,12 @@ type NameLookup interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
+// Hop4 and Hop6 are what traceroute shows of a gateway. No session has any of them.
+var (
+	Hop4 = netip.MustParseAddr("100.64.0.1")
+	Hop6 = netip.MustParseAddr("fd67:6f64:7769:7402::1")
+)
+
 // Config says what may be reached and how. The zero Config is a gateway on the public internet.
 type Config struct {
 	// Log is told about the gateway's own condition, never about destinations; nil discards.
@@ -60,6 +66,8 @@ type Config struct {
 
 	// Source4 and Source6 are the local addresses to leave by; the zero value leaves it to the routes.
 	Source4, Source6 netip.Addr
+	// Router makes Packets one of the routers on the packets' way, as traceroute sees it.
+	Router bool
 	// Control, if not nil, is called for every socket of Packets before it is bound (net.ListenConfig.Control).
 	Control func(network, address string, c syscall.RawConn) error
 	// Upstream is a proxy for all TCP, "socks5://[user:password@]host:port"; empty is none. It looks names up itself, so

@@ -34,14 +34,15 @@ func openPing(v6 bool, source netip.Addr, control func(network, address string, 
 	}
 	f := os.NewFile(uintptr(fd), "ping")
 	defer f.Close() // FilePacketConn duplicates it
-	if control != nil {
-		raw, err := f.SyscallConn()
-		if err == nil {
+	raw, err := f.SyscallConn()
+	if err == nil {
+		reportErrors(raw, v6)
+		if control != nil {
 			err = control("ip", "", raw)
 		}
-		if err != nil {
-			return nil, err
-		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	if err := unix.Bind(fd, at); err != nil {
 		return nil, os.NewSyscallError("bind", err)
@@ -77,20 +78,21 @@ func passErrors(fd int, v6 bool, m *mapping, buf []byte) {
 			return
 		}
 		dest := addrPortOf(sa)
-		why, ok := reasonOf(oob[:oobn], v6)
-		if ok && dest.IsValid() {
-			m.unreachable(netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()), why, buf[:n])
+		why, ok := lossOf(oob[:oobn], v6)
+		if ok && dest.IsValid() && (why.mtu == 0 || m.sock.sendsWhole()) {
+			m.lost(netip.AddrPortFrom(dest.Addr().Unmap(), dest.Port()), why, buf[:n])
 		}
 	}
 }
 
-// reasonOf finds the ICMP error in a control message: a struct sock_extended_err of linux/errqueue.h, which begins
+// lossOf finds the ICMP error in a control message: a struct sock_extended_err of linux/errqueue.h, which begins
 //
-//	0  errno (4)   4  origin (1): 2 ICMP, 3 ICMPv6   5  type (1)   6  code (1)
-func reasonOf(oob []byte, v6 bool) (packet.Reason, bool) {
+//	0  errno (4)   4  origin (1): 2 ICMP, 3 ICMPv6   5  type (1)   6  code (1)   7  0   8  MTU (4)   12  0 (4)
+//	16  the router that says so: sockaddr_in or sockaddr_in6
+func lossOf(oob []byte, v6 bool) (loss, bool) {
 	msgs, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return 0, false
+		return loss{}, false
 	}
 	for _, c := range msgs {
 		if len(c.Data) < 16 {
@@ -101,13 +103,30 @@ func reasonOf(oob []byte, v6 bool) (packet.Reason, bool) {
 		if is4 && v6 || is6 && !v6 || !is4 && !is6 {
 			continue
 		}
-		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
-			return 0, false // the kernel has learned the path's MTU and fragments from now on
-		}
 		origin, typ, code := c.Data[4], c.Data[5], c.Data[6]
-		return reasonOfICMP(origin, typ, code)
+		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
+			// If it is the kernel's own, send has failed, and knows of which datagram.
+			return loss{mtu: int(binary.NativeEndian.Uint32(c.Data[8:]))}, origin != unix.SO_EE_ORIGIN_LOCAL
+		}
+		if at, ok := endOf(c.Data); ok {
+			return loss{at: at}, true
+		}
+		reason, ok := reasonOfICMP(origin, typ, code)
+		return loss{reason: reason}, ok
 	}
-	return 0, false
+	return loss{}, false
+}
+
+// endOf is the router where a hop limit ran out.
+func endOf(b []byte) (at netip.Addr, ok bool) {
+	switch origin, typ, code := b[4], b[5], b[6]; {
+	case code != 0: // in fragments
+	case origin == unix.SO_EE_ORIGIN_ICMP && typ == 11 && len(b) >= 16+unix.SizeofSockaddrInet4:
+		return netip.AddrFrom4([4]byte(b[16+4:])), true
+	case origin == unix.SO_EE_ORIGIN_ICMP6 && typ == 3 && len(b) >= 16+unix.SizeofSockaddrInet6:
+		return netip.AddrFrom16([16]byte(b[16+8:])), true
+	}
+	return at, false
 }
 
 func reasonOfICMP(origin, typ, code byte) (packet.Reason, bool) {

@@ -254,19 +254,45 @@ func (m *mapping) echoReply(b []byte, from netip.Addr) ([]byte, error) {
 	return packet.AppendEcho(nil, true, from, m.inner.addr.Addr(), m.inner.addr.Port(), seq, b[8:])
 }
 
-// unreachable passes on that a datagram to dest, of which start is what is known, was not delivered. Its source is
-// dest, so that routers near the gateway stay unseen.
-func (m *mapping) unreachable(dest netip.AddrPort, why packet.Reason, start []byte) {
-	if m.inner.echo || !m.expects(dest.Addr()) {
+// lost passes on that a datagram to dest, of which start is what is known, was not delivered. Routers near the gateway stay unseen,
+// unless they are asked for: the source of that is dest.
+func (m *mapping) lost(dest netip.AddrPort, why loss, start []byte) {
+	if !m.expects(dest.Addr()) {
 		return
 	}
-	b, err := packet.AppendUDP(nil, m.inner.addr, dest, start)
+	b, err := m.sent(dest, start)
 	if err != nil {
 		return
 	}
-	if p, err := packet.Parse(b); err == nil {
-		m.k.tell(&p, why)
+	p, err := packet.Parse(b)
+	switch {
+	case err != nil:
+	case why.at.IsValid():
+		m.k.tellEnd(&p, why.at)
+	case why.mtu > 0:
+		m.k.tellMTU(&p, why.mtu)
+	default:
+		m.k.tell(&p, why.reason)
 	}
+}
+
+// sent is the packet by which start was sent to dest.
+func (m *mapping) sent(dest netip.AddrPort, start []byte) ([]byte, error) {
+	if !m.inner.echo {
+		return packet.AppendUDP(nil, m.inner.addr, dest, start)
+	}
+	if len(start) < 8 {
+		return nil, packet.ErrShort
+	}
+	seq := uint16(start[6])<<8 | uint16(start[7])
+	return packet.AppendEcho(nil, false, m.inner.addr.Addr(), dest.Addr(), m.inner.addr.Port(), seq, start[8:])
+}
+
+// loss is why a datagram did not get there.
+type loss struct {
+	reason packet.Reason
+	mtu    int        // not 0 for one that was too long
+	at     netip.Addr // the router where its hop limit ran out; not valid for another reason
 }
 
 // listen opens the socket of a mapping.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -103,6 +104,61 @@ func TestPing(t *testing.T) {
 	in.sink.WritePacket(b)
 	if why, _ := in.recvError(); why != packet.Prohibited {
 		t.Errorf("told %v", why)
+	}
+}
+
+// Datagrams that must get there whole do, or the session is told how long they may be. Others go in fragments.
+func TestWhole(t *testing.T) {
+	if !inNamespace(t) {
+		return
+	}
+	const mtu = 1400
+	if out, err := exec.Command("ip", "link", "set", "lo", "mtu", "1400").CombinedOutput(); err != nil {
+		t.Skipf("%v: %s", err, out)
+	}
+	in := newInside(t, newSockets(t, Config{}))
+	for _, lo := range []netip.Addr{lo4, lo6} {
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(lo, 0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		to, buf := c.LocalAddr().(*net.UDPAddr).AddrPort(), make([]byte, 1<<16)
+		send := func(length int, fragments bool) {
+			b, err := packet.AppendUDP(nil, innerOf(lo, 4000), to, make([]byte, length-packet.UDPOverhead(lo)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fragments {
+				packet.AllowFragments(b, 1)
+			}
+			in.sink.WritePacket(b)
+		}
+		arrives := func(length int) {
+			t.Helper()
+			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if n, err := c.Read(buf); err != nil || n+packet.UDPOverhead(lo) != length {
+				t.Fatalf("%v: %d of %d bytes, %v", lo, n, length, err)
+			}
+		}
+		send(mtu, false)
+		arrives(mtu)
+		send(mtu+1, false)
+		p := in.recv()
+		m, err := p.ICMP()
+		if err != nil || m.Kind != packet.TooBig || m.MTU != mtu || p.Src != lo {
+			t.Fatalf("%v: told %+v, %v", lo, m, err)
+		}
+		if q, err := m.Quoted(); err != nil || q.Src != innerOf(lo, 4000) || q.Dst != to {
+			t.Errorf("%v: told of %+v, %v", lo, q, err)
+		}
+		// Over IPv6 whoever has been told has sent what is longer in fragments.
+		for _, length := range []int{mtu + 1, 9000} {
+			send(length, true)
+			arrives(length)
+		}
+		send(mtu, false)
+		arrives(mtu)
 	}
 }
 

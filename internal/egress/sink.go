@@ -25,6 +25,7 @@ type sink struct {
 	creates *rate.Limiter // new mappings: each costs more than a packet
 	tells   *rate.Limiter // ICMP errors
 	closed  atomic.Bool   // set under mu
+	paths   Paths
 
 	mu      sync.Mutex
 	open    map[inner]*mapping
@@ -41,7 +42,10 @@ type inner struct {
 const (
 	// A session that opens mappings faster than this in the long run scans, or is up to no good.
 	createsPerSecond = 100
-	tellsPerSecond   = 20
+	// traceroute asks for a hundred at once.
+	tellsPerSecond = 100
+	// fewHops is what traceroute sends packets with. Every system begins with more, and has them still at the gateway.
+	fewHops = 32
 	// verdictAge is how long the policy's yes to one destination is good for, in a run of packets to it.
 	verdictAge = time.Second
 	// headroom is for the longest headers before a datagram; a socket reads behind it and the packet is made in place.
@@ -120,6 +124,10 @@ var errNoUDP = flow.Errorf(flow.CodeDenied, "an upstream proxy carries no UDP")
 
 // out sends payload from in's mapping.
 func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte) {
+	how, ok := k.how(p, in)
+	if !ok {
+		return
+	}
 	now := k.s.clock()
 	k.mu.Lock()
 	m := k.open[in]
@@ -147,10 +155,12 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 	k.mu.Unlock()
 	m.contact(to.Addr(), now)
 
-	switch err := m.sock.send(payload, to); {
+	switch err := m.sock.send(payload, to, how); {
 	case err == nil:
 		k.s.counters.out.Add(1)
 		return
+	case how.whole && errors.Is(err, syscall.EMSGSIZE):
+		k.tellMTU(p, k.s.pathMTU(to))
 	case errors.Is(err, syscall.ENETUNREACH):
 		k.tell(p, packet.NoRoute)
 	case errors.Is(err, syscall.EHOSTUNREACH):
@@ -161,6 +171,34 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 	k.s.counters.dropped.Add(1)
 }
 
+// how is the way a socket is to send something.
+type how struct {
+	whole bool  // no router may fragment it
+	hops  uint8 // after so many it ends; 0 leaves that to the system
+}
+
+// how is the way p is to be sent. It reports false if its way ends here. What a session's system begins to count hops at is nobody's
+// affair, so only few of them count.
+func (k *sink) how(p *packet.Packet, in inner) (h how, ok bool) {
+	h.whole = !in.echo && p.DontFragment && k.paths.Fragments(p) == 0
+	if p.HopLimit >= fewHops {
+		return h, true
+	}
+	h.hops = p.HopLimit
+	if k.s.cfg.Router {
+		if h.hops <= 1 {
+			hop := Hop4
+			if p.Src.Is6() {
+				hop = Hop6
+			}
+			k.tellEnd(p, hop)
+			return h, false
+		}
+		h.hops--
+	}
+	return h, h.hops > 0
+}
+
 // tell sends the session an ICMP error about p, as if from where p was going.
 func (k *sink) tell(p *packet.Packet, why packet.Reason) {
 	if k.closed.Load() || !k.tells.Allow() {
@@ -168,6 +206,29 @@ func (k *sink) tell(p *packet.Packet, why packet.Reason) {
 	}
 	var buf [1280]byte
 	if b, ok := packet.AppendUnreachable(buf[:0], p.Dst, why, p); ok {
+		k.send(b)
+	}
+}
+
+// tellMTU tells the session that p is too long for its way, where packets may have mtu bytes.
+func (k *sink) tellMTU(p *packet.Packet, mtu int) {
+	if mtu == 0 || mtu >= p.Len() || k.closed.Load() || !k.tells.Allow() {
+		return
+	}
+	var buf [1280]byte
+	if b, ok := packet.AppendTooBig(buf[:0], p.Dst, mtu, p); ok {
+		k.send(b)
+		k.paths.Learn(p.Dst, mtu)
+	}
+}
+
+// tellEnd tells the session that p got as far as to a router, and no further.
+func (k *sink) tellEnd(p *packet.Packet, at netip.Addr) {
+	if k.closed.Load() || !k.tells.Allow() {
+		return
+	}
+	var buf [1280]byte
+	if b, ok := packet.AppendTimeExceeded(buf[:0], at, p); ok {
 		k.send(b)
 	}
 }

@@ -16,7 +16,7 @@ const parked = 4096
 
 func newSocket(conn *net.UDPConn) (*socket, error) { return &socket{conn}, nil }
 
-func (s *socket) send(b []byte, to netip.AddrPort) error {
+func (s *socket) send(b []byte, to netip.AddrPort, _ how) error {
 	_, err := s.conn.WriteToUDPAddrPort(b, to)
 	return err
 }

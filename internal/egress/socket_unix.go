@@ -22,6 +22,7 @@ type socket struct {
 	failed atomic.Bool
 
 	mu  sync.Mutex // guards what follows, which is here so that sending does not allocate
+	how how        // things are sent now
 	b   []byte
 	sa4 unix.SockaddrInet4
 	sa6 unix.SockaddrInet6
@@ -44,10 +45,15 @@ func newSocket(conn *net.UDPConn) (*socket, error) {
 	return s, nil
 }
 
-// send hands b to the kernel or fails at once, with EAGAIN if the kernel has no room.
-func (s *socket) send(b []byte, to netip.AddrPort) error {
+// send hands b to the kernel or fails at once, with EAGAIN if the kernel has no room, and with EMSGSIZE if it is to get there
+// whole and is longer than what the kernel knows of the way.
+func (s *socket) send(b []byte, to netip.AddrPort, how how) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if how != s.how {
+		setHow(s.raw, s.v6, how)
+		s.how = how
+	}
 	s.b = b
 	if s.v6 {
 		s.sa6.Addr, s.sa6.Port = to.Addr().As16(), int(to.Port())
@@ -84,6 +90,13 @@ func (s *socket) sendto(fd uintptr) bool {
 		}
 	}
 	return true
+}
+
+// sendsWhole reports whether what has been sent last had to get there whole.
+func (s *socket) sendsWhole() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.how.whole
 }
 
 func (s *socket) close() { s.conn.Close() }

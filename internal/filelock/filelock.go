@@ -11,4 +11,7 @@ var ErrLocked = errors.New("locked")
 
 // Lock takes an exclusive lock for as long as f is open, in this process or in one that has inherited it. It does not wait:
 // where another holds it, the error matches ErrLocked.
-func Lock(f *os.File) error { return lock(f) }
+func Lock(f *os.File) error { return lock(f, false) }
+
+// Wait takes the lock as Lock does, once no other holds it.
+func Wait(f *os.File) error { return lock(f, true) }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 func TestLock(t *testing.T) {
@@ -24,8 +25,18 @@ func TestLock(t *testing.T) {
 	if err := Lock(second); !errors.Is(err, ErrLocked) {
 		t.Errorf("a second lock: %v", err)
 	}
+	waited := make(chan error, 1) // nobody may be there to hear it
+	go func() { waited <- Wait(second) }()
+	select {
+	case err := <-waited:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
 	first.Close()
-	if err := Lock(second); err != nil {
+	if err := <-waited; err != nil {
 		t.Errorf("after the first is gone: %v", err)
+	}
+	if err := Lock(open()); !errors.Is(err, ErrLocked) {
+		t.Errorf("a third lock: %v", err)
 	}
 }

@@ -284,7 +284,7 @@ func (d *Dir) listen(network, address string) (net.Listener, error) {
 
 // config is what the egress is told. The settings have been validated.
 func (s EgressSettings) config(own []netip.AddrPort, log *slog.Logger) egress.Config {
-	c := egress.Config{Log: log, Own: own, Upstream: s.Upstream, Resolver: s.Resolver, ClosedPorts: s.ClosedPorts}
+	c := egress.Config{Log: log, Own: own, Router: true, Upstream: s.Upstream, Resolver: s.Resolver, ClosedPorts: s.ClosedPorts}
 	for _, p := range s.Allow {
 		if prefix, err := netip.ParsePrefix(p); err == nil {
 			c.Allow = append(c.Allow, prefix)

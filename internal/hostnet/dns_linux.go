@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
 )
 
 // resolv is what resolv.conf was before we wrote it, and what we wrote.
@@ -101,7 +103,7 @@ func readResolv(path string) (r resolv, err error) {
 
 // putResolv writes the file: anew, or in place where it cannot be replaced, as in a container that has it mounted.
 func (h *Host) putResolv(text []byte, mode fs.FileMode, uid, gid int) error {
-	err := replaceFile(h.resolvTemp(), h.resolvConf(), text, mode, uid, gid)
+	err := kept.ReplaceFile(h.resolvTemp(), h.resolvConf(), text, mode, uid, gid)
 	if err == nil {
 		return nil
 	}
@@ -166,7 +168,7 @@ func (h *Host) putBack(before *resolv, now resolv) error {
 	if err := os.Rename(h.resolvTemp(), h.resolvConf()); err != nil {
 		return errors.Join(err, os.Remove(h.resolvTemp()))
 	}
-	return syncDir(h.etc)
+	return kept.SyncDir(h.etc)
 }
 
 func (h *Host) putResolvAs(before *resolv, now resolv) error {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
@@ -56,7 +57,7 @@ func TestResolvConf(t *testing.T) {
 			}
 			// By another process, from what is on the disk.
 			h = &Host{dir: h.dir, etc: h.etc}
-			h.kept, err = readKept(h.dir)
+			h.kept, err = kept.Read[changes](h.dir)
 			must(t, err)
 			undone, err := h.restoreDNS()
 			must(t, err)

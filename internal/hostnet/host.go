@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/godwit-vpn/godwit/internal/filelock"
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
 )
 
 // Host is this machine's network in this process's hands. Its methods may be called at the same time.
@@ -24,7 +25,7 @@ type Host struct {
 	closed bool
 
 	mu      sync.Mutex // guards the machine's network, and what is below
-	kept    kept
+	kept    changes
 	dns     []netip.Addr // that are ours
 	packets uint64       // blocked by firewalls that were replaced
 	bytes   uint64
@@ -47,7 +48,7 @@ func open(stateDir, etc string) (h *Host, err error) {
 	if err := h.take(); err != nil {
 		return nil, err
 	}
-	if h.kept, err = readKept(h.dir); err != nil {
+	if h.kept, err = kept.Read[changes](h.dir); err != nil {
 		h.lock.Close()
 		return nil, fmt.Errorf("%w: 'godwit rescue' removes it", err)
 	}
@@ -81,6 +82,9 @@ func (h *Host) take() error {
 	h.lock = f
 	return nil
 }
+
+// save has what is kept on the disk.
+func (h *Host) save() error { return kept.Write(h.dir, h.kept) }
 
 // holder is the process that holds the network; 0 if that one has died, or if this user may not know.
 func holder(stateDir string) int {
@@ -153,7 +157,7 @@ func rescue(stateDir, etc string) (undone []string, err error) {
 			return nil, err
 		}
 		defer h.lock.Close()
-		if h.kept, err = readKept(stateDir); err != nil {
+		if h.kept, err = kept.Read[changes](stateDir); err != nil {
 			undone = append(undone, "what was to be put back could not be read, so resolv.conf and kernel settings stay as they are: "+
 				err.Error())
 		}

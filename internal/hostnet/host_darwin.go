@@ -17,6 +17,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
+	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
+	"github.com/godwit-vpn/godwit/internal/hostnet/pf"
 )
 
 // Dir is where the state lies by which a dead process's changes are undone. There is one network to a machine, so there
@@ -64,8 +68,8 @@ type system struct {
 
 func thisSystem() system { return system{} }
 
-// kept is what it takes to undo our changes. The rest has names of ours, or goes with the TUN.
-type kept struct {
+// changes is what it takes to undo our changes. The rest has names of ours, or goes with the TUN.
+type changes struct {
 	Tun string `json:"tun,omitempty"`
 	// Token is what pf is asked to stay on by.
 	Token string `json:"pf_token,omitempty"`
@@ -110,24 +114,24 @@ func (h *Host) set(d Desired) error {
 
 // loadFirewall puts our rules in the place of those that are there, at once, and sees to it that they are asked.
 func (h *Host) loadFirewall(d Desired) error {
-	if err := unix.Setegid(pfGroup); err != nil { // of all threads
-		return fmt.Errorf("group %d: %w", pfGroup, err)
+	if err := unix.Setegid(pf.Group); err != nil { // of all threads
+		return fmt.Errorf("group %d: %w", pf.Group, err)
 	}
-	var links []onLink
+	rules := pf.Desired{Tun: d.Tun, Addrs: d.Addrs, LAN: d.LAN}
 	if d.LAN {
 		var err error
-		if links, err = localLinks(d.Tun); err != nil {
+		if rules.Links, err = lan.Links(d.Tun); err != nil {
 			return err
 		}
 	}
-	if _, err := run(pfRules(d, links), "pfctl", "-a", pfAnchor, "-f", "-"); err != nil {
+	if _, err := run(pf.Rules(rules), "pfctl", "-a", pfAnchor, "-f", "-"); err != nil {
 		return err
 	}
 	main, err := run("", "pfctl", "-s", "rules")
 	if err != nil {
 		return err
 	}
-	if !pfHasAnchor(main) {
+	if !pf.HasAnchor(main) {
 		return errors.New(`pf's main rules have no anchor "com.apple/*", so that ours are not asked: put it back into /etc/pf.conf, ` +
 			`as macOS comes with it, and then 'sudo pfctl -f /etc/pf.conf'`)
 	}
@@ -138,7 +142,7 @@ func (h *Host) loadFirewall(d Desired) error {
 		if err != nil {
 			return err
 		}
-		h.kept.Token = pfToken(text)
+		h.kept.Token = pf.Token(text)
 		if err := h.save(); err != nil {
 			return err
 		}
@@ -158,7 +162,7 @@ func blocked() (packets, bytes uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	packets, bytes, found := pfBlocked(text)
+	packets, bytes, found := pf.Blocked(text)
 	if !found {
 		return 0, 0, fmt.Errorf("firewall: counters: %w", fs.ErrNotExist)
 	}
@@ -178,7 +182,7 @@ func setTun(d Desired) error {
 	lacks := func(p netip.Prefix) bool {
 		return !slices.ContainsFunc(addrs, func(a net.Addr) bool {
 			n, ok := a.(*net.IPNet)
-			return ok && prefixOf(n).Addr() == p.Addr()
+			return ok && n.IP.Equal(p.Addr().AsSlice())
 		})
 	}
 	if tun.Flags&net.FlagUp != 0 && (d.MTU == 0 || tun.MTU == d.MTU) && !slices.ContainsFunc(d.Addrs, lacks) {
@@ -296,8 +300,8 @@ func (h *Host) undo() (undone []string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return undone, err // what is kept is still needed
 	}
-	h.kept = kept{}
-	return undone, removeKept(h.dir)
+	h.kept = changes{}
+	return undone, kept.Remove(h.dir)
 }
 
 // Captured reports whether this machine's network is Godwit's, and by which process: 0 if that one has died. Only root may

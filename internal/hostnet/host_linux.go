@@ -7,6 +7,10 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
+	"github.com/godwit-vpn/godwit/internal/hostnet/sysctl"
 )
 
 // Dir is where the state lies by which a dead process's changes are undone. There is one network to a machine, so there
@@ -36,11 +40,11 @@ func allowed() error { return nil }
 
 func thisSystem() system { return system{asked: "/run/systemd/resolve/resolv.conf"} }
 
-// kept is what it takes to undo our changes. It is on the disk before any of them is made.
-type kept struct {
+// changes is what it takes to undo our changes. It is on the disk before any of them is made.
+type changes struct {
 	Tun     string         `json:"tun,omitempty"`
 	Addrs   []netip.Prefix `json:"addresses,omitempty"`
-	Sysctls []sysctl       `json:"sysctls,omitempty"`
+	Sysctls sysctl.Changed `json:"sysctls,omitempty"`
 	Resolv  *resolv        `json:"resolv_conf,omitempty"`
 }
 
@@ -53,7 +57,7 @@ func (h *Host) set(d Desired) error {
 		return fmt.Errorf("firewall: neighbours: %w", err)
 	}
 	if h.kept.Tun != "" && h.kept.Tun != d.Tun {
-		if err := clearTun(h.kept.Tun, h.kept.Addrs); err != nil {
+		if err := iface.Clear(h.kept.Tun, h.kept.Addrs); err != nil {
 			return fmt.Errorf("interface %s: %w", h.kept.Tun, err)
 		}
 		h.kept.Tun, h.kept.Addrs, h.resolved = "", nil, ""
@@ -64,11 +68,13 @@ func (h *Host) set(d Desired) error {
 	if err := h.save(); err != nil {
 		return err
 	}
-	if err := h.setSysctls(sysctls(d)); err != nil {
+	if err := h.kept.Sysctls.Set(sysctls(d), h.save); err != nil {
 		return err
 	}
-	if err := setTun(d); err != nil {
-		return fmt.Errorf("interface %s: %w", d.Tun, err)
+	if d.Tun != "" {
+		if err := iface.Set(d.Tun, d.Addrs, d.MTU); err != nil {
+			return fmt.Errorf("interface %s: %w", d.Tun, err)
+		}
 	}
 	if err := setRoutes(d); err != nil {
 		return fmt.Errorf("routes: %w", err)
@@ -83,6 +89,17 @@ func (h *Host) set(d Desired) error {
 	return nil
 }
 
+// sysctls are the settings that are needed.
+func sysctls(d Desired) (want []sysctl.Setting) {
+	// Answers to marked sockets are marked by the firewall. With this a strict reverse path filter looks for the way back
+	// by the same mark, and finds it.
+	want = sysctl.Want(want, "ipv4/conf/all/src_valid_mark", "1")
+	if !d.Router {
+		return want
+	}
+	return append(want, sysctl.Forwarding()...)
+}
+
 // undo makes everything as it was, and says what it found to do. It goes on after an error.
 func (h *Host) undo() (undone []string, err error) {
 	var errs []error
@@ -91,9 +108,9 @@ func (h *Host) undo() (undone []string, err error) {
 		errs = append(errs, err)
 	}
 	did(h.restoreDNS())
-	did(h.restoreSysctls(nil))
+	did(h.kept.Sysctls.Restore(nil))
 	if h.kept.Tun != "" {
-		errs = append(errs, clearTun(h.kept.Tun, h.kept.Addrs))
+		errs = append(errs, iface.Clear(h.kept.Tun, h.kept.Addrs))
 		endSockets(h.kept.Addrs)
 	}
 	did(removeRules())
@@ -102,6 +119,6 @@ func (h *Host) undo() (undone []string, err error) {
 	if err := errors.Join(errs...); err != nil {
 		return undone, err // what is kept is still needed
 	}
-	h.kept = kept{}
-	return undone, removeKept(h.dir)
+	h.kept = changes{}
+	return undone, kept.Remove(h.dir)
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,8 +18,11 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/tailscale/wf"
 	"golang.org/x/sys/windows"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/kept"
+	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
+	"github.com/godwit-vpn/godwit/internal/hostnet/wfp"
 )
 
 // Dir is where the state lies by which a dead process's changes are undone. There is one network to a machine, so there
@@ -74,8 +76,8 @@ type system struct{}
 
 func thisSystem() system { return system{} }
 
-// kept is what it takes to undo our changes. Addresses, routes and resolvers go with the TUN.
-type kept struct {
+// changes is what it takes to undo our changes. Addresses, routes and resolvers go with the TUN.
+type changes struct {
 	Rules    []string `json:"rules,omitempty"` // ids of the kill switch's
 	Firewall bool     `json:"firewall,omitempty"`
 }
@@ -121,25 +123,6 @@ func (h *Host) set(d Desired) error {
 	return nil
 }
 
-var (
-	wfpProvider = wf.ProviderID{Data1: 0x676f6477, Data2: 0x6974, Data3: 0x4e54, Data4: [8]byte{0x87, 0x75, 0x70, 0x72, 0x6f, 0x76, 0x30, 0x31}}
-	wfpSublayer = wf.SublayerID{Data1: 0x676f6477, Data2: 0x6974, Data3: 0x4e54, Data4: [8]byte{0x87, 0x75, 0x6c, 0x61, 0x79, 0x65, 0x30, 0x31}}
-)
-
-// What the platform says, of fwpmtypes.h.
-const (
-	fwpExists      = windows.Errno(0x80320009)
-	fwpNoFilter    = windows.Errno(0x80320003)
-	fwpNoProvider  = windows.Errno(0x80320005)
-	fwpNoSublayer  = windows.Errno(0x80320007)
-	heaviestWeight = 0xffff // of sublayers
-)
-
-func openPlatform() (*wf.Session, error) {
-	// Not dynamic: what is added stays when this process dies, until the machine starts again.
-	return wf.New(&wf.Options{Name: "Godwit", Description: "Nothing leaves beside the tunnel"})
-}
-
 // loadFirewall makes the kill switch's rules what they are to be.
 func (h *Host) loadFirewall(d Desired, program string) error {
 	var luid uint64
@@ -154,103 +137,14 @@ func (h *Host) loadFirewall(d Desired, program string) error {
 		}
 		luid = all[i].luid
 	}
-	var links []onLink
+	var links []lan.Link
 	if d.LAN {
 		var err error
-		if links, err = localLinks(d.Tun); err != nil {
+		if links, err = lan.Links(d.Tun); err != nil {
 			return err
 		}
 	}
-	app, err := wf.AppID(program)
-	if err != nil {
-		return fmt.Errorf("%s: %w", program, err)
-	}
-	s, err := openPlatform()
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := s.AddProvider(&wf.Provider{ID: wfpProvider, Name: "Godwit"}); err != nil && !errors.Is(err, fwpExists) {
-		return err
-	}
-	layer := &wf.Sublayer{ID: wfpSublayer, Name: "Godwit", Provider: wfpProvider, Weight: heaviestWeight}
-	if err := s.AddSublayer(layer); err != nil && !errors.Is(err, fwpExists) {
-		return err
-	}
-	rules, old := wfpRules(d, links, luid, program), h.kept.Rules
-	var ids []string
-	for _, r := range rules {
-		id := r.id()
-		ids = append(ids, hex.EncodeToString(id[:]))
-	}
-	h.kept.Rules = append(slices.Clone(old), slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return slices.Contains(old, id) })...)
-	if err := h.save(); err != nil {
-		return err
-	}
-	for _, r := range rules {
-		if err := s.AddRule(ruleOf(r, app)); err != nil && !errors.Is(err, fwpExists) {
-			return fmt.Errorf("%s: %w", r.Name, err)
-		}
-	}
-	gone := slices.DeleteFunc(slices.Clone(old), func(id string) bool { return slices.Contains(ids, id) })
-	if err := deleteRules(s, gone); err != nil {
-		return err
-	}
-	h.kept.Rules = ids
-	return h.save()
-}
-
-func deleteRules(s *wf.Session, ids []string) error {
-	for _, text := range ids {
-		b, err := hex.DecodeString(text)
-		if err != nil || len(b) != 16 {
-			continue
-		}
-		if err := s.DeleteRule(ruleID([16]byte(b))); err != nil && !errors.Is(err, fwpNoFilter) {
-			return err
-		}
-	}
-	return nil
-}
-
-func ruleID(b [16]byte) wf.RuleID { return *(*wf.RuleID)(unsafe.Pointer(&b)) }
-
-// ruleOf is a rule as the platform is told it.
-func ruleOf(r wfpRule, app string) *wf.Rule {
-	layers := map[[2]bool]wf.LayerID{
-		{false, false}: wf.LayerALEAuthConnectV4, {false, true}: wf.LayerALEAuthConnectV6,
-		{true, false}: wf.LayerALEAuthRecvAcceptV4, {true, true}: wf.LayerALEAuthRecvAcceptV6,
-	}
-	out := &wf.Rule{ID: ruleID(r.id()), Name: "Godwit: " + r.Name, Layer: layers[[2]bool{r.In, r.Six}], Sublayer: wfpSublayer,
-		Provider: wfpProvider, Weight: r.Weight, Action: wf.ActionBlock}
-	if r.Permit {
-		out.Action = wf.ActionPermit
-	}
-	when := func(field wf.FieldID, op wf.MatchType, value any) {
-		out.Conditions = append(out.Conditions, &wf.Match{Field: field, Op: op, Value: value})
-	}
-	if r.Loopback {
-		when(wf.FieldFlags, wf.MatchTypeFlagsAllSet, wf.ConditionFlagIsLoopback)
-	}
-	if r.LUID != 0 {
-		when(wf.FieldIPLocalInterface, wf.MatchTypeEqual, r.LUID)
-	}
-	if r.Program != "" {
-		when(wf.FieldALEAppID, wf.MatchTypeEqual, app)
-	}
-	if r.Proto != 0 {
-		when(wf.FieldIPProtocol, wf.MatchTypeEqual, r.Proto)
-	}
-	if r.LocalPort != 0 {
-		when(wf.FieldIPLocalPort, wf.MatchTypeEqual, r.LocalPort)
-	}
-	if r.RemotePort != 0 {
-		when(wf.FieldIPRemotePort, wf.MatchTypeEqual, r.RemotePort)
-	}
-	if r.Remote.IsValid() {
-		when(wf.FieldIPRemoteAddress, wf.MatchTypeEqual, r.Remote)
-	}
-	return out
+	return wfp.Set(wfp.Rules(d.LAN, links, luid, program), program, &h.kept.Rules, h.save)
 }
 
 // setTun gives the TUN its addresses, routes and resolvers, unless it has them, and waits until they can be used.
@@ -264,7 +158,7 @@ func setTun(d Desired) error {
 		return slices.ContainsFunc(d.Addrs, func(p netip.Prefix) bool {
 			return !slices.ContainsFunc(addrs, func(a net.Addr) bool {
 				n, ok := a.(*net.IPNet)
-				return ok && prefixOf(n).Addr() == p.Addr()
+				return ok && n.IP.Equal(p.Addr().AsSlice())
 			})
 		}), err
 	}
@@ -309,59 +203,28 @@ func (h *Host) Resolvers() (found []netip.Addr) {
 // blocked reads no counters: the platform has none for us.
 func blocked() (packets, bytes uint64, err error) { return 0, 0, fs.ErrNotExist }
 
-// ourSublayer reports whether the kill switch is there.
-func ourSublayer(s *wf.Session) (bool, error) {
-	layers, err := s.Sublayers()
-	return slices.ContainsFunc(layers, func(l *wf.Sublayer) bool { return l.ID == wfpSublayer }), err
-}
-
 // undo makes everything as it was, and says what it found to do. It goes on after an error.
 func (h *Host) undo() (undone []string, err error) {
-	var errs []error
 	if h.kept.Firewall {
 		if run([]string{"netsh", "advfirewall", "firewall", "delete", "rule", "name=" + firewallRule}) == nil {
 			undone = append(undone, "removed the rule "+firewallRule+" of Windows' firewall")
 		}
 	}
-	s, err := openPlatform()
-	if err != nil {
-		return undone, errors.Join(append(errs, fmt.Errorf("kill switch: %w", err))...)
-	}
-	defer s.Close()
-	if there, err := ourSublayer(s); err != nil || there {
-		errs = append(errs, err, deleteRules(s, h.kept.Rules))
-		// Those that the disk has forgotten.
-		if rules, err := s.Rules(); err == nil {
-			for _, r := range rules {
-				if r.Sublayer == wfpSublayer {
-					errs = append(errs, s.DeleteRule(r.ID))
-				}
-			}
-		}
-		if err := s.DeleteSublayer(wfpSublayer); err != nil && !errors.Is(err, fwpNoSublayer) {
-			errs = append(errs, err)
-		}
-		if err := s.DeleteProvider(wfpProvider); err != nil && !errors.Is(err, fwpNoProvider) {
-			errs = append(errs, err)
-		}
+	removed, err := wfp.Remove(h.kept.Rules)
+	if removed {
 		undone = append(undone, "removed the kill switch: Godwit's rules of the Windows Filtering Platform")
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err != nil {
 		return undone, err // what is kept is still needed
 	}
-	h.kept = kept{}
-	return undone, removeKept(h.dir)
+	h.kept = changes{}
+	return undone, kept.Remove(h.dir)
 }
 
 // Captured reports whether this machine's network is Godwit's, and by which process: 0 if that one has died, or if this user
 // may not know.
 func Captured(stateDir string) (captured bool, pid int) {
-	s, err := openPlatform()
-	if err != nil {
-		return false, 0
-	}
-	defer s.Close()
-	if there, err := ourSublayer(s); err != nil || !there {
+	if there, err := wfp.There(); err != nil || !there {
 		return false, 0
 	}
 	return true, holder(stateDir)

@@ -10,11 +10,17 @@
 //	firewall           table inet godwit drops what leaves by anything but the TUN and is neither marked, DHCP,
 //	                   neighbour discovery, local nor direct. It belongs to no process, and so outlives any.
 //
-// On macOS (host_darwin.go, pf.go, mac.go) routes narrower than a default one lead into the TUN, and pf's rules, by the group of
-// this process, hold what must not leak. On Windows (host_windows.go, wfp.go) it is the same routes, and rules of the Windows
+// On macOS (host_darwin.go, mac.go) routes narrower than a default one lead into the TUN, and pf's rules, by the group of this
+// process, hold what must not leak. On Windows (host_windows.go, windows.go) it is the same routes, and rules of the Windows
 // Filtering Platform by this program's file. Neither has been tested on the system itself.
 //
-// Forwarding, on Linux, is a gateway's part of its machine's network: what has the kernel carry its sessions' packets.
+// Below it are what several of these share, and what is whole by itself:
+//
+//	lan          what of the local network may be reached beside the tunnel, on every system
+//	nft          firewall tables of Linux; sysctl, its kernel settings; iface, TUNs and their addresses
+//	pf, wfp      the kill switches of macOS and Windows
+//	kept         what it takes to undo all of it, on the disk
+//	forwarding   a gateway's part of its machine's network, which has nothing to do with all that
 //
 // What a program with CAP_NET_RAW writes to an interface by a packet socket passes no firewall and is its own affair; DHCP
 // clients live by that.
@@ -94,3 +100,6 @@ func (e *HeldError) Error() string {
 	}
 	return fmt.Sprintf("process %d holds this machine's network", e.PID)
 }
+
+func is4(p netip.Prefix) bool { return p.Addr().Is4() }
+func is6(p netip.Prefix) bool { return p.Addr().Is6() }

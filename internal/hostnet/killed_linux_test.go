@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
 )
 
 // hold is a program that carries traffic, as far as the machine knows.
 func hold(state string) {
 	err := func() error {
-		f, err := openTun("tun7")
+		f, _, err := iface.Create("tun7", false)
 		if err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -59,7 +60,7 @@ func TestLeaks(t *testing.T) {
 			if is6(to) {
 				via, protocol = router6.Addr(), unix.RTPROT_RA
 			}
-			r := &netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(to), Gw: via.AsSlice(), Protocol: protocol}
+			r := &netlink.Route{LinkIndex: l.Attrs().Index, Dst: netipx.PrefixIPNet(to), Gw: via.AsSlice(), Protocol: protocol}
 			if err := netlink.RouteAdd(r); err != nil {
 				return err
 			}
@@ -75,7 +76,7 @@ func TestLeaks(t *testing.T) {
 	u.drop()
 	w.set(t, h, lan)
 	eth(func(l netlink.Link) error {
-		return netlink.AddrAdd(l, &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("203.0.113.2/24"))})
+		return netlink.AddrAdd(l, &netlink.Addr{IPNet: netipx.PrefixIPNet(netip.MustParsePrefix("203.0.113.2/24"))})
 	})
 	strays := withoutGroups(w.try(t, list))
 	want := []string{"UDP 192.168.7.1:1003", "UDP 224.0.0.251:5353", "UDP [ff02::fb]:5353", "UDP 239.255.255.250:1900",

@@ -4,8 +4,38 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
+
+var macDesired = Desired{Tun: "utun7", MTU: 1500, DNS: []netip.Addr{netip.MustParseAddr("198.18.66.53")},
+	Addrs: []netip.Prefix{netip.MustParsePrefix("198.18.66.1/24"), netip.MustParsePrefix("fd67:6f64:7769:7400::1/64")}}
+
+func TestMacCommands(t *testing.T) {
+	var got []string
+	for _, c := range macInterface(macDesired) {
+		got = append(got, strings.Join(c, " "))
+	}
+	for _, p := range wanted(macDesired) {
+		got = append(got, strings.Join(macRoute("add", p, "utun7"), " "))
+	}
+	want := []string{
+		"ifconfig utun7 mtu 1500",
+		"ifconfig utun7 inet 198.18.66.1/24 198.18.66.1 alias",
+		"ifconfig utun7 inet6 fd67:6f64:7769:7400::1 prefixlen 64 alias",
+		"ifconfig utun7 up",
+		"route -q -n add -inet 0.0.0.0/1 -interface utun7",
+		"route -q -n add -inet 128.0.0.0/1 -interface utun7",
+		"route -q -n add -inet6 ::/1 -interface utun7",
+		"route -q -n add -inet6 8000::/1 -interface utun7",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("commands:\n%s", strings.Join(got, "\n"))
+	}
+	if got := wanted(Desired{Tun: "utun7", Addrs: macDesired.Addrs[:1]}); !slices.Equal(got, halves[:2]) {
+		t.Errorf("of IPv4 alone: %v", got)
+	}
+}
 
 func TestScutil(t *testing.T) {
 	dns := macDesired.DNS

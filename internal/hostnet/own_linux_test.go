@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
+	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
@@ -19,7 +21,8 @@ func TestOwnNetwork(t *testing.T) {
 		netip.MustParsePrefix("fd88::1/64")}}
 	w.ip(t, func(l netlink.Link) error {
 		for _, p := range []string{"10.77.0.9/8", "fd88::9/32"} {
-			if err := netlink.AddrAdd(l, addr(netip.MustParsePrefix(p))); err != nil {
+			if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: netipx.PrefixIPNet(netip.MustParsePrefix(p)),
+				Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD}); err != nil {
 				return err
 			}
 		}

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/nft"
 )
 
 // everything is all that hostnet has its hands in.
@@ -45,21 +47,16 @@ func (w *world) snapshot(t *testing.T) (lines []string) {
 				lines = append(lines, fmt.Sprintf("rule %v %+v", family, ruleKey(&r)))
 			}
 		}
-		for _, dir := range append(each("ipv4/conf/*"), append(each("ipv6/conf/*"), "ipv4/conf/all", "ipv6/conf/all")...) {
-			if filepath.Base(dir) == "tun7" {
-				continue
-			}
-			files, err := os.ReadDir(procNet + dir)
-			if err != nil {
-				return err
-			}
-			for _, f := range files {
-				if value, err := readSysctl(dir + "/" + f.Name()); err == nil {
-					lines = append(lines, "sysctl "+dir+"/"+f.Name()+"="+value)
-				}
+		settings, err := filepath.Glob("/proc/sys/net/ipv[46]/conf/*/*")
+		if err != nil {
+			return err
+		}
+		for _, path := range settings {
+			if value, err := os.ReadFile(path); err == nil && filepath.Base(filepath.Dir(path)) != "tun7" {
+				lines = append(lines, fmt.Sprintf("sysctl %s=%s", path, value))
 			}
 		}
-		c, err := newConn()
+		c, err := nftables.New()
 		if err != nil {
 			return err
 		}
@@ -133,19 +130,18 @@ func TestRestored(t *testing.T) {
 				rule := netlink.NewRule()
 				rule.Priority, rule.Table, rule.Mark = ruleAll, 77, 7
 				table := &nftables.Table{Name: "theirs", Family: nftables.TableFamilyINet}
-				c, err := newConn()
+				c, err := nftables.New()
 				if err != nil {
 					return err
 				}
 				c.AddTable(table)
 				chain := c.AddChain(&nftables.Chain{Name: "output", Table: table, Type: nftables.ChainTypeFilter,
 					Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityFilter})
-				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(protocol(unix.IPPROTO_SCTP),
-					match{&expr.Verdict{Kind: expr.VerdictDrop}})})
+				c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(nft.Protocol(unix.IPPROTO_SCTP), nft.Drop)})
 				if err := c.Flush(); err != nil {
 					return err
 				}
-				if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Table: 77, Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")),
+				if err := netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Table: 77, Dst: netipx.PrefixIPNet(netip.MustParsePrefix("0.0.0.0/0")),
 					Gw: router4.Addr().AsSlice()}); err != nil {
 					return err
 				}
@@ -167,7 +163,7 @@ func TestRestored(t *testing.T) {
 			w.set(t, h, carrying)
 			w.set(t, h, everything)
 			same(t, "set again", set, w.snapshot(t))
-			fi, err := os.Stat(filepath.Join(w.state, keptFile))
+			fi, err := os.Stat(filepath.Join(w.state, "before.json"))
 			must(t, err)
 			if fi.Mode().Perm() != 0o600 {
 				t.Errorf("the state has mode %v", fi.Mode())
@@ -201,7 +197,7 @@ func TestRestored(t *testing.T) {
 				}
 				return err
 			}))
-			if _, err := os.Stat(filepath.Join(w.state, keptFile)); !os.IsNotExist(err) {
+			if _, err := os.Stat(filepath.Join(w.state, "before.json")); !os.IsNotExist(err) {
 				t.Errorf("the state is still there: %v", err)
 			}
 		})
@@ -234,7 +230,7 @@ func TestDamagedState(t *testing.T) {
 	h := w.open(t)
 	w.set(t, h, Desired{})
 	h.lock.Close()
-	must(t, os.WriteFile(filepath.Join(w.state, keptFile), []byte("{"), 0o600))
+	must(t, os.WriteFile(filepath.Join(w.state, "before.json"), []byte("{"), 0o600))
 	must(t, w.client.Do(func() error {
 		if _, err := open(w.state, w.etc); err == nil || !strings.Contains(err.Error(), "godwit rescue") {
 			t.Errorf("Open: %v", err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
 
 	"github.com/godwit-vpn/godwit/lab/capture"
@@ -112,8 +113,10 @@ func TestRouter(t *testing.T) {
 	// A DHCP server has more to say of private networks.
 	w.ip(t, func(l netlink.Link) error {
 		return errors.Join(
-			netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(private4, 32)), Gw: router4.Addr().AsSlice()}),
-			netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(netip.PrefixFrom(private6, 128)), Gw: router6.Addr().AsSlice()}))
+			netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: router4.Addr().AsSlice(),
+				Dst: netipx.PrefixIPNet(netip.PrefixFrom(private4, 32))}),
+			netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: router6.Addr().AsSlice(),
+				Dst: netipx.PrefixIPNet(netip.PrefixFrom(private6, 128))}))
 	})
 
 	for _, lan := range []bool{true, false} {

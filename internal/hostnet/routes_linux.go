@@ -4,14 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
+	"go4.org/netipx"
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
+	"github.com/godwit-vpn/godwit/internal/hostnet/lan"
+	"github.com/godwit-vpn/godwit/internal/hostnet/sysctl"
 )
 
 // The routing table that captured traffic uses, and no other:
@@ -43,105 +47,6 @@ const (
 
 var families = []int{unix.AF_INET, unix.AF_INET6}
 
-// hasIPv6 reports whether this machine speaks IPv6 at all. If not, there is nothing to route.
-func hasIPv6() bool {
-	off, err := readSysctl("ipv6/conf/lo/disable_ipv6")
-	return err == nil && off == "0"
-}
-
-// dump lists something of the kernel's, again if it was changed meanwhile.
-func dump[T any](list func() (T, error)) (v T, err error) {
-	for range 10 {
-		if v, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-	}
-	return v, err
-}
-
-// setTun gives the TUN its addresses and its MTU and brings it up.
-func setTun(d Desired) error {
-	if d.Tun == "" {
-		return nil
-	}
-	link, err := netlink.LinkByName(d.Tun)
-	if err != nil {
-		return err
-	}
-	if d.MTU > 0 && link.Attrs().MTU != d.MTU {
-		if err := netlink.LinkSetMTU(link, d.MTU); err != nil {
-			return fmt.Errorf("MTU: %w", err)
-		}
-	}
-	// The kernel is not to talk into the TUN by itself: no link-local address, and so no soliciting of routers.
-	if now, err := readSysctl("ipv6/conf/" + d.Tun + "/addr_gen_mode"); err == nil && now != "1" {
-		_ = writeSysctl("ipv6/conf/"+d.Tun+"/addr_gen_mode", "1")
-	}
-	have, err := addresses(link)
-	if err != nil {
-		return fmt.Errorf("addresses: %w", err)
-	}
-	for _, p := range carried(d) {
-		if i := slices.Index(have, p); i >= 0 {
-			have = slices.Delete(have, i, i+1)
-			continue
-		}
-		if err := netlink.AddrAdd(link, addr(p)); err != nil {
-			return fmt.Errorf("address: %w", err)
-		}
-	}
-	for _, p := range have {
-		if err := netlink.AddrDel(link, addr(p)); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-			return fmt.Errorf("address: %w", err)
-		}
-	}
-	return netlink.LinkSetUp(link)
-}
-
-// carried are the TUN's addresses that it can have: none of IPv6 where that is off.
-func carried(d Desired) []netip.Prefix {
-	off, err := readSysctl("ipv6/conf/" + d.Tun + "/disable_ipv6")
-	return slices.DeleteFunc(slices.Clone(d.Addrs), func(p netip.Prefix) bool { return is6(p) && (err != nil || off != "0") })
-}
-
-// clearTun takes its addresses from a TUN that may be there still.
-func clearTun(name string, addrs []netip.Prefix) error {
-	link, err := netlink.LinkByName(name)
-	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	have, err := addresses(link)
-	if err != nil {
-		return err
-	}
-	for _, p := range addrs {
-		if slices.Contains(have, p) {
-			if err := netlink.AddrDel(link, addr(p)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// addresses are an interface's, without link-local ones.
-func addresses(link netlink.Link) (have []netip.Prefix, err error) {
-	list, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
-	for _, a := range list {
-		if p := prefixOf(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
-			have = append(have, p)
-		}
-	}
-	return have, err
-}
-
-// addr is an address that can be used at once, and brings no route to the main table.
-func addr(p netip.Prefix) *netlink.Addr {
-	return &netlink.Addr{IPNet: ipNet(p), Flags: unix.IFA_F_NOPREFIXROUTE | unix.IFA_F_NODAD}
-}
-
 // route is what makes a route of ours what it is.
 type route struct {
 	to     netip.Prefix
@@ -156,14 +61,14 @@ func setRoutes(d Desired) error {
 	for _, family := range families {
 		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if family == unix.AF_INET6 {
-			if !hasIPv6() {
+			if !sysctl.HasIPv6() {
 				continue
 			}
 			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
 		want[route{to: all, typ: unix.RTN_UNREACHABLE, metric: metricBlock}] = true
 		same := func(p netip.Prefix) bool { return p.Addr().BitLen() == all.Addr().BitLen() }
-		if d.Tun != "" && slices.ContainsFunc(carried(d), same) {
+		if d.Tun != "" && slices.ContainsFunc(iface.Carried(d.Tun, d.Addrs), same) {
 			link, err := netlink.LinkByName(d.Tun)
 			if err != nil {
 				return err
@@ -215,7 +120,7 @@ func (r route) netlink() *netlink.Route {
 	if is6(r.to) {
 		family = unix.AF_INET6
 	}
-	return &netlink.Route{Family: family, Table: table, Dst: ipNet(r.to), Type: r.typ, LinkIndex: r.link, Priority: r.metric,
+	return &netlink.Route{Family: family, Table: table, Dst: netipx.PrefixIPNet(r.to), Type: r.typ, LinkIndex: r.link, Priority: r.metric,
 		Protocol: unix.RTPROT_STATIC}
 }
 
@@ -223,10 +128,10 @@ func (r route) netlink() *netlink.Route {
 func ourRoutes() (map[route]bool, error) {
 	have := map[route]bool{}
 	for _, family := range families {
-		list, err := dump(func() ([]netlink.Route, error) {
+		list, err := iface.Dump(func() ([]netlink.Route, error) {
 			return netlink.RouteListFiltered(family, &netlink.Route{Table: table}, netlink.RT_FILTER_TABLE)
 		})
-		if family == unix.AF_INET6 && err != nil && !hasIPv6() {
+		if family == unix.AF_INET6 && err != nil && !sysctl.HasIPv6() {
 			continue
 		} else if err != nil {
 			return nil, err
@@ -235,7 +140,7 @@ func ourRoutes() (map[route]bool, error) {
 			ours := route{typ: r.Type, metric: r.Priority, link: r.LinkIndex}
 			switch {
 			case r.Dst != nil:
-				ours.to = prefixOf(r.Dst)
+				ours.to, _ = netipx.FromStdIPNet(r.Dst)
 			case family == unix.AF_INET:
 				ours.to = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 			default:
@@ -298,24 +203,24 @@ func rules(d Desired, family int) []*netlink.Rule {
 			if is6(p) == (family == unix.AF_INET6) {
 				list = append(list, rule(ruleTun, func(r *netlink.Rule) {
 					captured(r)
-					r.Dst = ipNet(p.Masked())
+					r.Dst = netipx.PrefixIPNet(p.Masked())
 				}))
 			}
 		}
-		for _, n := range namePorts {
+		for _, n := range lan.NamePorts {
 			list = append(list, rule(ruleNames, func(r *netlink.Rule) {
 				captured(r)
 				r.Dport = netlink.NewRulePortRange(n, n)
 			}))
 		}
-		for _, p := range slices.Concat(local, everybody) {
+		for _, p := range slices.Concat(lan.Private, lan.Everybody) {
 			if is6(p) != (family == unix.AF_INET6) {
 				continue
 			}
 			list = append(list, rule(ruleLAN, func(r *netlink.Rule) {
 				captured(r)
-				r.Table, r.Dst = unix.RT_TABLE_MAIN, ipNet(p)
-				if slices.Contains(local, p) {
+				r.Table, r.Dst = unix.RT_TABLE_MAIN, netipx.PrefixIPNet(p)
+				if slices.Contains(lan.Private, p) {
 					r.SuppressPrefixlen = p.Bits() - 1
 				}
 			}))
@@ -327,7 +232,7 @@ func rules(d Desired, family int) []*netlink.Rule {
 // setRules makes the rules what is desired.
 func setRules(d Desired) error {
 	for _, family := range families {
-		if family == unix.AF_INET6 && !hasIPv6() {
+		if family == unix.AF_INET6 && !sysctl.HasIPv6() {
 			continue
 		}
 		have, err := ourRules(family)
@@ -358,7 +263,7 @@ func setRules(d Desired) error {
 
 // ourRules are the rules of a family that have our priorities and look like ours.
 func ourRules(family int) (map[string]*netlink.Rule, error) {
-	list, err := dump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
+	list, err := iface.Dump(func() ([]netlink.Rule, error) { return netlink.RuleList(family) })
 	if err != nil {
 		return nil, err
 	}
@@ -382,7 +287,8 @@ func ruleKey(r *netlink.Rule) string {
 	}
 	to := "all"
 	if r.Dst != nil {
-		to = prefixOf(r.Dst).String()
+		p, _ := netipx.FromStdIPNet(r.Dst)
+		to = p.String()
 	}
 	return fmt.Sprint(r.Priority, " ", r.Mark, " ", to, " ", r.IifName, " ", r.IPProto, " ", ports(r.Sport), " ", ports(r.Dport),
 		" ", r.Table, " ", r.Goto, " ", r.SuppressPrefixlen)
@@ -393,7 +299,7 @@ func removeRules() (undone []string, err error) {
 	n := 0
 	for _, family := range families {
 		have, err := ourRules(family)
-		if family == unix.AF_INET6 && err != nil && !hasIPv6() {
+		if family == unix.AF_INET6 && err != nil && !sysctl.HasIPv6() {
 			continue
 		} else if err != nil {
 			return nil, fmt.Errorf("routing rules: %w", err)
@@ -417,11 +323,3 @@ func count(n int, what string) string {
 	}
 	return fmt.Sprint(n, " ", what)
 }
-
-func ipNet(p netip.Prefix) *net.IPNet { return &net.IPNet{IP: p.Addr().AsSlice(), Mask: maskOf(p)} }
-
-// hostOf is the network of a prefix's address alone.
-func hostOf(p netip.Prefix) netip.Prefix { return netip.PrefixFrom(p.Addr(), p.Addr().BitLen()) }
-
-// maskOf is a prefix's netmask.
-func maskOf(p netip.Prefix) []byte { return net.CIDRMask(p.Bits(), p.Addr().BitLen()) }

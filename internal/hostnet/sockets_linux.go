@@ -11,9 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockDestroy is SOCK_DESTROY of linux/sock_diag.h.
-const sockDestroy = 21
-
 // endSockets ends what programs have open from the TUN's addresses, before the network is theirs again: the kernel would send
 // by the physical one what it has not heard to have arrived, and so tell whom they spoke to through the tunnel. To programs a
 // connection was aborted. Kernels that cannot do it (without CONFIG_INET_DIAG_DESTROY) are let be.
@@ -30,7 +27,7 @@ func endSockets(addrs []netip.Prefix) {
 			if i >= len(tcp) {
 				proto = unix.IPPROTO_UDP
 			}
-			r := nl.NewNetlinkRequest(sockDestroy, unix.NLM_F_ACK)
+			r := nl.NewNetlinkRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK)
 			r.AddData(diagRequest(family, proto, s.ID))
 			_, _ = r.Execute(unix.NETLINK_INET_DIAG, 0)
 		}

@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
 	"github.com/godwit-vpn/godwit/lab/capture"
 	"github.com/godwit-vpn/godwit/lab/netns"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
@@ -378,29 +379,12 @@ func newTun(t *testing.T, h *netns.Host, name string) *tun {
 	t.Helper()
 	u := &tun{done: make(chan struct{})}
 	must(t, h.Do(func() (err error) {
-		u.f, err = openTun(name)
+		u.f, _, err = iface.Create(name, false)
 		return err
 	}))
 	go u.run()
 	t.Cleanup(u.close)
 	return u
-}
-
-func openTun(name string) (*os.File, error) {
-	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	ifr, err := unix.NewIfreq(name)
-	if err == nil {
-		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), "tun"), nil
 }
 
 func (u *tun) run() {

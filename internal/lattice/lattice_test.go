@@ -62,6 +62,7 @@ var rules = []rule{
 	// What is one process's alone, which a lock on a file says.
 	{"internal/local", ""},
 	{"internal/hostnet", ""},
+	{"internal/hostnet/forwarding", "internal/hostnet/iface internal/hostnet/kept internal/hostnet/nft internal/hostnet/sysctl"},
 
 	// The two ends, and the program.
 	{"client", "internal/capture internal/dialer internal/dnsclient internal/egress internal/flow internal/hostnet internal/link " +
@@ -278,6 +279,8 @@ func TestCheck(t *testing.T) {
 		{"internal/gateway", "internal/cli", false},
 		{"internal/gateway", "lab/firewall", false},
 		{"client", "bench", false},
+		{"internal/hostnet/forwarding", "internal/hostnet", false},
+		{"internal/hostnet/forwarding", "internal/hostnet/nft", true},
 		{"lab/scenario", "client", true},
 		{"lab/scenario", "internal/cli", false},
 		{"internal/some_leaf", "internal/some_leaf/file", true},

@@ -4,7 +4,9 @@ package owner
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
@@ -69,7 +71,11 @@ func (t *Table) Of(s Socket) (o Owner, ok bool) {
 	if known && now.Before(a.until) {
 		return a.Owner, a.ok
 	}
-	a.Owner, a.ok = ask(s)
+	a = answer{}
+	// A packet forwarded for others may have the port of a socket that is bound to no address, which the kernel takes for it.
+	if isLocal(s.Local.Addr()) {
+		a.Owner, a.ok = ask(s)
+	}
 	a.until = now.Add(keep)
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,4 +84,14 @@ func (t *Table) Of(s Socket) (o Owner, ok bool) {
 	}
 	t.known[s] = a
 	return a.Owner, a.ok
+}
+
+// isLocal reports whether an address is this machine's.
+func isLocal(a netip.Addr) bool {
+	addrs, _ := net.InterfaceAddrs()
+	return a.IsLoopback() || slices.ContainsFunc(addrs, func(of net.Addr) bool {
+		n, ok := of.(*net.IPNet)
+		own, _ := netip.AddrFromSlice(n.IP)
+		return ok && own.Unmap() == a.WithZone("")
+	})
 }

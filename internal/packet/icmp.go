@@ -204,6 +204,12 @@ func AppendTooBig(b []byte, from netip.Addr, mtu int, about *Packet) ([]byte, bo
 	return appendError(b, from, [2]uint8{3, 2}, [2]uint8{4, 0}, rest, about)
 }
 
+// AppendTimeExceeded appends to b what from tells the sender of about: that its hop limit has run out. It reports false under the
+// conditions of AppendUnreachable.
+func AppendTimeExceeded(b []byte, from netip.Addr, about *Packet) ([]byte, bool) {
+	return appendError(b, from, [2]uint8{11, 3}, [2]uint8{}, [4]byte{}, about)
+}
+
 func appendError(b []byte, from netip.Addr, types, codes [2]uint8, rest [4]byte, about *Packet) ([]byte, bool) {
 	if !oneHost(about.Src) || !oneHost(about.Dst) || about.isICMPError() {
 		return b, false

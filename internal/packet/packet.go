@@ -141,6 +141,21 @@ func Parse(b []byte) (Packet, error) {
 	return Packet{}, errVersion
 }
 
+// Len is the length of the whole packet.
+func (p *Packet) Len() int { return len(p.whole) }
+
+// AllowFragments has a packet built here go on in fragments where it does not fit, IPv4's only: IPv6's say nothing about it. The
+// identification should be one that no other packet between the same hosts has for a while.
+func AllowFragments(b []byte, identification uint16) {
+	if len(b) < header4 || b[0] != 0x45 {
+		return
+	}
+	binary.BigEndian.PutUint16(b[4:], identification)
+	b[6] &^= 0x40
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], ^fold(sum(0, b[:header4])))
+}
+
 // Addrs reads only the addresses of b, for a caller that sorts packets and leaves the checking to whoever uses them.
 func Addrs(b []byte) (src, dst netip.Addr, err error) {
 	if len(b) == 0 {

@@ -280,6 +280,20 @@ func TestPutUDP(t *testing.T) {
 	}
 }
 
+func TestAllowFragments(t *testing.T) {
+	t.Parallel()
+	b := mustUDP(t, at(a4, 7), at(b4, 9), "payload")
+	AllowFragments(b, 0x1234)
+	p, err := Parse(b)
+	if err != nil || p.DontFragment || b[4] != 0x12 || b[5] != 0x34 {
+		t.Errorf("%x: %v", b, err)
+	}
+	six := mustUDP(t, at(a6, 7), at(b6, 9), "payload")
+	if AllowFragments(six, 0x1234); string(six) != string(mustUDP(t, at(a6, 7), at(b6, 9), "payload")) {
+		t.Errorf("%x", six)
+	}
+}
+
 func TestNoAllocation(t *testing.T) {
 	payload := make([]byte, 1200)
 	buf, errs := make([]byte, 0, 2048), make([]byte, 0, 2048)

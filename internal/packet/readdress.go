@@ -84,9 +84,9 @@ func readdress(b []byte, at int, proto uint8, destination bool, to netip.Addr) {
 	if destination {
 		from += size
 	}
-	old := wordSum(b[from : from+size])
+	old := WordSum(b[from : from+size])
 	copy(b[from:], to.AsSlice())
-	now := wordSum(b[from : from+size])
+	now := WordSum(b[from : from+size])
 	if size == 4 {
 		AdjustChecksum(b[10:], old, now, true)
 	}
@@ -114,7 +114,8 @@ func readdress(b []byte, at int, proto uint8, destination bool, to netip.Addr) {
 	}
 }
 
-func wordSum(b []byte) (acc uint64) {
+// WordSum is the sum of 16-bit words, as AdjustChecksum takes it.
+func WordSum(b []byte) (acc uint64) {
 	for ; len(b) >= 2; b = b[2:] {
 		acc += uint64(binary.BigEndian.Uint16(b))
 	}

@@ -1,6 +1,7 @@
 package udpport
 
 import (
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -161,6 +162,8 @@ func (p *port) WriteToUDPAddrPort(b []byte, addr netip.AddrPort) (int, error) {
 	pkt, err := packet.AppendUDP((*buf)[:0], netip.AddrPortFrom(from, p.number), netip.AddrPortFrom(to, addr.Port()), b)
 	*buf = pkt[:0]
 	if err == nil {
+		// Who writes here is not told that a datagram was too long for a way.
+		packet.AllowFragments(pkt, uint16(rand.Uint32()))
 		err = p.mux.send(pkt)
 	}
 	if err != nil {

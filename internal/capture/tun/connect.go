@@ -15,11 +15,11 @@ import (
 // A connection's life:
 //
 //	SYN ──> asking: the segment is held, the gateway dials
-//	          ├─ it answers ──> open: the segment goes on to the listener, which accepts, and the stream is joined
+//	          ├─ it answers ──> open: the segment goes on to our end, a listener, or a socket that calls, and the stream is joined
 //	          └─ it fails ──> RST, or what else there is to say; forgotten
 //	the end ──> closing: the kernels' last segments pass for a while; forgotten
 //
-// At the listener a connection is known by its port: each has one of the peer's address.
+// At our end a connection is known by its port: each has one of the peer's address.
 
 type state uint8
 
@@ -36,10 +36,11 @@ type connection struct {
 	own      *family
 
 	state  state
-	held   Frame // the first segment, while it is asked
+	at     uint16 // our end's port; 0 until it is known
+	held   Frame  // the first segment, until our end has it
 	first  segment
 	stream flow.Stream // from open on, until it is joined; nil if DNS is answered here
-	taken  bool        // the listener has accepted it
+	taken  bool        // our end is connected
 	cancel context.CancelFunc
 	since  time.Time // of the state
 }
@@ -47,7 +48,7 @@ type connection struct {
 const (
 	// askTime is how long the gateway has: applications give up after about two minutes.
 	askTime = 2 * time.Minute
-	// acceptTime is how long the machine's own kernel may take, which loses nothing.
+	// acceptTime is how long the machine's own kernel may take at our end, and the application's, which lose nothing.
 	acceptTime = 30 * time.Second
 	// closingTime is how long last segments may come: Linux's TIME-WAIT.
 	closingTime = 60 * time.Second
@@ -171,7 +172,7 @@ func (c *Capture) sweep(ctx context.Context) {
 	}
 }
 
-// segment carries one of an application's, or of the listener's.
+// segment carries one of an application's, or of our end's.
 func (c *Capture) segment(ctx context.Context, f Frame, s segment) {
 	own := &c.local[0]
 	if s.src.Addr().Is6() {
@@ -181,25 +182,33 @@ func (c *Capture) segment(ctx context.Context, f Frame, s segment) {
 	case s.src.Addr() != own.own:
 		c.stats.dropped.Add(1)
 	case s.dst.Addr() == own.peer:
-		c.fromListener(f, s, own)
+		c.fromOurs(f, s, own)
 	default:
 		c.fromApplication(ctx, f, s, own)
 	}
 }
 
-func (c *Capture) fromListener(f Frame, s segment, own *family) {
+func (c *Capture) fromOurs(f Frame, s segment, own *family) {
 	c.conns.mu.Lock()
 	n := c.conns.byPort[portKey{s.dst.Port(), s.src.Addr().Is6()}]
-	known := n != nil && n.state != asking && s.src.Port() == own.port
-	c.conns.mu.Unlock()
-	if !known {
-		if s.src.Port() != own.port { // somebody connects to the peer, whose address is nobody's
+	if n == nil || n.state == asking || n.at != s.src.Port() {
+		c.conns.mu.Unlock()
+		if own.listener == nil || s.src.Port() != own.port { // somebody connects to the peer, whose address is nobody's
 			c.writeReset(f, s)
 		}
 		return
 	}
-	s.readdress(f, n.dst, n.src)
-	c.write(f)
+	answer, on := Frame{}, true
+	if own.listener == nil && s.flags&flagSYN != 0 {
+		answer, on = n.callsLocked(f, s)
+	}
+	c.conns.mu.Unlock()
+	if on {
+		s.readdress(f, n.dst, n.src)
+		c.write(f)
+	} else if answer.Packet != nil {
+		c.write(answer)
+	}
 }
 
 func (c *Capture) fromApplication(ctx context.Context, f Frame, s segment, own *family) {
@@ -221,24 +230,29 @@ func (c *Capture) fromApplication(ctx context.Context, f Frame, s segment, own *
 		t.mu.Unlock()
 		c.writeReset(f, s) // one from before the tunnel
 	case n == nil:
-		n = &connection{src: s.src, dst: s.dst, own: own, first: s, held: f, since: time.Now()}
+		n = &connection{src: s.src, dst: s.dst, own: own, at: own.port, first: s, held: f, since: time.Now()}
 		n.held.Packet = append([]byte(nil), f.Packet...)
 		if !t.addLocked(n) {
 			t.mu.Unlock()
 			c.writeReset(f, s)
 			return
 		}
-		ctx, n.cancel = context.WithTimeout(ctx, askTime)
+		asks, cancel := context.WithTimeout(ctx, askTime)
+		n.cancel = cancel
 		t.mu.Unlock()
-		c.wg.Go(func() { c.ask(ctx, n) })
-	case n.state == asking:
+		c.wg.Go(func() {
+			if c.ask(asks, n) && own.listener == nil {
+				c.call(ctx, n)
+			}
+		})
+	case n.state == asking || n.at == 0:
 		if s.flags&flagRST != 0 {
 			t.removeLocked(n)
 		}
 		t.mu.Unlock() // it is held already
 	default:
 		t.mu.Unlock()
-		s.readdress(f, netip.AddrPortFrom(own.peer, n.port), netip.AddrPortFrom(own.own, own.port))
+		s.readdress(f, netip.AddrPortFrom(own.peer, n.port), netip.AddrPortFrom(own.own, n.at))
 		c.write(f)
 	}
 }
@@ -249,8 +263,8 @@ func (c *Capture) writeReset(f Frame, s segment) {
 	}
 }
 
-// ask has the gateway dial, and lets the connection begin or tells the application why not.
-func (c *Capture) ask(ctx context.Context, n *connection) {
+// ask has the gateway dial, and lets the connection begin or tells the application why not. It reports whether it begins.
+func (c *Capture) ask(ctx context.Context, n *connection) bool {
 	st, err := c.open(ctx, n)
 	t := &c.conns
 	t.mu.Lock()
@@ -259,7 +273,7 @@ func (c *Capture) ask(ctx context.Context, n *connection) {
 		if err == nil && st != nil {
 			st.Reset(flow.CodeReset)
 		}
-		return
+		return false
 	}
 	n.cancel()
 	n.cancel = nil
@@ -268,15 +282,20 @@ func (c *Capture) ask(ctx context.Context, n *connection) {
 		t.mu.Unlock()
 		c.stats.refused.Add(1)
 		c.refuse(n, flow.CodeOf(err))
-		return
+		return false
 	}
 	n.state, n.stream, n.since = open, st, time.Now()
+	c.stats.opened.Add(1)
+	if n.own.listener == nil {
+		t.mu.Unlock()
+		return true
+	}
+	n.first.readdress(n.held, netip.AddrPortFrom(n.own.peer, n.port), netip.AddrPortFrom(n.own.own, n.at))
 	held := n.held
 	n.held = Frame{}
 	t.mu.Unlock()
-	c.stats.opened.Add(1)
-	n.first.readdress(held, netip.AddrPortFrom(n.own.peer, n.port), netip.AddrPortFrom(n.own.own, n.own.port))
 	c.write(held)
+	return true
 }
 
 // open opens the connection's stream; there is none, and no error, for DNS over TCP, which is answered here.

@@ -1,45 +1,6 @@
 package tun
 
-import (
-	"fmt"
-	"os"
+import "os"
 
-	"golang.org/x/sys/unix"
-)
-
-// What sys/sys_domain.h and net/if_utun.h call these.
-const (
-	sysprotoControl = 2
-	utunOptIfname   = 2
-	utunControl     = "com.apple.net.utun_control"
-)
-
-// Create makes a utun, which vanishes when the file is closed, or with this process. The system names it, whatever name says.
-func Create(string) (f *os.File, actual string, err error) {
-	fd, err := unix.Socket(unix.AF_SYSTEM, unix.SOCK_DGRAM, sysprotoControl)
-	if err != nil {
-		return nil, "", fmt.Errorf("opening a utun: %w", err)
-	}
-	unix.CloseOnExec(fd)
-	info := &unix.CtlInfo{}
-	copy(info.Name[:], utunControl)
-	if err = unix.IoctlCtlInfo(fd, info); err == nil {
-		if err = unix.Connect(fd, &unix.SockaddrCtl{ID: info.Id}); err != nil { // unit 0 is any that is free
-			err = fmt.Errorf("%w: it takes root", err)
-		}
-	}
-	if err == nil {
-		actual, err = unix.GetsockoptString(fd, sysprotoControl, utunOptIfname)
-	}
-	if err == nil {
-		err = unix.SetNonblock(fd, true)
-	}
-	if err != nil {
-		unix.Close(fd)
-		return nil, "", fmt.Errorf("making a utun: %w", err)
-	}
-	return os.NewFile(uintptr(fd), actual), actual, nil
-}
-
-// NewDevice is the TUN of a file: one of Create's, or one that somebody else has made. A utun has no offloads.
+// NewDevice is the TUN of a file: one of iface.Create's, or one that somebody else has made. A utun has no offloads.
 func NewDevice(f *os.File, _ bool) Device { return newUtun(f) }

@@ -60,6 +60,47 @@ func parseSegment(b []byte) (s segment, ok bool) {
 // headers is how long the IP and TCP headers are.
 func (s segment) headers(b []byte) int { return s.at + int(b[s.at+12]>>4)*4 }
 
+// options are the kinds of a segment's TCP options.
+func (s segment) options(b []byte) (kinds [256]bool) {
+	s.eachOption(b, func(option []byte) { kinds[option[0]] = true })
+	return kinds
+}
+
+// keepOptions takes those of other kinds from a SYN, but for the segment size: an end that has not offered one expects none.
+func (s segment) keepOptions(f Frame, kinds [256]bool) {
+	const nothing, segmentSize = 1, 2
+	options := f.Packet[s.at+tcpHeader : s.headers(f.Packet)]
+	old := packet.WordSum(options)
+	s.eachOption(f.Packet, func(option []byte) {
+		if option[0] == segmentSize || kinds[option[0]] {
+			return
+		}
+		for i := range option {
+			option[i] = nothing
+		}
+	})
+	if !f.Partial {
+		packet.AdjustChecksum(f.Packet[s.at+16:], old, packet.WordSum(options), true)
+	}
+}
+
+// eachOption calls f with each TCP option, but for those that are nothing; it ends at one that makes no sense.
+func (s segment) eachOption(b []byte, f func(option []byte)) {
+	const end, nothing = 0, 1
+	for b = b[s.at+tcpHeader : s.headers(b)]; len(b) > 0 && b[0] != end; {
+		if b[0] == nothing {
+			b = b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			return
+		}
+		n := int(b[1])
+		f(b[:n])
+		b = b[n:]
+	}
+}
+
 // readdress gives the segment in f other addresses, of the same family, and mends its checksums: that of TCP counts the
 // addresses, and the ports unless it is yet to be made (RFC 1624).
 func (s segment) readdress(f Frame, src, dst netip.AddrPort) {

@@ -1,7 +1,7 @@
 // Package tun captures what a machine sends by a TUN device: TCP becomes the session's streams, DNS questions are answered
 // here, and all else crosses as packets: UDP and echoes, or every protocol where the gateway carries that.
 //
-//	applications ── TUN ─┬─ TCP ── a listener of this machine's own kernel ── stream.Join ── streams
+//	applications ── TUN ─┬─ TCP ── a socket of this machine's own kernel ── stream.Join ── streams
 //	                     ├─ DNS ── Config.Answer
 //	                     └─ UDP, ICMP, … ── Config.Decide ─┬─ Config.Send ─── packets ─┬─ Deliver
 //	                                                       └─ Config.Direct ─ sockets ─┘
@@ -9,7 +9,7 @@
 // Where addresses stand for names (Config.Synthetic), streams are opened to the name, and packets go to an address of it.
 //
 // TCP is spoken by the kernel on both sides: a segment from an application is given another source and destination and
-// comes back out of the TUN to a listener, and so do the listener's segments on their way back; super-segments stay whole.
+// comes back out of the TUN to a socket of ours, and so do our socket's segments on their way back; super-segments stay whole.
 // The first segment of a connection waits until the gateway has answered, so that an application hears of a refusal as if
 // there were no tunnel.
 //
@@ -17,6 +17,7 @@
 //	device*.go     the TUN, with its segmentation offloads; utun.go, that of Apple's systems; plain.go, whole packets
 //	segment.go     TCP segments, and their addresses changed in place
 //	connect.go     connections: from the first segment to the stream
+//	call.go        connections that our socket calls, rather than accepts
 //	run.go         runs of datagrams that come as one
 //	talk.go        datagrams to names
 package tun
@@ -45,6 +46,10 @@ type Config struct {
 	// Prefix4 and Prefix6 are what the TUN's networks are: the machine has their first host's address, which programs send from,
 	// and the second stands for everything else. Either may be missing.
 	Prefix4, Prefix6 netip.Prefix
+	// Dial has connections end at sockets that call the application, as it calls the far side; where it is nil they end at a
+	// listener, which a firewall that lets in nobody new keeps from hearing of them. It is what a Dialer's DialContext does, and
+	// takes Linux.
+	Dial func(d *net.Dialer, ctx context.Context, network, address string) (net.Conn, error)
 	// Outside opens streams.
 	Outside flow.Opener
 	// Send sends a packet through the session. It does not block or keep the slice.
@@ -91,9 +96,9 @@ type Capture struct {
 
 // family is one IP version's addresses on the TUN.
 type family struct {
-	own, peer netip.Addr // invalid where the version is not carried
-	listener  *net.TCPListener
-	port      uint16
+	own, peer netip.Addr       // invalid where the version is not carried
+	listener  *net.TCPListener // nil where sockets call
+	port      uint16           // the listener's
 }
 
 type counters struct {
@@ -129,6 +134,10 @@ func New(cfg Config) (*Capture, error) {
 		if err != nil {
 			c.closeListeners()
 			return nil, fmt.Errorf("listening on the TUN: %w", err)
+		}
+		if cfg.Dial != nil {
+			l.Close() // the version is there
+			continue
 		}
 		f.listener, f.port = l, l.Addr().(*net.TCPAddr).AddrPort().Port()
 	}

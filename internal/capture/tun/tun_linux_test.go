@@ -29,7 +29,11 @@ func echo(f *far) {
 
 // Connections do what they would do without a tunnel.
 func TestConnections(t *testing.T) {
-	m := newMachine(t)
+	t.Run("calls", func(t *testing.T) { connections(t, newMachineThat(t, true)) })
+	t.Run("listens", func(t *testing.T) { connections(t, newMachineThat(t, false)) })
+}
+
+func connections(t *testing.T, m *machine) {
 	for _, host := range []string{"203.0.113.5", "2001:db8::5"} {
 		at := func(port int) string { return net.JoinHostPort(host, fmt.Sprint(port)) }
 		m.mu.Lock()

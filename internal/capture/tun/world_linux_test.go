@@ -14,6 +14,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/capture/tun"
 	"github.com/godwit-vpn/godwit/internal/flow"
+	"github.com/godwit-vpn/godwit/internal/hostnet/iface"
 	"github.com/godwit-vpn/godwit/internal/owner"
 	"github.com/godwit-vpn/godwit/internal/rules"
 	"github.com/godwit-vpn/godwit/lab/netns"
@@ -55,6 +56,12 @@ var (
 
 func newMachine(t testing.TB) *machine {
 	t.Helper()
+	return newMachineThat(t, true)
+}
+
+// newMachineThat makes one whose connections end at sockets that call, or at a listener.
+func newMachineThat(t testing.TB, calls bool) *machine {
+	t.Helper()
 	netnstest.Need(t)
 	h, err := netns.NewHost("machine")
 	if err != nil {
@@ -74,7 +81,7 @@ func newMachine(t testing.TB) *machine {
 	}
 	do(h.EnableIPv6())
 	do(h.Do(func() error {
-		f, actual, err := tun.Create("godwit%d")
+		f, actual, err := iface.Create("godwit%d", true)
 		if err == nil {
 			device, name = tun.NewDevice(f, true), actual
 		}
@@ -100,9 +107,19 @@ func newMachine(t testing.TB) *machine {
 	}
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Dev: name}))
 	do(h.AddRoute(netns.Route{To: netip.MustParsePrefix("::/0"), Dev: name}))
+	var dial func(*net.Dialer, context.Context, string, string) (net.Conn, error)
+	if calls {
+		dial = func(d *net.Dialer, ctx context.Context, network, address string) (c net.Conn, err error) {
+			err = h.DoApart(func() error {
+				c, err = d.DialContext(ctx, network, address)
+				return err
+			})
+			return c, err
+		}
+	}
 	do(h.Do(func() error {
 		var err error
-		m.capture, err = tun.New(tun.Config{Device: device, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
+		m.capture, err = tun.New(tun.Config{Device: device, Dial: dial, Prefix4: network4, Prefix6: network6, Outside: m, Send: m.send,
 			Decide: m.decide, Direct: func(b []byte) { m.past <- append([]byte(nil), b...) },
 			Forwards: func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.any },
 			Inner:    func() (v4, v6 netip.Addr) { return inner4, inner6 },

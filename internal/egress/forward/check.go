@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
@@ -19,7 +20,7 @@ const checkTime = time.Second
 func (e *Egress) check() error {
 	var errs [2]error
 	var wg sync.WaitGroup
-	for i, own := range []netip.Addr{Own4, Own6} {
+	for i, own := range []netip.Addr{egress.Hop4, egress.Hop6} {
 		wg.Go(func() {
 			from := own
 			for range 1 + 2*(e.cfg.Number%100) {

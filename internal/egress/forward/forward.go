@@ -25,11 +25,8 @@ import (
 	"github.com/godwit-vpn/godwit/internal/packet"
 )
 
-// The TUN's own addresses, which traceroute shows as the first hop, and networks for asking whether the kernel forwards. No
-// session has any of them.
+// Networks for asking whether the kernel forwards. No session has any of their addresses; the TUN's own are egress.Hop4 and Hop6.
 var (
-	Own4   = netip.MustParseAddr("100.64.0.1")
-	Own6   = netip.MustParseAddr("fd67:6f64:7769:7402::1")
 	Probe4 = netip.MustParsePrefix("100.64.0.0/24")
 	Probe6 = netip.MustParsePrefix("fd67:6f64:7769:7402::/64")
 )
@@ -47,8 +44,8 @@ type Config struct {
 	Release func(...netip.Addr)
 	// Forget has the kernel forget the flows of these addresses.
 	Forget func([]netip.Addr) error
-	// All has the kernel carry UDP and echoes, too. Without it they stay with the sockets, but for those that are traceroute's:
-	// the sockets' mappings are the same for whomever is sent to, and the kernel keeps no table of who talks to whom.
+	// All has the kernel carry UDP and echoes, too. Without it they stay with the sockets:
+	// their mappings are the same for whomever is sent to, and the kernel keeps no table of who talks to whom.
 	All bool
 	// Log is told about the gateway's own condition, never about destinations.
 	Log *slog.Logger
@@ -163,7 +160,7 @@ func (e *Egress) deliver(b []byte) {
 	if k == nil {
 		return
 	}
-	k.learn(b)
+	k.paths.Learn(mtuOf(b))
 	k.send(b)
 }
 

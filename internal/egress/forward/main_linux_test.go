@@ -6,8 +6,9 @@ import (
 	"os"
 	"testing"
 
+	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/egress/forward"
-	"github.com/godwit-vpn/godwit/internal/hostnet"
+	"github.com/godwit-vpn/godwit/internal/hostnet/forwarding"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
@@ -16,7 +17,7 @@ const envHold = "FORWARD_TEST_HOLD"
 
 func TestMain(m *testing.M) {
 	if state := os.Getenv(envHold); state != "" {
-		if _, err := hostnet.OpenForwarding(state, network); err != nil {
+		if _, err := forwarding.Open(state, network); err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	netnstest.Main(m)
 }
 
-var network = hostnet.Forward{Own4: forward.Own4, Own6: forward.Own6, Probe4: forward.Probe4, Probe6: forward.Probe6}
+var network = forwarding.Config{Own4: egress.Hop4, Own6: egress.Hop6, Probe4: forward.Probe4, Probe6: forward.Probe6}
 
 var (
 	anna4, anna6 = netip.MustParseAddr("100.64.7.7"), netip.MustParseAddr("fd00:7::7")

@@ -2,11 +2,11 @@ package forward
 
 import (
 	"net/netip"
-	"sync"
 	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
+	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/packet"
 )
@@ -19,23 +19,11 @@ type sink struct {
 	sockets flow.PacketSink // nil where the kernel carries all
 	tells   *rate.Limiter   // ICMP errors
 	closed  atomic.Bool
-	learned atomic.Bool // there are paths
-
-	mu    sync.Mutex
-	paths map[netip.Addr]int // IPv6 destinations on whose way packets may have so many bytes only
+	paths   egress.Paths
 }
 
-const (
-	tellsPerSecond = 20
-	// fewHops is what traceroute sends packets with. Every system begins with more, and has them still at the gateway.
-	fewHops = 32
-	// A client's TUN has an MTU of 1500: it puts longer datagrams together from fragments, and so the gateway takes them apart
-	// again. Every way carries fragments of smallMTU.
-	clientMTU = 1500
-	smallMTU  = 1280
-	// mostPaths bounds what is remembered of ways. Who is forgotten is told again.
-	mostPaths = 256
-)
+// tellsPerSecond bounds ICMP errors.
+const tellsPerSecond = 20
 
 func newSink(e *Egress, v4, v6 netip.Addr, send func([]byte)) *sink {
 	return &sink{e: e, v4: v4, v6: v6, send: send, tells: rate.NewLimiter(tellsPerSecond, tellsPerSecond)}
@@ -66,7 +54,7 @@ func (k *sink) WritePacket(b []byte) {
 		k.tell(&p, packet.Prohibited)
 		return
 	}
-	if mtu := k.mtu(&p, len(b)); mtu > 0 && p.Fragments(mtu, k.e.nextID(), k.e.write) {
+	if mtu := k.paths.Fragments(&p); mtu > 0 && p.Fragments(mtu, k.e.nextID(), k.e.write) {
 		return
 	}
 	k.e.write(b)
@@ -79,13 +67,12 @@ func (e *Egress) forwards(p *packet.Packet) bool {
 
 // bySocket reports whether a packet is one that sockets carry as well as, or better than, the kernel.
 func (e *Egress) bySocket(p *packet.Packet) bool {
-	few := p.HopLimit < fewHops && e.forwards(p)
 	switch p.Proto {
 	case packet.ProtoUDP:
-		return !few
+		return true
 	case packet.ProtoICMP, packet.ProtoICMPv6:
 		m, err := p.ICMP()
-		return err == nil && m.Kind == packet.EchoRequest && !few && (e.CanPing() || !e.forwards(p))
+		return err == nil && m.Kind == packet.EchoRequest && (e.CanPing() || !e.forwards(p))
 	}
 	return false
 }
@@ -99,45 +86,6 @@ func (k *sink) tell(p *packet.Packet, why packet.Reason) {
 	if b, ok := packet.AppendUnreachable(buf[:0], p.Dst, why, p); ok {
 		k.send(b)
 	}
-}
-
-// mtu is what the fragments of a packet may have that is to be sent in fragments; 0 for one that is to go as it is. Over IPv4
-// the kernel knows by itself.
-func (k *sink) mtu(p *packet.Packet, size int) int {
-	if p.Src.Is4() {
-		return 0
-	}
-	if k.learned.Load() {
-		k.mu.Lock()
-		mtu := k.paths[p.Dst]
-		k.mu.Unlock()
-		if mtu > 0 && size > mtu {
-			return mtu
-		}
-	}
-	if size > clientMTU {
-		return smallMTU
-	}
-	return 0
-}
-
-// learn remembers what a "packet too big" says that goes to the session: what is longer from then on has been put together
-// from fragments.
-func (k *sink) learn(b []byte) {
-	to, mtu := mtuOf(b)
-	if mtu < smallMTU || mtu >= clientMTU {
-		return
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.paths == nil {
-		k.paths = make(map[netip.Addr]int)
-	}
-	if _, known := k.paths[to]; !known && len(k.paths) >= mostPaths {
-		clear(k.paths)
-	}
-	k.paths[to] = mtu
-	k.learned.Store(true)
 }
 
 // Close ends the session's: nothing of it stays.

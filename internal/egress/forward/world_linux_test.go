@@ -20,7 +20,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/egress/forward"
 	"github.com/godwit-vpn/godwit/internal/flow"
-	"github.com/godwit-vpn/godwit/internal/hostnet"
+	"github.com/godwit-vpn/godwit/internal/hostnet/forwarding"
 	"github.com/godwit-vpn/godwit/internal/packet"
 	"github.com/godwit-vpn/godwit/lab/netns"
 	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
@@ -96,12 +96,12 @@ func (w *world) snapshot() string {
 type gateway struct {
 	w       *world
 	sockets *egress.Sockets
-	net     *hostnet.Forwarding
+	net     *forwarding.TUN
 	*forward.Egress
 }
 
 func (w *world) config() egress.Config {
-	return egress.Config{Allow: []netip.Prefix{gate4.Masked(), gate6.Masked(), netip.PrefixFrom(far4, 32), netip.PrefixFrom(far6, 128),
+	return egress.Config{Router: true, Allow: []netip.Prefix{gate4.Masked(), gate6.Masked(), netip.PrefixFrom(far4, 32), netip.PrefixFrom(far6, 128),
 		netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd00:7::/64")}, Log: slog.New(slog.NewTextHandler(&w.log, nil))}
 }
 
@@ -112,7 +112,7 @@ func (w *world) open(all bool) (*gateway, error) {
 		if g.sockets, err = egress.New(w.config()); err != nil {
 			return err
 		}
-		g.net, err = hostnet.OpenForwarding(w.state, network)
+		g.net, err = forwarding.Open(w.state, network)
 		return err
 	})
 	must(w.t, err)

@@ -21,7 +21,7 @@ import (
 //
 // By "acks" (the same): the client's third packet is the size of an acknowledgement, and packets of that size are many in the
 // first bins of ten packets and none later. The limits were not in what we read either. OpenVPN 2.6 acknowledges in control
-// messages first, and several at once: it takes nth = 4 and slack = 8.
+// messages first, and several at once: it takes nth = 4 and slack = 4.
 //
 // By "resets" (OpenGFW's openvpn.go): the client's reset, then the server's.
 //

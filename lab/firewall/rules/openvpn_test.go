@@ -27,7 +27,7 @@ func TestOpenVPN(t *testing.T) {
 		spares(t, new)
 	}
 	// Version 2.6 acknowledges otherwise than what the paper measured.
-	acks := func() Set { return set(OpenVPN{By: "acks", ACKs: OpenVPNACKs{Nth: 4, Slack: 8}, Then: cut}) }
+	acks := func() Set { return set(OpenVPN{By: "acks", ACKs: OpenVPNACKs{Nth: 4, Slack: 4}, Then: cut}) }
 	hits(t, acks, map[string][]firewalltest.Frame{"UDP": programs["UDP"], "TCP": programs["TCP"]})
 	spares(t, acks)
 	// Crafted after the paper's description: acknowledgements of one size in the first twenty packets.
