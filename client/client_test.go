@@ -198,23 +198,10 @@ func TestProxy(t *testing.T) {
 func TestGatewayRestarts(t *testing.T) {
 	w := newWorld(t)
 	stop := w.run(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go io.Copy(c, c)
-		}
-	}()
+	echo := echoServer(t)
 	c, _ := start(t, client.Config{Key: w.key, StateDir: filepath.Join(t.TempDir(), "state")})
 	ready(t, c)
-	conn, err := c.Dial(t.Context(), "tcp", l.Addr().String())
+	conn, err := c.Dial(t.Context(), "tcp", echo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +213,7 @@ func TestGatewayRestarts(t *testing.T) {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		conn, err = c.Dial(ctx, "tcp", l.Addr().String())
+		conn, err = c.Dial(ctx, "tcp", echo)
 		cancel()
 		if err == nil {
 			break

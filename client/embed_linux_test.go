@@ -25,6 +25,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/client"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/lab/netns"
 )
 
@@ -145,13 +146,8 @@ func beGateway(t *testing.T, report *json.Encoder) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range []*dns.Server{{PacketConn: udp, Handler: h}, {Listener: tcp, Handler: h}} {
-			started, done := make(chan struct{}), make(chan struct{})
-			s.NotifyStartedFunc = func() { close(started) }
-			go func() { s.ActivateAndServe(); close(done) }()
-			<-started
-			t.Cleanup(func() { s.Shutdown(); <-done })
-		}
+		dnstest.Serve(t, &dns.Server{PacketConn: udp, Handler: h})
+		dnstest.Serve(t, &dns.Server{Listener: tcp, Handler: h})
 	}
 	for _, port := range []string{"443", "7"} { // an echo, and who it is that asks
 		l, err := net.Listen("tcp", net.JoinHostPort(siteAddr, port))

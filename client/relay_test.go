@@ -2,7 +2,6 @@ package client_test
 
 import (
 	"context"
-	"io"
 	"net"
 	"testing"
 	"time"
@@ -21,7 +20,7 @@ func relayOf(t *testing.T, w *world) *gatewaydir.Service {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	token, err := gatewaydir.Paths{State: w.dir.Path}.AddRelay(w.dir, "inside", addr)
+	token, err := w.dir.AddRelay("inside", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,17 +65,9 @@ func TestRelay(t *testing.T) {
 	if last.Relay == nil {
 		t.Fatalf("endpoints %+v", key.Endpoints)
 	}
-	hole, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hole.Close()
-	countDials(hole, func(c net.Conn) {
-		io.Copy(io.Discard, c)
-		c.Close()
-	})
+	at, _ := hole(t, swallow)
 	key.Endpoints = []accesskey.Endpoint{key.Endpoints[0], last}
-	key.Endpoints[0].Port = parsePort(t, port(t, hole.Addr()))
+	key.Endpoints[0].Port = at.Port
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	c, err := client.New(client.Config{Key: key, Logger: logger(t)})

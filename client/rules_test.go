@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,23 +18,7 @@ func TestRules(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.run(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				io.Copy(c, c)
-				c.Close()
-			}()
-		}
-	}()
+	echo := echoServer(t)
 	file := filepath.Join(t.TempDir(), "rules.toml")
 	write := func(text string) {
 		t.Helper()
@@ -53,11 +36,11 @@ func TestRules(t *testing.T) {
 	if _, err := c.Dial(t.Context(), "tcp", "www.blocked.example:443"); flow.CodeOf(err) != flow.CodeDenied {
 		t.Errorf("what a rule blocks: %v", err)
 	}
-	conn, err := c.Dial(t.Context(), "tcp", l.Addr().String())
+	conn, err := c.Dial(t.Context(), "tcp", echo)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := conn.RemoteAddr().String(); got != l.Addr().String() {
+	if got := conn.RemoteAddr().String(); got != echo {
 		t.Errorf("a direct connection is to %s", got)
 	}
 	want := make([]byte, 1<<20)

@@ -16,14 +16,8 @@ func TestSteer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.run(t)
-	hole, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hole.Close()
-	dials := countDials(hole, func(c net.Conn) { c.Close() })
+	bad, dials := hole(t, func(c net.Conn) { c.Close() })
 	key := w.key
-	bad := accesskey.Endpoint{Host: "127.0.0.1", Port: parsePort(t, port(t, hole.Addr()))}
 	key.Endpoints = []accesskey.Endpoint{bad, key.Endpoints[0]}
 	c, err := client.New(client.Config{Key: key})
 	if err != nil {

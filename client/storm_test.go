@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/godwit-vpn/godwit/accesskey"
 	"github.com/godwit-vpn/godwit/client"
 )
 
@@ -138,4 +139,21 @@ func countDials(l net.Listener, serve func(net.Conn)) *atomic.Int64 {
 		}
 	}()
 	return dials
+}
+
+// hole is an endpoint that is no gateway, and how often it was dialled.
+func hole(t *testing.T, serve func(net.Conn)) (accesskey.Endpoint, *atomic.Int64) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return accesskey.Endpoint{Host: "127.0.0.1", Port: parsePort(t, port(t, l.Addr()))}, countDials(l, serve)
+}
+
+// swallow serves nobody, and says nothing.
+func swallow(c net.Conn) {
+	io.Copy(io.Discard, c)
+	c.Close()
 }

@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"io"
 	"net"
 	"strings"
 	"testing"
@@ -16,19 +15,10 @@ func TestWays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.run(t)
-	hole, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer hole.Close()
-	countDials(hole, func(c net.Conn) {
-		io.Copy(io.Discard, c)
-		c.Close()
-	})
+	at, _ := hole(t, swallow)
 	key := w.key
 	good := key.Endpoints[0]
-	key.Endpoints = []accesskey.Endpoint{{Host: "127.0.0.1", Port: parsePort(t, port(t, hole.Addr()))},
-		{Transport: "pigeon", Host: "127.0.0.1", Port: 1}, good}
+	key.Endpoints = []accesskey.Endpoint{at, {Transport: "pigeon", Host: "127.0.0.1", Port: 1}, good}
 	began := time.Now()
 	c, _ := start(t, client.Config{Key: key})
 	ready(t, c)

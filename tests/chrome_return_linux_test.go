@@ -12,6 +12,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // returns is how often a visitor comes back. Chromium follows twenty redirections.
@@ -37,10 +38,10 @@ func TestChromeReturns(t *testing.T) {
 		}
 		return nil
 	})
-	t.Logf("%d and %d hellos, of %d and %d bytes, JA4 %s", len(browser.hellos), len(ours.hellos), browser.hellos[0].Length,
-		ours.hellos[0].Length, browser.hellos[0].JA4())
+	t.Logf("%d and %d hellos, of %d and %d bytes, JA4 %s", len(browser.Hellos), len(ours.Hellos), browser.Hellos[0].Length,
+		ours.Hellos[0].Length, browser.Hellos[0].JA4())
 	differences := compareHellos(browser, ours, profileOf(t, profileFile))
-	for _, d := range compareRequests(t, "return visit", browser.first, ours.first) {
+	for _, d := range visitors.CompareRequests(t, "return visit", browser.First, ours.First) {
 		if !strings.Contains(d, "order of fields:") { // which Chromium changes when it follows a redirection
 			differences = append(differences, d)
 		}
@@ -51,22 +52,22 @@ func TestChromeReturns(t *testing.T) {
 }
 
 // comeBack has a visitor visit a recorder that sends it away again and again, and returns what was seen of its coming back.
-func comeBack(t *testing.T, h *host, cert tls.Certificate, name string, visit func() error) *visitor {
+func comeBack(t *testing.T, h *host, cert tls.Certificate, name string, visit func() error) *visitors.Visitor {
 	t.Helper()
-	v := &visitor{name: name}
-	r := newRecorder(t, h.listen(t, recorderAddr), cert)
-	r.sendAway(returns)
+	v := &visitors.Visitor{Name: name}
+	r := visitors.NewRecorder(t, h.listen(t, recorderAddr), cert)
+	r.SendAway(returns)
 	if err := visit(); err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
 	tickets := map[string]bool{}
-	for _, c := range r.finish() {
-		if c.hello == nil {
+	for _, c := range r.Finish() {
+		if c.Hello == nil {
 			continue
 		}
-		hello, err := clienthello.ParseHello(c.hello)
+		hello, err := clienthello.ParseHello(c.Hello)
 		if err != nil {
-			t.Fatalf("%s: %v: %x", name, err, c.hello)
+			t.Fatalf("%s: %v: %x", name, err, c.Hello)
 		}
 		psk := hello.PSK()
 		if psk == nil {
@@ -77,13 +78,13 @@ func comeBack(t *testing.T, h *host, cert tls.Certificate, name string, visit fu
 		} else {
 			tickets[ticket] = true
 		}
-		v.hellos = append(v.hellos, hello)
-		if _, err := readOpening(c); err == nil { // those who are sent away do not come so far
-			v.first = c
+		v.Hellos = append(v.Hellos, hello)
+		if _, err := visitors.ReadOpening(c); err == nil { // those who are sent away do not come so far
+			v.First = c
 		}
 	}
-	if len(v.hellos) < returns/2 || v.first == nil {
-		t.Fatalf("%s came back %d times", name, len(v.hellos))
+	if len(v.Hellos) < returns/2 || v.First == nil {
+		t.Fatalf("%s came back %d times", name, len(v.Hellos))
 	}
 	return v
 }
@@ -129,12 +130,12 @@ func TestChromeWithoutName(t *testing.T) {
 		}
 		return visitWith(h, chrome.Client, host, cookie)
 	})
-	if _, named := browser.hellos[0].Extension(clienthello.ServerName); named {
+	if _, named := browser.Hellos[0].Extension(clienthello.ServerName); named {
 		t.Error("Chromium sends a name where it has an address")
 	}
 	differences := compareHellos(browser, ours, profileOf(t, profileFile))
-	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
-	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
+	differences = append(differences, visitors.CompareRequests(t, "first visit", browser.First, ours.First)...)
+	differences = append(differences, visitors.CompareRequests(t, "second visit", browser.Again, ours.Again)...)
 	if differences != nil {
 		t.Errorf("our client does not look like Chromium that goes to an address:\n%s", strings.Join(differences, "\n"))
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/internal/clienthello"
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // A scribe is a web site of HTTP/1.1 that notes requests as they were written, and the hello that each came after.
@@ -31,11 +32,11 @@ type scribe struct {
 
 	mu    sync.Mutex
 	heads []string
-	of    map[string]*recorded // by what the request is
+	of    map[string]*visitors.Conn // by what the request is
 }
 
 func newScribe(tcp net.Listener, config *tls.Config, page string) *scribe {
-	s := &scribe{page: page, config: config, tcp: tcp, of: make(map[string]*recorded)}
+	s := &scribe{page: page, config: config, tcp: tcp, of: make(map[string]*visitors.Conn)}
 	s.wg.Go(func() {
 		for {
 			c, err := tcp.Accept()
@@ -51,9 +52,10 @@ func newScribe(tcp net.Listener, config *tls.Config, page string) *scribe {
 func (s *scribe) serve(c net.Conn) {
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	rec := &recorded{}
+	rec := &visitors.Conn{}
 	if s.config != nil {
-		c = tls.Server(&tee{Conn: c, rec: rec, up: splitter{up: true}}, s.config)
+		c, rec = visitors.Tee(c)
+		c = tls.Server(c, s.config)
 	}
 	for r := bufio.NewReader(c); ; {
 		var head strings.Builder
@@ -102,7 +104,7 @@ func (s *scribe) has(kind string) bool {
 }
 
 // finish returns what was noted of a kind.
-func (s *scribe) finish() (heads map[string]string, of map[string]*recorded) {
+func (s *scribe) finish() (heads map[string]string, of map[string]*visitors.Conn) {
 	_ = s.tcp.Close()
 	s.wg.Wait()
 	heads = make(map[string]string)
@@ -139,7 +141,7 @@ func TestChromeWeb(t *testing.T) {
 			_ = cmd.Wait()
 		}
 	}
-	visit := func(scheme string, s *scribe, wanted string) (map[string]string, map[string]*recorded) {
+	visit := func(scheme string, s *scribe, wanted string) (map[string]string, map[string]*visitors.Conn) {
 		stop := open(scheme, scheme)
 		for until := time.Now().Add(60 * time.Second); !s.has(wanted) && time.Now().Before(until); {
 			time.Sleep(50 * time.Millisecond)
@@ -186,7 +188,7 @@ func TestChromeWeb(t *testing.T) {
 	}
 	stop()
 	_ = l.Close()
-	theirs, err := clienthello.ParseHello(of["WebSocket"].hello)
+	theirs, err := clienthello.ParseHello(of["WebSocket"].Hello)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,8 +269,7 @@ func ourHello(t *testing.T, client func(net.Conn, *utls.Config) (*utls.UConn, er
 	t.Helper()
 	a, b := net.Pipe()
 	defer func() { _ = b.Close() }()
-	rec := &recorded{}
-	read := &tee{Conn: b, rec: rec, up: splitter{up: true}}
+	read, rec := visitors.Tee(b)
 	var shaken sync.WaitGroup
 	defer shaken.Wait()
 	defer func() { _ = a.Close() }()
@@ -277,12 +278,12 @@ func ourHello(t *testing.T, client func(net.Conn, *utls.Config) (*utls.UConn, er
 		t.Fatal(err)
 	}
 	shaken.Go(func() { _ = u.Handshake() })
-	for buf := make([]byte, 4096); rec.hello == nil; {
+	for buf := make([]byte, 4096); rec.Hello == nil; {
 		if _, err := read.Read(buf); err != nil {
 			t.Fatal(err)
 		}
 	}
-	hello, err := clienthello.ParseHello(rec.hello)
+	hello, err := clienthello.ParseHello(rec.Hello)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/transports/https/chrome"
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 const (
@@ -50,8 +51,8 @@ func TestFirefox(t *testing.T) {
 	browser := visitRecorder(t, h, cert, "Firefox", hellos, func(int) error { return visit() })
 	back := comeBack(t, h, cert, "Firefox", visit)
 	version := strings.TrimSpace(h.run(t, "", "firefox-esr", "--version"))
-	t.Logf("%s, %d hellos, JA4 %s; %d as it comes back, JA4 %s", version, len(browser.hellos), browser.hellos[0].JA4(),
-		len(back.hellos), back.hellos[0].JA4())
+	t.Logf("%s, %d hellos, JA4 %s; %d as it comes back, JA4 %s", version, len(browser.Hellos), browser.Hellos[0].JA4(),
+		len(back.Hellos), back.Hellos[0].JA4())
 	if *update {
 		writeProfile(t, firefoxFile, chrome.Profile{Family: chrome.FamilyFirefox, Browser: version + ", as on Windows",
 			HTTP2: chrome.HTTP2{HPACK: chrome.HPACKFirefox}}, browser, back)
@@ -76,10 +77,10 @@ func TestFirefox(t *testing.T) {
 	profile := profileOf(t, firefoxFile)
 	t.Logf("the profile is of %s, measured %s", profile.Browser, profile.Measured)
 	differences := compareHellos(browser, ours, profile)
-	differences = append(differences, compareRequests(t, "first visit", browser.first, ours.first)...)
-	differences = append(differences, compareRequests(t, "second visit", browser.again, ours.again)...)
+	differences = append(differences, visitors.CompareRequests(t, "first visit", browser.First, ours.First)...)
+	differences = append(differences, visitors.CompareRequests(t, "second visit", browser.Again, ours.Again)...)
 	differences = append(differences, compareHellos(back, oursBack, profile)...)
-	differences = append(differences, compareRequests(t, "return visit", back.first, oursBack.first)...)
+	differences = append(differences, visitors.CompareRequests(t, "return visit", back.First, oursBack.First)...)
 	if differences != nil {
 		t.Errorf("our client does not look like %s:\n%s\n%s", version, strings.Join(differences, "\n"), updateFirefox)
 	}

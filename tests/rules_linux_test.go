@@ -186,7 +186,7 @@ func hiddenHandshake(c *watched) (model string, part float64) {
 
 // applyRules applies each rule to samples that it must find, and then to what was captured.
 func (c *capture) applyRules(t *testing.T) {
-	t.Run("work", func(t *testing.T) { rulesWork(t, c.visitor(t, "Chromium", newVisitors).hellos[0].JA4()) })
+	t.Run("work", func(t *testing.T) { rulesWork(t, c.visitor(t, "Chromium", newVisitors).Hellos[0].JA4()) })
 	var table strings.Builder
 	fmt.Fprintf(&table, "%-34s %5s %9s %9s %9s %9s  %s\n", "", "conns", "encrypted", "TLS first", "Trojan", "TLS in it",
 		"JA4")

@@ -15,6 +15,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/tests/visitors"
 )
 
 // A wire is a long cable between client and gateway in the place of the middle's router, and a watcher at its client
@@ -242,7 +244,7 @@ type segment struct {
 
 // A passed is a TLS record that has passed.
 type passed struct {
-	record
+	visitors.Record
 	at    time.Time
 	last  int  // of segments, the one in which it ends
 	alone bool // no segment has anything of it and of another record
@@ -340,7 +342,7 @@ func (c *watched) split(b []byte, up bool) {
 		}
 		last := at(offset + size - 1)
 		first, end := c.segments[at(offset)], c.segments[last]
-		c.records = append(c.records, passed{record{up, b[offset], size - 5}, end.at, last,
+		c.records = append(c.records, passed{visitors.Record{Up: up, Kind: b[offset], Size: size - 5}, end.at, last,
 			first.from == offset && end.from+end.size == offset+size})
 		offset += size
 	}

@@ -36,16 +36,12 @@ name with another endpoint moves it, with the same token.`,
 			if endpoint == "" {
 				return usagef("flag --endpoint: say where clients will reach the relay, host:port")
 			}
-			paths, err := a.gatewayPaths(f.state, f.settings)
-			if err != nil {
-				return err
-			}
 			d, err := a.open(cmd, f)
 			if err != nil {
 				return err
 			}
 			defer d.Close()
-			token, err := paths.AddRelay(d, args[0], endpoint)
+			token, err := d.AddRelay(args[0], endpoint)
 			if err != nil {
 				return err
 			}
@@ -116,16 +112,12 @@ func (a *app) relayRemoveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "remove NAME", Short: "leave a relay out of access keys from now on", Args: oneArg,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			paths, err := a.gatewayPaths(f.state, f.settings)
-			if err != nil {
-				return err
-			}
 			d, err := a.open(cmd, f)
 			if err != nil {
 				return err
 			}
 			defer d.Close()
-			if err := paths.RemoveRelay(d, args[0]); err != nil {
+			if err := d.RemoveRelay(args[0]); err != nil {
 				return err
 			}
 			fmt.Fprintf(a.stdout, "%s Access keys printed from now on do not name %s. It forwards until it is switched off.\n",

@@ -8,11 +8,37 @@ import (
 	"testing"
 )
 
+// sysctls is a kernel with some of the network's settings, empty where it has none, and how to read what is left of them.
+func sysctls(t *testing.T, was map[string]string) (k kernel, left func(name string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range was {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if text == "" {
+			continue
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return kernel{linux: true, sysctls: dir}, func(name string) string {
+		text, _ := os.ReadFile(filepath.Join(dir, name))
+		return string(text)
+	}
+}
+
 func TestAllowBBR(t *testing.T) {
 	t.Parallel()
+	const (
+		allowed   = "ipv4/tcp_allowed_congestion_control"
+		available = "ipv4/tcp_available_congestion_control"
+	)
 	for _, tt := range []struct {
 		name               string
-		allowed, available string // "-": no such file
+		allowed, available string // empty: no such file
 		root               bool
 		loaded             string // what is available after loading the module; empty: loading fails
 		want               bbr    // without the note
@@ -25,40 +51,22 @@ func TestAllowBBR(t *testing.T) {
 		{"to load", "reno cubic\n", "reno cubic\n", true, "reno cubic bbr\n", bbr{Allowed: true, Changed: true},
 			"reno cubic bbr\n"},
 		{"not to be had", "reno cubic\n", "reno cubic\n", true, "", bbr{}, "reno cubic\n"},
-		{"container", "-", "reno cubic\n", true, "", bbr{}, "-"},
+		{"container", "", "reno cubic\n", true, "", bbr{}, ""},
 	} {
-		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "ipv4"), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		allowed := filepath.Join(dir, "ipv4/tcp_allowed_congestion_control")
-		available := filepath.Join(dir, "ipv4/tcp_available_congestion_control")
-		write := func(path, text string) {
-			if text != "-" {
-				if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-		write(allowed, tt.allowed)
-		write(available, tt.available)
-		got := allowBBR(t.Context(), kernel{linux: true, root: tt.root, sysctls: dir, load: func(context.Context,
-			string) error {
+		k, left := sysctls(t, map[string]string{allowed: tt.allowed, available: tt.available})
+		k.root = tt.root
+		k.load = func(context.Context, string) error {
 			if tt.loaded == "" {
 				return errors.New("no such module")
 			}
-			write(available, tt.loaded)
-			return nil
-		}})
+			return os.WriteFile(filepath.Join(k.sysctls, available), []byte(tt.loaded), 0o600)
+		}
+		got := allowBBR(t.Context(), k)
 		if got.Note == "" {
 			t.Errorf("%s: nothing is said", tt.name)
 		}
 		got.Note = ""
-		left, err := os.ReadFile(allowed)
-		if err != nil {
-			left = []byte("-")
-		}
-		if got != tt.want || string(left) != tt.left {
+		if left := left(allowed); got != tt.want || left != tt.left {
 			t.Errorf("%s: %+v, and %q is allowed; want %+v, %q", tt.name, got, left, tt.want, tt.left)
 		}
 	}
@@ -82,23 +90,14 @@ func TestAllowSendBuffer(t *testing.T) {
 		{"container", "", true, sendBuffer{}, ""},
 		{"nonsense", "many\n", true, sendBuffer{}, "many\n"},
 	} {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "core/wmem_max")
-		if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if tt.was != "" {
-			if err := os.WriteFile(file, []byte(tt.was), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got := allowSendBuffer(kernel{linux: true, root: tt.root, sysctls: dir})
+		k, left := sysctls(t, map[string]string{"core/wmem_max": tt.was})
+		k.root = tt.root
+		got := allowSendBuffer(k)
 		if got.Note == "" {
 			t.Errorf("%s: nothing is said", tt.name)
 		}
 		got.Note = ""
-		left, _ := os.ReadFile(file)
-		if got != tt.want || string(left) != tt.left {
+		if left := left("core/wmem_max"); got != tt.want || left != tt.left {
 			t.Errorf("%s: %+v, and the file says %q; want %+v, %q", tt.name, got, left, tt.want, tt.left)
 		}
 	}
@@ -118,23 +117,14 @@ func TestForgetPeers(t *testing.T) {
 		{"to stop", "0\n", true, peers{Forgotten: true, Changed: true}, "1\n"},
 		{"container", "", true, peers{}, ""},
 	} {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "ipv4/tcp_no_metrics_save")
-		if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if tt.was != "" {
-			if err := os.WriteFile(file, []byte(tt.was), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		got := forgetPeers(kernel{linux: true, root: tt.root, sysctls: dir})
+		k, left := sysctls(t, map[string]string{"ipv4/tcp_no_metrics_save": tt.was})
+		k.root = tt.root
+		got := forgetPeers(k)
 		if got.Note == "" {
 			t.Errorf("%s: nothing is said", tt.name)
 		}
 		got.Note = ""
-		left, _ := os.ReadFile(file)
-		if got != tt.want || string(left) != tt.left {
+		if left := left("ipv4/tcp_no_metrics_save"); got != tt.want || left != tt.left {
 			t.Errorf("%s: %+v, and the file says %q; want %+v, %q", tt.name, got, left, tt.want, tt.left)
 		}
 	}

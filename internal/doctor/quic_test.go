@@ -2,13 +2,8 @@ package doctor
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -17,6 +12,8 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 	"go.uber.org/goleak"
+
+	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 )
 
 // A library of transport dns starts goroutines when it is linked.
@@ -38,21 +35,13 @@ func TestInitialKeys(t *testing.T) {
 // server is an HTTP/3 server on loopback.
 func server(t *testing.T) net.Addr {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"gateway.example"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	key, _ := transporttest.NewKey(t)
 	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &http3.Server{Handler: http.NotFoundHandler(), TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{{
-		Certificate: [][]byte{der}, PrivateKey: key}}})}
+	s := &http3.Server{Handler: http.NotFoundHandler(), TLSConfig: http3.ConfigureTLSConfig(&tls.Config{Certificates: []tls.Certificate{
+		transporttest.Certificate(t, key, "gateway.example")}})}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

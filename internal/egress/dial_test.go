@@ -259,9 +259,7 @@ func TestRebinding(t *testing.T) {
 	if _, err := s.Dial(t.Context(), to); flow.CodeOf(err) != flow.CodeRefused || turn != 1 {
 		t.Errorf("within the minute: got %v after %d lookups", err, turn)
 	}
-	s.resolver.mu.Lock()
-	clear(s.resolver.known) // the minute is over
-	s.resolver.mu.Unlock()
+	s.resolver.cache.Forget() // the minute is over
 	if _, err := s.Dial(t.Context(), to); flow.CodeOf(err) != flow.CodeDenied || turn != 2 {
 		t.Errorf("turned: got %v after %d lookups", err, turn)
 	}

@@ -220,7 +220,7 @@ func (s *Sockets) Close() error {
 	for k := range sinks {
 		k.shut()
 	}
-	s.resolver.close()
+	s.resolver.cache.Close()
 	s.answers.Close()
 	s.wg.Wait()
 	s.client.Close()
@@ -288,10 +288,11 @@ type counters struct {
 func (s *Sockets) Stats() Stats {
 	c := &s.counters
 	questions, known := s.answers.Stats()
+	lookups, lookupsKnown := s.resolver.cache.Stats()
 	return Stats{
 		Questions: questions, QuestionsCached: known,
 		Dials: c.dials.Load(), DialsFailed: c.dialsFailed.Load(), DialsDenied: c.dialsDenied.Load(),
-		Lookups: s.resolver.asked.Load(), LookupsCached: s.resolver.cached.Load(),
+		Lookups: lookups, LookupsCached: lookupsKnown,
 		Mappings: int(s.mappings.Load()), MappingsOpened: c.opened.Load(), MappingsRefused: c.refused.Load(),
 		PacketsOut: c.out.Load(), PacketsIn: c.in.Load(), PacketsDenied: c.denied.Load(), PacketsDropped: c.dropped.Load(),
 	}

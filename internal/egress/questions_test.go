@@ -2,14 +2,10 @@ package egress
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/internal/flow"
 )
 
@@ -78,67 +75,14 @@ func (n *nameServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 		}
 		add(name + " 300 IN A 192.0.2.3")
 	}
-	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
-		size := dns.MinMsgSize
-		if o := m.IsEdns0(); o != nil {
-			size = int(o.UDPSize())
-		}
-		a.Truncate(size)
-	}
-	w.WriteMsg(a)
+	dnstest.Write(w, m, a)
 }
 
 func newNameServer(t testing.TB) *nameServer {
 	t.Helper()
 	n := &nameServer{}
-	for range 20 {
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-		if err != nil {
-			udp.Close()
-			continue
-		}
-		n.addr = udp.LocalAddr().String()
-		n.serve(t, &dns.Server{PacketConn: udp, Handler: n})
-		n.serve(t, &dns.Server{Listener: tcp, Handler: n})
-		return n
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil
-}
-
-func (n *nameServer) serve(t testing.TB, s *dns.Server) {
-	done := make(chan struct{})
-	started := make(chan struct{})
-	s.NotifyStartedFunc = func() { close(started) }
-	go func() {
-		defer close(done)
-		s.ActivateAndServe()
-	}()
-	<-started
-	t.Cleanup(func() { s.Shutdown(); <-done })
-}
-
-// secure makes a certificate for 127.0.0.1 and who signed it.
-func secure(t testing.TB) (*tls.Config, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
-	roots := x509.NewCertPool()
-	roots.AddCert(cert)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}, roots
+	n.addr = dnstest.NameServer(t, n)
+	return n
 }
 
 // questions opens a stream of questions.
@@ -171,12 +115,15 @@ func exchange(t testing.TB, c *dns.Conn, m *dns.Msg) *dns.Msg {
 // Every way of asking a resolver, and the addresses of names by the same way.
 func TestQuestions(t *testing.T) {
 	n := newNameServer(t)
-	config, roots := secure(t)
+	cert, key := dnstest.Certificate(t)
+	config := &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{cert.Raw}, PrivateKey: key}}}
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
 	l, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.serve(t, &dns.Server{Listener: l, Handler: n})
+	dnstest.Serve(t, &dns.Server{Listener: l, Handler: n})
 	h := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		c := &dns.Conn{}

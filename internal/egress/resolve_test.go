@@ -96,10 +96,10 @@ func TestResolverForgets(t *testing.T) {
 			asked = append(asked, host)
 			return known.LookupNetIP(ctx, network, host)
 		}))
-		defer r.close()
+		defer r.cache.Close()
 		ask := func(name string, want int) {
 			t.Helper()
-			_, _ = r.resolve(t.Context(), question{name, "ip"})
+			_, _ = r.resolve(t.Context(), name, typeBoth)
 			if len(asked) != want {
 				t.Errorf("%v after start: asked %q, want %d questions", name, asked, want)
 			}
@@ -107,10 +107,8 @@ func TestResolverForgets(t *testing.T) {
 		kept := func(want int) {
 			t.Helper()
 			synctest.Wait()
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			if len(r.known) != want || (r.sweeper == nil) != (want == 0) {
-				t.Errorf("%d answers kept, want %d; sweeper %v", len(r.known), want, r.sweeper != nil)
+			if n := r.cache.Len(); n != want {
+				t.Errorf("%d answers kept, want %d", n, want)
 			}
 		}
 		ask("good.example", 1)
@@ -132,14 +130,12 @@ func TestResolverForgets(t *testing.T) {
 		// Failures one after another must not keep the sweeper from what expires.
 		for i := range 70 {
 			time.Sleep(time.Second)
-			_, _ = r.resolve(t.Context(), question{fmt.Sprintf("bad%d.example", i), "ip"})
+			_, _ = r.resolve(t.Context(), fmt.Sprintf("bad%d.example", i), typeBoth)
 		}
 		synctest.Wait()
-		r.mu.Lock()
-		if n := len(r.known); n > 7 {
+		if n := r.cache.Len(); n > 7 {
 			t.Errorf("%d answers kept of which 5 can be good", n)
 		}
-		r.mu.Unlock()
 	})
 }
 
@@ -157,19 +153,19 @@ func TestResolverAsksOnce(t *testing.T) {
 				return nil, ctx.Err()
 			}
 		}))
-		defer r.close()
-		q := question{"slow.example", "ip"}
+		defer r.cache.Close()
+		const slow, slower = "slow.example", "slower.example"
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if a, err := r.resolve(t.Context(), q); err != nil || len(a) != 1 {
+				if a, err := r.resolve(t.Context(), slow, typeBoth); err != nil || len(a) != 1 {
 					t.Errorf("got %v, %v", a, err)
 				}
 			})
 		}
 		// Someone who cannot wait takes nobody else with them.
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		if _, err := r.resolve(ctx, q); flow.CodeOf(err) != flow.CodeTimeout {
+		if _, err := r.resolve(ctx, slow, typeBoth); flow.CodeOf(err) != flow.CodeTimeout {
 			t.Errorf("got %v", err)
 		}
 		cancel()
@@ -179,10 +175,9 @@ func TestResolverAsksOnce(t *testing.T) {
 		}
 
 		// When nobody waits any more the lookup ends, is not remembered, and the next one starts afresh.
-		q = question{"slower.example", "ip"}
 		ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if _, err := r.resolve(ctx, q); flow.CodeOf(err) != flow.CodeTimeout {
+		if _, err := r.resolve(ctx, slower, typeBoth); flow.CodeOf(err) != flow.CodeTimeout {
 			t.Errorf("got %v", err)
 		}
 		synctest.Wait()
@@ -190,7 +185,7 @@ func TestResolverAsksOnce(t *testing.T) {
 			t.Error("the lookup goes on for nobody")
 		}
 		start := time.Now()
-		if _, err := r.resolve(t.Context(), q); err != nil || time.Since(start) != time.Second {
+		if _, err := r.resolve(t.Context(), slower, typeBoth); err != nil || time.Since(start) != time.Second {
 			t.Errorf("got %v after %v", err, time.Since(start))
 		}
 	})
@@ -212,28 +207,26 @@ func TestResolverBounds(t *testing.T) {
 			return many, nil
 		}))
 		for i := range maxNames + 100 {
-			a, err := r.resolve(t.Context(), question{fmt.Sprintf("%d.example", i), "ip"})
+			a, err := r.resolve(t.Context(), fmt.Sprintf("%d.example", i), typeBoth)
 			if err != nil || len(a) != maxAddrs {
 				t.Fatalf("got %d addresses, %v", len(a), err)
 			}
 		}
-		r.mu.Lock()
-		if len(r.known) != maxNames {
-			t.Errorf("%d names known", len(r.known))
+		if n := r.cache.Len(); n != maxNames {
+			t.Errorf("%d names known", n)
 		}
-		r.mu.Unlock()
 		var wg sync.WaitGroup
 		for i := range maxLookups {
-			wg.Go(func() { _, _ = r.resolve(t.Context(), question{fmt.Sprintf("hang%d.example", i), "ip"}) })
+			wg.Go(func() { _, _ = r.resolve(t.Context(), fmt.Sprintf("hang%d.example", i), typeBoth) })
 		}
 		synctest.Wait()
-		if _, err := r.resolve(t.Context(), question{"other.example", "ip"}); flow.CodeOf(err) != flow.CodeBusy {
+		if _, err := r.resolve(t.Context(), "other.example", typeBoth); flow.CodeOf(err) != flow.CodeBusy {
 			t.Errorf("one too many: got %v", err)
 		}
 		// Close gives up what is under way.
-		r.close()
+		r.cache.Close()
 		wg.Wait()
-		if _, err := r.resolve(t.Context(), question{"1.example", "ip"}); flow.CodeOf(err) != flow.CodeLocalShutdown {
+		if _, err := r.resolve(t.Context(), "1.example", typeBoth); flow.CodeOf(err) != flow.CodeLocalShutdown {
 			t.Errorf("closed: got %v", err)
 		}
 		close(hang)

@@ -62,7 +62,8 @@ type Dir struct {
 	// the machine's network sets it.
 	Forward func(*egress.Sockets) (Forwarder, error)
 
-	log *slog.Logger
+	settingsFile string
+	log          *slog.Logger
 }
 
 // Paths are where a gateway's files are.
@@ -188,9 +189,9 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*Dir, error) {
 // Open is the function Open for these paths.
 func (p Paths) Open(ctx context.Context, log *slog.Logger) (*Dir, error) {
 	path := p.State
-	d := &Dir{Path: path, log: log}
+	d := &Dir{Path: path, settingsFile: p.SettingsFile(), log: log}
 	var err error
-	if d.Settings, err = ReadSettings(p.SettingsFile()); err != nil {
+	if d.Settings, err = ReadSettings(d.settingsFile); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("state directory %q: %w", path, ErrNotInitialised)
 		}

@@ -104,7 +104,7 @@ func (d *Dir) relayEndpoints(k control.AccessKey) ([]accesskey.Endpoint, error) 
 
 // AddRelay writes a relay into the settings, or changes where it is, and returns the token that makes one of another
 // machine.
-func (p Paths) AddRelay(d *Dir, name, endpoint string) (relay.Token, error) {
+func (d *Dir) AddRelay(name, endpoint string) (relay.Token, error) {
 	s := d.Settings
 	s.Relays = slices.Clone(s.Relays)
 	at := slices.IndexFunc(s.Relays, func(r RelaySettings) bool { return r.Name == name })
@@ -117,7 +117,7 @@ func (p Paths) AddRelay(d *Dir, name, endpoint string) (relay.Token, error) {
 		return relay.Token{}, err
 	}
 	if !slices.Equal(s.Relays, d.Settings.Relays) {
-		if err := s.write(p.SettingsFile(), false); err != nil {
+		if err := s.write(d.settingsFile, false); err != nil {
 			return relay.Token{}, err
 		}
 		d.Settings = s
@@ -129,13 +129,13 @@ func (p Paths) AddRelay(d *Dir, name, endpoint string) (relay.Token, error) {
 var ErrNoRelay = errors.New("there is no such relay")
 
 // RemoveRelay takes a relay out of the settings.
-func (p Paths) RemoveRelay(d *Dir, name string) error {
+func (d *Dir) RemoveRelay(name string) error {
 	s := d.Settings
 	s.Relays = slices.DeleteFunc(slices.Clone(s.Relays), func(r RelaySettings) bool { return r.Name == name })
 	if len(s.Relays) == len(d.Settings.Relays) {
 		return fmt.Errorf("%w: %q", ErrNoRelay, name)
 	}
-	if err := s.write(p.SettingsFile(), false); err != nil {
+	if err := s.write(d.settingsFile, false); err != nil {
 		return err
 	}
 	d.Settings = s

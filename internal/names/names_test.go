@@ -7,9 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +19,7 @@ import (
 
 	"github.com/godwit-vpn/godwit/client"
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/internal/egress"
 	"github.com/godwit-vpn/godwit/internal/flow"
 	"github.com/godwit-vpn/godwit/internal/gatewaydir"
@@ -93,46 +91,14 @@ func (n *nameServer) ServeDNS(w dns.ResponseWriter, m *dns.Msg) {
 			a.Ns = append(a.Ns, soa)
 		}
 	}
-	if _, udp := w.RemoteAddr().(*net.UDPAddr); udp {
-		size := dns.MinMsgSize
-		if o := m.IsEdns0(); o != nil {
-			size = int(o.UDPSize())
-		}
-		a.Truncate(size)
-	}
-	w.WriteMsg(a)
+	dnstest.Write(w, m, a)
 }
 
 func newNameServer(t testing.TB, tag string) *nameServer {
 	t.Helper()
 	n := &nameServer{tag: tag, gate: make(chan struct{})}
-	udp, tcp := ports(t)
-	n.addr = udp.LocalAddr().String()
-	for _, s := range []*dns.Server{{PacketConn: udp, Handler: n}, {Listener: tcp, Handler: n}} {
-		done, started := make(chan struct{}), make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		go func() { s.ActivateAndServe(); close(done) }()
-		<-started
-		t.Cleanup(func() { s.Shutdown(); <-done })
-	}
+	n.addr = dnstest.NameServer(t, n)
 	return n
-}
-
-// ports are UDP's and TCP's of the same number.
-func ports(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 20 {
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if tcp, err := net.Listen("tcp", udp.LocalAddr().String()); err == nil {
-			return udp, tcp
-		}
-		udp.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 // session is a client with a session to a gateway, which asks this resolver.
@@ -325,7 +291,11 @@ func TestFewStreams(t *testing.T) {
 
 // Applications by TCP, and a real resolver at the other end.
 func TestUnbound(t *testing.T) {
-	s := newServer(t, names.Config{Outside: session(t, unbound(t))})
+	unbound := dnstest.Unbound(t, `
+	local-zone: "test." static
+	local-data: "one.test. 60 IN A 192.0.2.1"
+	local-data: "two.test. 60 IN A 192.0.2.2"`, "one.test.")
+	s := newServer(t, names.Config{Outside: session(t, unbound)})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -365,64 +335,6 @@ func TestUnbound(t *testing.T) {
 			t.Errorf("%s: %v", name, a)
 		}
 	}
-}
-
-// unbound runs Debian's resolver on a port of loopback, which knows a few names and asks nobody, and returns its address.
-func unbound(t testing.TB) string {
-	t.Helper()
-	path, err := exec.LookPath("unbound")
-	if err != nil {
-		if path = "/usr/sbin/unbound"; exec.Command(path, "-V").Run() != nil {
-			t.Skip("unbound is not installed: apt-get install unbound")
-		}
-	}
-	udp, tcp := ports(t)
-	at := udp.LocalAddr().(*net.UDPAddr)
-	udp.Close()
-	tcp.Close()
-	dir := t.TempDir()
-	config := filepath.Join(dir, "unbound.conf")
-	text := fmt.Sprintf(`
-server:
-	interface: 127.0.0.1@%d
-	port: %d
-	do-ip6: no
-	do-daemonize: no
-	use-syslog: no
-	logfile: ""
-	verbosity: 0
-	chroot: ""
-	username: ""
-	directory: "%s"
-	pidfile: ""
-	num-threads: 1
-	module-config: "iterator"
-	local-zone: "." refuse
-	local-zone: "test." static
-	local-data: "one.test. 60 IN A 192.0.2.1"
-	local-data: "two.test. 60 IN A 192.0.2.2"
-remote-control:
-	control-enable: no
-`, at.Port, at.Port, dir)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-d", "-c", config)
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	for range 100 {
-		if _, err := dns.Exchange(new(dns.Msg).SetQuestion("one.test.", dns.TypeA), at.String()); err == nil {
-			return at.String()
-		}
-		time.Sleep(30 * time.Millisecond)
-	}
-	t.Fatal("unbound does not answer")
-	return ""
 }
 
 // outside is a tunnel without a session: an egress alone, whose streams can be cut, or not be had.

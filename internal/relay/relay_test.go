@@ -6,10 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"testing"
@@ -32,28 +30,19 @@ var keyID = [8]byte{7}
 // website serves with a key and a door until the test ends.
 func website(t *testing.T, key *ecdsa.PrivateKey, door transport.Door) (l transport.Listener, pin [32]byte) {
 	t.Helper()
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cert := transporttest.Certificate(t, key)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 	l = https.Listen(tcp, https.ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            transport.KeyHash(leaf),
+		Key:            transport.KeyHash(cert.Leaf),
 		Door:           door,
 		Website:        http.NotFoundHandler(),
 	})
 	t.Cleanup(func() { l.Close() })
-	return l, transport.KeyHash(leaf)
+	return l, transport.KeyHash(cert.Leaf)
 }
 
 // startWith runs a gateway and a relay of it.

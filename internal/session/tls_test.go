@@ -2,16 +2,11 @@ package session_test
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"flag"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"sync"
@@ -23,6 +18,7 @@ import (
 	"github.com/godwit-vpn/godwit/internal/session"
 	"github.com/godwit-vpn/godwit/internal/shape"
 	"github.com/godwit-vpn/godwit/internal/transport"
+	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
@@ -52,27 +48,17 @@ type tlsWorld struct {
 
 func newTLSWorld(tb testing.TB, accept func(*session.Stream, flow.Target)) *tlsWorld {
 	tb.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	leaf, _ := x509.ParseCertificate(der)
+	key, pin := transporttest.NewKey(tb)
+	cert := transporttest.Certificate(tb, key)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	l := https.Listen(tcp, https.ListenConfig{
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
-		},
-		Key: transport.KeyHash(leaf), Door: door, Website: http.NotFoundHandler()})
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
+		Key:            pin, Door: door, Website: http.NotFoundHandler()})
 	w := &tlsWorld{tb: tb, listener: l, pool: session.NewPool(1 << 30),
-		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{transport.KeyHash(leaf)},
+		endpoint: transport.Endpoint{Addr: l.Addr().String(), Pins: [][32]byte{pin},
 			Opener: knock}}
 	id := [16]byte{7}
 	w.client = session.New(session.Config{Role: session.Client, ID: id, Pool: w.pool, Shape: shape.Level(*shaped)})

@@ -110,6 +110,13 @@ func New(c Config) *Cache {
 // Stats is how many questions there were, and how many of them were answered from memory.
 func (k *Cache) Stats() (asked, cached uint64) { return k.asked.Load(), k.cached.Load() }
 
+// Len is how many answers are kept.
+func (k *Cache) Len() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.known)
+}
+
 // Answer answers a question, with the time that the answer has spent here.
 func (k *Cache) Answer(ctx context.Context, q dnsmessage.Question) (*dnsmessage.Answer, time.Duration, error) {
 	k.asked.Add(1)
@@ -210,14 +217,14 @@ func (k *Cache) keepLocked(q dnsmessage.Question, a *dnsmessage.Answer) {
 	if k.cfg.MaxAge > 0 {
 		ttl = min(ttl, k.cfg.MaxAge)
 	}
+	now := time.Now()
 	old := k.known[q]
-	if ttl <= 0 || old != nil && a.Code == dnsmessage.ServFail {
+	if ttl <= 0 || old != nil && a.Code == dnsmessage.ServFail && now.Before(k.goneAt(old.Value.(*entry))) {
 		return
 	}
 	if old != nil {
 		k.dropLocked(old)
 	}
-	now := time.Now()
 	e := &entry{q: q, answer: a, since: now, until: now.Add(ttl)}
 	if e.size() > k.cfg.Bytes {
 		return

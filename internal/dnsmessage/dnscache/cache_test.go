@@ -103,6 +103,30 @@ func TestExpiry(t *testing.T) {
 	})
 }
 
+// A failure is kept in place of what has expired, if that is not stale but only waits to be swept away.
+func TestFailureAfterExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{ttl: 10 * time.Second}
+		k := New(Config{Ask: s.ask})
+		defer k.Close()
+		ask := func(name string, want int32) {
+			t.Helper()
+			k.Answer(t.Context(), question(t, name))
+			synctest.Wait()
+			if n := s.asked.Load(); n != want {
+				t.Errorf("asked %d times, want %d", n, want)
+			}
+		}
+		ask("a.example", 1)
+		time.Sleep(sweepEvery / 2)
+		ask("b.example", 2)
+		time.Sleep(10 * time.Second) // now a is swept away, and b in a while
+		s.code = dnsmessage.ServFail
+		ask("b.example", 3)
+		ask("b.example", 3)
+	})
+}
+
 // Without a link what has expired is given at once for a minute; with one, when there is no answer in time.
 func TestStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

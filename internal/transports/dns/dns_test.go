@@ -2,14 +2,9 @@ package dns
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -18,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/internal/transport"
 	"github.com/godwit-vpn/godwit/internal/transport/transporttest"
 	"github.com/godwit-vpn/godwit/internal/transports/pipe"
@@ -48,15 +44,8 @@ type gateway struct {
 
 func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	udp, tcp := ports(t)
+	key, pin := transporttest.NewKey(t)
+	udp, tcp := dnstest.Ports(t)
 	cfg := ListenConfig{
 		Zone: testZone, UDP: udp, TCP: tcp,
 		Addrs: []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")},
@@ -70,25 +59,7 @@ func newGateway(t testing.TB, change ...func(*ListenConfig)) *gateway {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	return &gateway{l, udp.LocalAddr().String(), sha256.Sum256(der)}
-}
-
-// ports are UDP's and TCP's of the same number.
-func ports(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 20 {
-		udp, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		tcp, err := net.Listen("tcp", udp.LocalAddr().String())
-		if err == nil {
-			return udp, tcp
-		}
-		udp.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
+	return &gateway{l, udp.LocalAddr().String(), pin}
 }
 
 func resolver(t testing.TB, s string) dnsclient.Resolver {

@@ -1,13 +1,9 @@
 package dns
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -15,26 +11,17 @@ import (
 	"time"
 
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 )
 
 // Through unbound's DNS over TLS and over HTTPS.
 func TestEncrypted(t *testing.T) {
 	dir := t.TempDir()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, _ := x509.ParseCertificate(der)
+	cert, key := dnstest.Certificate(t)
 	roots := x509.NewCertPool()
 	roots.AddCert(cert)
 	pkcs8, _ := x509.MarshalPKCS8PrivateKey(key)
-	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: der}, "key": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+	for name, block := range map[string]*pem.Block{"cert": {Type: "CERTIFICATE", Bytes: cert.Raw}, "key": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +30,7 @@ func TestEncrypted(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t)
-			udp, tcp := ports(t)
+			udp, tcp := dnstest.Ports(t)
 			port := udp.LocalAddr().(*net.UDPAddr).Port
 			udp.Close()
 			tcp.Close()

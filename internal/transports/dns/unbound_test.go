@@ -4,10 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/godwit-vpn/godwit/internal/dnsclient"
+	"github.com/godwit-vpn/godwit/internal/dnsmessage/dnstest"
 	"github.com/godwit-vpn/godwit/lab/firewall"
 	"github.com/godwit-vpn/godwit/lab/firewall/firewalltest"
 	"github.com/godwit-vpn/godwit/lab/firewall/rules"
@@ -24,76 +21,17 @@ import (
 // returns its address.
 func unbound(t testing.TB, gateway, server string) string {
 	t.Helper()
-	path, err := exec.LookPath("unbound")
-	if err != nil {
-		if path = "/usr/sbin/unbound"; exec.Command(path, "-V").Run() != nil {
-			t.Skip("unbound is not installed: apt-get install unbound")
-		}
-	}
-	udp, tcp := ports(t)
-	at := udp.LocalAddr().(*net.UDPAddr)
-	udp.Close()
-	tcp.Close()
 	host, port, _ := net.SplitHostPort(gateway)
-	dir := t.TempDir()
-	config := filepath.Join(dir, "unbound.conf")
-	text := fmt.Sprintf(`
-server:
-	interface: 127.0.0.1@%d
-	port: %d
+	return dnstest.Unbound(t, fmt.Sprintf(`
 	outgoing-interface: 127.0.0.1
-	do-ip6: no
 	do-not-query-localhost: no
 	access-control: 127.0.0.0/8 allow
-	do-daemonize: no
-	use-syslog: no
-	logfile: ""
-	verbosity: 0
-	chroot: ""
-	username: ""
-	directory: "%s"
-	pidfile: ""
-	num-threads: 1
-	module-config: "iterator"
-	local-zone: "." refuse
 	local-zone: "%s." transparent
 %s
 stub-zone:
 	name: "%s."
 	stub-addr: %s@%s
-	stub-prime: no
-remote-control:
-	control-enable: no
-`, at.Port, at.Port, dir, testZone, server, testZone, host, port)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(path, "-d", "-c", config)
-	cmd.Stderr = &tail{t: t}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(at.Port))
-	for range 100 {
-		if _, err := dns.Exchange(new(dns.Msg).SetQuestion(testZone+".", dns.TypeSOA), addr); err == nil {
-			return addr
-		}
-		time.Sleep(30 * time.Millisecond)
-	}
-	t.Fatal("unbound does not answer")
-	return ""
-}
-
-// tail logs what unbound says.
-type tail struct{ t testing.TB }
-
-func (w *tail) Write(b []byte) (int, error) {
-	w.t.Logf("unbound: %s", b)
-	return len(b), nil
+	stub-prime: no`, testZone, server, testZone, host, port), testZone+".")
 }
 
 // box is what stands between two of the three: it forwards queries over UDP and does something to them.

@@ -3,11 +3,7 @@ package http
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -70,15 +66,7 @@ func (g *gateway) Close() error {
 // start runs a gateway whose port 80 has next on it.
 func start(t testing.TB, next http.Handler) transporttest.World {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pin := sha256.Sum256(der)
+	key, pin := transporttest.NewKey(t)
 	l, err := pipe.Listen(pipe.ListenConfig{Key: key, Door: transporttest.Lock{}})
 	if err != nil {
 		t.Fatal(err)

@@ -3,13 +3,7 @@ package pipe_test
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -62,22 +56,9 @@ func (l *listener) Close() error {
 	return l.Listener.Close()
 }
 
-func newKey(t *testing.T) (crypto.Signer, [32]byte) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, sha256.Sum256(der)
-}
-
 func start(t *testing.T, hide bool, change ...func(*pipe.ListenConfig)) transporttest.World {
 	t.Helper()
-	key, pin := newKey(t)
+	key, pin := transporttest.NewKey(t)
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -263,17 +244,13 @@ func TestCrowd(t *testing.T) {
 
 // A ticket is used once, resumes over a fresh key exchange, and the link is as good; also at the process that comes after.
 func TestResumption(t *testing.T) {
-	key, _ := newKey(t)
+	key, pin := transporttest.NewKey(t)
 	same := func(c *pipe.ListenConfig) { c.Key, c.Tickets = key, [32]byte{1} }
 	tickets := &counted{ClientSessionCache: tls.NewLRUClientSessionCache(8)}
 	var w transporttest.World
 	for i, resumed := range []bool{false, true, true} {
 		w = start(t, false, same)
-		der, err := x509.MarshalPKIXPublicKey(key.Public())
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.Endpoint.Pins = [][32]byte{sha256.Sum256(der)}
+		w.Endpoint.Pins = [][32]byte{pin}
 		accepted := make(chan transport.Conn, 1)
 		go func() {
 			c, _ := w.Listener.Accept()

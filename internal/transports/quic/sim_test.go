@@ -1,14 +1,9 @@
 package quic
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
-	"math/big"
 	mrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -128,29 +123,17 @@ func simulateLines(t *testing.T, l line, seed uint64) (client, server transport.
 	for i := range lines {
 		lines[i].to, lines[i].rng = ends[1-i], mrand.New(mrand.NewPCG(seed, uint64(i)))
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+	key, pin := transporttest.NewKey(t)
+	cert := transporttest.Certificate(t, key)
 	gateway, err := Listen(ends[1], ListenConfig{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &cert, nil },
-		Key:            transport.KeyHash(leaf), Door: transporttest.Lock{}, Website: http.NotFoundHandler(),
+		Key:            pin, Door: transporttest.Lock{}, Website: http.NotFoundHandler(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &Dialer{packets: ends[0]}
-	client, err = d.Dial(t.Context(), transport.Endpoint{Addr: ends[1].addr.String(), Pins: [][32]byte{transport.KeyHash(leaf)},
+	client, err = d.Dial(t.Context(), transport.Endpoint{Addr: ends[1].addr.String(), Pins: [][32]byte{pin},
 		Opener: transporttest.Key{}})
 	if err != nil {
 		t.Fatal(err)

@@ -1,7 +1,8 @@
-package e2e
+// Package needles searches a haystack, such as a process's memory, for what must not be in it: addresses, names, keys, each
+// in all the forms that programs have them in.
+package needles
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
@@ -12,21 +13,20 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
-	"io/fs"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 )
 
-// needles are what is searched for, by kind. Whether one whose kind ends in "?" is in memory while it is in use is a
-// matter of chance. They are safe for concurrent use until the first search.
-type needles struct {
+// Kept begins the kinds of what may be found, and is not counted.
+const Kept = "the network's "
+
+// A Set is what is searched for, by kind. Whether a needle whose kind ends in "?" is in memory while it is in use is a
+// matter of chance. It is safe for concurrent use until the first search. The zero Set is empty.
+type Set struct {
 	mu          sync.Mutex
 	seen        map[string]bool
 	raw, folded index
@@ -45,7 +45,7 @@ type needle struct {
 	weak   bool // so short that chance makes some of them
 }
 
-func (n *needles) add(kind string, b []byte, weak, folded bool) {
+func (n *Set) add(kind string, b []byte, weak, folded bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	id := fmt.Sprint(folded, string(b))
@@ -74,46 +74,46 @@ func (n *needles) add(kind string, b []byte, weak, folded bool) {
 	ix.may[uint16(four)] = true
 }
 
-// bytes adds a secret, an id, or the like.
-func (n *needles) bytes(kind string, b []byte) { n.add(kind, b, false, false) }
+// Bytes adds a secret, an id, or the like.
+func (n *Set) Bytes(kind string, b []byte) { n.add(kind, b, false, false) }
 
-// text adds a text in whatever spelling.
-func (n *needles) text(kind, s string) { n.add(kind, []byte(strings.ToLower(s)), false, true) }
+// Text adds a text in whatever spelling.
+func (n *Set) Text(kind, s string) { n.add(kind, []byte(strings.ToLower(s)), false, true) }
 
-// addr adds an address in the forms that programs and packets have it in.
-func (n *needles) addr(kind string, a netip.Addr) {
-	n.text(kind, a.String())
+// Addr adds an address in the forms that programs and packets have it in.
+func (n *Set) Addr(kind string, a netip.Addr) {
+	n.Text(kind, a.String())
 	n.binaryAddr(kind, a, true)
 }
 
-// tunnel adds an address that a device was given. Where it is one of very many, four bytes of it are not looked for.
-func (n *needles) tunnel(a netip.Addr, short bool) {
-	n.text("tunnel address, as text?", a.String())
+// Tunnel adds an address that a device was given. Where it is one of very many, four bytes of it are not looked for.
+func (n *Set) Tunnel(a netip.Addr, short bool) {
+	n.Text("tunnel address, as text?", a.String())
 	n.binaryAddr("tunnel address", a, short)
 }
 
-func (n *needles) binaryAddr(kind string, a netip.Addr, short bool) {
+func (n *Set) binaryAddr(kind string, a netip.Addr, short bool) {
 	in16 := a.As16() // of IPv4, mapped: net.IP
-	n.bytes(kind, in16[:])
+	n.Bytes(kind, in16[:])
 	// netip.Addr is two numbers, in the machine's order.
 	b := binary.NativeEndian.AppendUint64(nil, binary.BigEndian.Uint64(in16[:8]))
-	n.bytes(kind, binary.NativeEndian.AppendUint64(b, binary.BigEndian.Uint64(in16[8:])))
+	n.Bytes(kind, binary.NativeEndian.AppendUint64(b, binary.BigEndian.Uint64(in16[8:])))
 	if a.Is4() && short {
 		n.add(kind, in16[12:], true, false)
 	}
 }
 
-// sockaddr adds an address and port as text and as the kernel has them.
-func (n *needles) sockaddr(kind string, a netip.AddrPort) {
-	n.text(kind, a.String())
+// SockAddr adds an address and port as text and as the kernel has them.
+func (n *Set) SockAddr(kind string, a netip.AddrPort) {
+	n.Text(kind, a.String())
 	if a.Addr().Is4() {
 		b := binary.NativeEndian.AppendUint16(nil, syscall.AF_INET)
-		n.bytes(kind, append(binary.BigEndian.AppendUint16(b, a.Port()), a.Addr().AsSlice()...))
+		n.Bytes(kind, append(binary.BigEndian.AppendUint16(b, a.Port()), a.Addr().AsSlice()...))
 	}
 }
 
-// keyLog adds what a client's key log has of a connection, and the keys that are derived from it (RFC 8446 §7.3).
-func (n *needles) keyLog(log string, suite uint16) {
+// KeyLog adds what a client's key log has of a connection, and the keys that are derived from it (RFC 8446 §7.3).
+func (n *Set) KeyLog(log string, suite uint16) {
 	h, size := func() hash.Hash { return sha256.New() }, 16
 	switch suite {
 	case tls.TLS_AES_256_GCM_SHA384:
@@ -128,27 +128,27 @@ func (n *needles) keyLog(log string, suite uint16) {
 		if err = errors.Join(err, randomErr); err != nil {
 			panic(err)
 		}
-		n.bytes("random of a TLS handshake?", random)
+		n.Bytes("random of a TLS handshake?", random)
 		if !strings.HasSuffix(fields[0], "_TRAFFIC_SECRET_0") {
-			n.bytes("secret of a TLS handshake?", secret)
+			n.Bytes("secret of a TLS handshake?", secret)
 			continue
 		}
-		n.bytes("secret of a TLS connection", secret)
+		n.Bytes("secret of a TLS connection", secret)
 		info := binary.BigEndian.AppendUint16(nil, uint16(size))
 		info = append(append(info, 9), "tls13 key\x00"...)
 		key, err := hkdf.Expand(h, secret, string(info), size)
 		if err != nil {
 			panic(err)
 		}
-		n.bytes("key of a TLS connection", key)
+		n.Bytes("key of a TLS connection", key)
 	}
 }
 
-// count is how many there are.
-func (n *needles) count() int { return len(n.seen) }
+// Count is how many there are.
+func (n *Set) Count() int { return len(n.seen) }
 
-// kinds are what there are needles of.
-func (n *needles) kinds() []string {
+// Kinds are what there are needles of.
+func (n *Set) Kinds() []string {
 	all := make(map[string]bool)
 	for _, ix := range []*index{&n.raw, &n.folded} {
 		for _, list := range ix.by {
@@ -160,20 +160,20 @@ func (n *needles) kinds() []string {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// found is which needles of each kind are there, and where each was met first.
-type found struct {
+// Found is which needles of each kind are there, and where each was met first.
+type Found struct {
 	strong map[string]map[string]string // by kind and needle
 	weak   map[string]string
 }
 
-func newFound() found {
-	return found{strong: make(map[string]map[string]string), weak: make(map[string]string)}
+func newFound() Found {
+	return Found{strong: make(map[string]map[string]string), weak: make(map[string]string)}
 }
 
-// count is how many there are, but for what is kept. A single weak one is none: four bytes are one of them by chance.
-func (f found) count() (n int) {
+// Count is how many there are, but for what is kept. A single weak one is none: four bytes are one of them by chance.
+func (f Found) Count() (n int) {
 	for kind, at := range f.strong {
-		if !strings.HasPrefix(kind, kept) {
+		if !strings.HasPrefix(kind, Kept) {
 			n += len(at)
 		}
 	}
@@ -183,10 +183,21 @@ func (f found) count() (n int) {
 	return n
 }
 
-// has reports whether any needle of a kind was found.
-func (f found) has(kind string) bool { return f.strong[kind] != nil }
+// Kept is how many there are of what is kept, by kind.
+func (f Found) Kept() map[string]int {
+	kept := make(map[string]int)
+	for kind, at := range f.strong {
+		if strings.HasPrefix(kind, Kept) {
+			kept[kind] = len(at)
+		}
+	}
+	return kept
+}
 
-func (f found) String() string {
+// Has reports whether any needle of a kind was found.
+func (f Found) Has(kind string) bool { return f.strong[kind] != nil }
+
+func (f Found) String() string {
 	var b strings.Builder
 	for _, kind := range slices.Sorted(maps.Keys(f.strong)) {
 		at := f.strong[kind]
@@ -200,8 +211,14 @@ func (f found) String() string {
 	return b.String()
 }
 
-// search adds to f what is in data.
-func (n *needles) search(f found, where string, base uint64, data []byte) {
+// Search looks at data, which where says where it is from.
+func (n *Set) Search(where string, data []byte) Found {
+	f := newFound()
+	n.search(f, where, 0, data)
+	return f
+}
+
+func (n *Set) search(f Found, where string, base uint64, data []byte) {
 	n.raw.search(f, where, base, data, data)
 	folded := make([]byte, len(data))
 	for i, b := range data {
@@ -215,7 +232,7 @@ func (n *needles) search(f found, where string, base uint64, data []byte) {
 
 var zeros = make([]byte, 4096)
 
-func (ix *index) search(f found, where string, base uint64, data, shown []byte) {
+func (ix *index) search(f Found, where string, base uint64, data, shown []byte) {
 	for at := 0; at+4 <= len(data); at++ {
 		if at%len(zeros) == 0 && bytes.HasPrefix(data[at:], zeros) {
 			at += len(zeros) - 1
@@ -243,51 +260,4 @@ func (ix *index) search(f found, where string, base uint64, data, shown []byte) 
 			}
 		}
 	}
-}
-
-// searchMemory looks at all of a process's memory that it could have written to or was given, while it stands still:
-// what a core has, and more. Where that is not allowed it skips the test.
-func (n *needles) searchMemory(t *testing.T, pid int) found {
-	t.Helper()
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
-	ranges, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	var mem *os.File
-	if err == nil {
-		mem, err = os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skipf("needs to read another process's memory (CAP_SYS_PTRACE): %v", err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = mem.Close() }()
-	f, total := newFound(), 0
-	for lines := bufio.NewScanner(bytes.NewReader(ranges)); lines.Scan(); {
-		var from, to uint64
-		var mode, offset, device, inode, name string
-		_, _ = fmt.Sscanf(lines.Text(), "%x-%x %s %s %s %s %s", &from, &to, &mode, &offset, &device, &inode, &name)
-		if mode[:2] == "r-" && inode != "0" { // as it is in the program's file
-			continue
-		}
-		if mode[0] != 'r' || strings.HasPrefix(name, "[vvar") || name == "[vsyscall]" {
-			continue
-		}
-		data := make([]byte, to-from)
-		got, err := io.ReadFull(io.NewSectionReader(mem, int64(from), int64(to-from)), data)
-		if err != nil && got == 0 {
-			t.Errorf("%s: %v", lines.Text(), err)
-		}
-		total += got
-		if name == "" {
-			name = "memory of its own"
-		}
-		n.search(f, name, from, data[:got])
-	}
-	if total < 1<<20 {
-		t.Errorf("only %d bytes of memory were searched", total)
-	}
-	return f
 }

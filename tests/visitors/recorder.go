@@ -1,4 +1,4 @@
-package e2e
+package visitors
 
 import (
 	"bytes"
@@ -17,38 +17,38 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// A recorder is a web site that notes what its visitors look like: the TLS records of every connection as they pass, and
+// A Recorder is a web site that notes what its visitors look like: the TLS records of every connection as they pass, and
 // what is in them. It answers everything with one small page and its cookies, over HTTP/2.
-type recorder struct {
+type Recorder struct {
 	cookies []string // the Set-Cookies of every answer
 	config  *tls.Config
 	tcp     net.Listener
 
 	mu    sync.Mutex
-	away  int         // how many more requests are sent elsewhere
-	conns []*recorded // in the order of their coming
+	away  int     // how many more requests are sent elsewhere
+	conns []*Conn // in the order of their coming
 	wg    sync.WaitGroup
 }
 
-// recorded is one connection.
-type recorded struct {
-	hello   []byte   // the record that the ClientHello came in, with its header
-	records []record // both ways, in the order in which they were read and written here
-	plain   [][]byte // what the client's application records had in them, record by record
-	end     string   // how the client ended it
+// A Conn is one connection.
+type Conn struct {
+	Hello   []byte   // the record that the ClientHello came in, with its header
+	Records []Record // both ways, in the order in which they were read and written here
+	Plain   [][]byte // what the client's application records had in them, record by record
+	End     string   // how the client ended it
 }
 
-// A record is one TLS record.
-type record struct {
-	up   bool // from the client
-	kind byte // 20 change_cipher_spec, 21 alert, 22 handshake, 23 all that is encrypted
-	size int  // without the five bytes of its header
+// A Record is one TLS record.
+type Record struct {
+	Up   bool // from the client
+	Kind byte // 20 change_cipher_spec, 21 alert, 22 handshake, 23 all that is encrypted
+	Size int  // without the five bytes of its header
 }
 
-// newRecorder starts a recorder. The listener is the recorder's from now on.
-func newRecorder(t *testing.T, tcp net.Listener, cert tls.Certificate, cookies ...string) *recorder {
+// NewRecorder starts a recorder. The listener is the recorder's from now on.
+func NewRecorder(t *testing.T, tcp net.Listener, cert tls.Certificate, cookies ...string) *Recorder {
 	t.Helper()
-	r := &recorder{cookies: cookies, tcp: tcp, config: &tls.Config{
+	r := &Recorder{cookies: cookies, tcp: tcp, config: &tls.Config{
 		Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS13,
 		SessionTicketsDisabled: true, DynamicRecordSizingDisabled: true,
 	}}
@@ -58,20 +58,20 @@ func newRecorder(t *testing.T, tcp net.Listener, cert tls.Certificate, cookies .
 			if err != nil {
 				return
 			}
-			rec := &recorded{}
+			rec := &Conn{}
 			r.mu.Lock()
 			r.conns = append(r.conns, rec)
 			r.mu.Unlock()
 			r.wg.Go(func() { r.serve(c, rec) })
 		}
 	})
-	t.Cleanup(func() { r.finish() })
+	t.Cleanup(func() { r.Finish() })
 	return r
 }
 
-// sendAway has the next requests answered with a redirection to the same page, and their connections closed: whoever follows
+// SendAway has the next requests answered with a redirection to the same page, and their connections closed: whoever follows
 // comes back on another one, with the ticket that there is from now on.
-func (r *recorder) sendAway(requests int) {
+func (r *Recorder) SendAway(requests int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.away = requests
@@ -82,23 +82,23 @@ func (r *recorder) sendAway(requests int) {
 // errAway ends a connection whose visitor was sent away.
 var errAway = errors.New("sent away")
 
-// finish waits for the end of every connection and returns what was recorded.
-func (r *recorder) finish() []*recorded {
+// Finish waits for the end of every connection and returns what was recorded.
+func (r *Recorder) Finish() []*Conn {
 	_ = r.tcp.Close()
 	r.wg.Wait()
 	return r.conns
 }
 
-func (r *recorder) serve(c net.Conn, rec *recorded) {
+func (r *Recorder) serve(c net.Conn, rec *Conn) {
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(time.Minute)) // whoever hangs must not hang the test
-	t := &tee{Conn: c, rec: rec, up: splitter{up: true}}
+	t := newTee(c, rec)
 	r.mu.Lock()
 	config := r.config
 	r.mu.Unlock()
 	conn := tls.Server(t, config)
 	if err := conn.Handshake(); err != nil {
-		rec.end = fmt.Sprintf("no handshake: %v", err)
+		rec.End = fmt.Sprintf("no handshake: %v", err)
 		return
 	}
 	if err := http2.NewFramer(conn, nil).WriteSettings(); err != nil {
@@ -110,10 +110,10 @@ func (r *recorder) serve(c net.Conn, rec *recorded) {
 	for {
 		n, err := conn.Read(buf)
 		if err != nil {
-			rec.end = t.end
+			rec.End = t.end
 			return
 		}
-		rec.plain = append(rec.plain, bytes.Clone(buf[:n]))
+		rec.Plain = append(rec.Plain, bytes.Clone(buf[:n]))
 		all = append(all, buf[:n]...)
 		rest := all
 		if !greeted {
@@ -125,7 +125,7 @@ func (r *recorder) serve(c net.Conn, rec *recorded) {
 		for len(rest) >= frameHeader && len(rest) >= frameHeader+frameSize(rest) {
 			if http2.FrameType(rest[3]) == http2.FrameHeaders {
 				if err := r.answer(conn, binary.BigEndian.Uint32(rest[5:])); err != nil {
-					rec.end = err.Error()
+					rec.End = err.Error()
 					_ = conn.Close()
 					return
 				}
@@ -144,7 +144,7 @@ const (
 func frameSize(frame []byte) int { return int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2]) }
 
 // answer sends the page.
-func (r *recorder) answer(w io.Writer, stream uint32) error {
+func (r *Recorder) answer(w io.Writer, stream uint32) error {
 	var head bytes.Buffer
 	enc := hpack.NewEncoder(&head)
 	framer := http2.NewFramer(w, nil)
@@ -180,10 +180,18 @@ func (r *recorder) answer(w io.Writer, stream uint32) error {
 // A tee is a connection whose records are noted.
 type tee struct {
 	net.Conn
-	rec      *recorded
+	rec      *Conn
 	up, down splitter
 	end      string
 	mu       sync.Mutex
+}
+
+func newTee(c net.Conn, rec *Conn) *tee { return &tee{Conn: c, rec: rec, up: splitter{up: true}} }
+
+// Tee returns c with its records noted in what is returned beside it, for whoever serves it. Its End stays empty.
+func Tee(c net.Conn) (net.Conn, *Conn) {
+	rec := &Conn{}
+	return newTee(c, rec), rec
 }
 
 func (t *tee) Read(b []byte) (int, error) {
@@ -216,17 +224,17 @@ type splitter struct {
 	rest []byte
 }
 
-func (s *splitter) add(rec *recorded, b []byte) {
+func (s *splitter) add(rec *Conn, b []byte) {
 	s.rest = append(s.rest, b...)
 	for len(s.rest) >= 5 {
 		size := 5 + int(binary.BigEndian.Uint16(s.rest[3:]))
 		if len(s.rest) < size {
 			return
 		}
-		if s.up && rec.hello == nil {
-			rec.hello = bytes.Clone(s.rest[:size])
+		if s.up && rec.Hello == nil {
+			rec.Hello = bytes.Clone(s.rest[:size])
 		}
-		rec.records = append(rec.records, record{s.up, s.rest[0], size - 5})
+		rec.Records = append(rec.Records, Record{s.up, s.rest[0], size - 5})
 		s.rest = s.rest[size:]
 	}
 }
