@@ -106,7 +106,8 @@ func lossOf(oob []byte, v6 bool) (loss, bool) {
 		origin, typ, code := c.Data[4], c.Data[5], c.Data[6]
 		if unix.Errno(binary.NativeEndian.Uint32(c.Data)) == unix.EMSGSIZE {
 			// If it is the kernel's own, send has failed, and knows of which datagram.
-			return loss{mtu: int(binary.NativeEndian.Uint32(c.Data[8:]))}, origin != unix.SO_EE_ORIGIN_LOCAL
+			mtu := int(binary.NativeEndian.Uint32(c.Data[8:]))
+			return loss{mtu: mtu}, mtu > 0 && origin != unix.SO_EE_ORIGIN_LOCAL
 		}
 		if at, ok := endOf(c.Data); ok {
 			return loss{at: at}, true

@@ -160,7 +160,9 @@ func (k *sink) out(p *packet.Packet, in inner, to netip.AddrPort, payload []byte
 		k.s.counters.out.Add(1)
 		return
 	case how.whole && errors.Is(err, syscall.EMSGSIZE):
-		k.tellMTU(p, k.s.pathMTU(to))
+		if mtu := k.s.pathMTU(to); 0 < mtu && mtu < p.Len() {
+			k.tellMTU(p, mtu)
+		}
 	case errors.Is(err, syscall.ENETUNREACH):
 		k.tell(p, packet.NoRoute)
 	case errors.Is(err, syscall.EHOSTUNREACH):
@@ -201,36 +203,32 @@ func (k *sink) how(p *packet.Packet, in inner) (h how, ok bool) {
 
 // tell sends the session an ICMP error about p, as if from where p was going.
 func (k *sink) tell(p *packet.Packet, why packet.Reason) {
-	if k.closed.Load() || !k.tells.Allow() {
-		return
-	}
-	var buf [1280]byte
-	if b, ok := packet.AppendUnreachable(buf[:0], p.Dst, why, p); ok {
-		k.send(b)
-	}
+	k.tellBy(func(b []byte) ([]byte, bool) { return packet.AppendUnreachable(b, p.Dst, why, p) })
 }
 
 // tellMTU tells the session that p is too long for its way, where packets may have mtu bytes.
 func (k *sink) tellMTU(p *packet.Packet, mtu int) {
-	if mtu == 0 || mtu >= p.Len() || k.closed.Load() || !k.tells.Allow() {
-		return
-	}
-	var buf [1280]byte
-	if b, ok := packet.AppendTooBig(buf[:0], p.Dst, mtu, p); ok {
-		k.send(b)
+	if k.tellBy(func(b []byte) ([]byte, bool) { return packet.AppendTooBig(b, p.Dst, mtu, p) }) {
 		k.paths.Learn(p.Dst, mtu)
 	}
 }
 
 // tellEnd tells the session that p got as far as to a router, and no further.
 func (k *sink) tellEnd(p *packet.Packet, at netip.Addr) {
+	k.tellBy(func(b []byte) ([]byte, bool) { return packet.AppendTimeExceeded(b, at, p) })
+}
+
+// tellBy sends what is appended, unless there have been too many. It reports whether it did.
+func (k *sink) tellBy(appendError func(b []byte) ([]byte, bool)) bool {
 	if k.closed.Load() || !k.tells.Allow() {
-		return
+		return false
 	}
 	var buf [1280]byte
-	if b, ok := packet.AppendTimeExceeded(buf[:0], at, p); ok {
+	b, ok := appendError(buf[:0])
+	if ok {
 		k.send(b)
 	}
+	return ok
 }
 
 // Close ends the session's mappings: nothing of it stays.
