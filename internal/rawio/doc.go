@@ -6,6 +6,6 @@
 // waiting: the two context switches were a fifth of a gateway's time.
 //
 // Conn does that for a connection: it waits for something to read without holding a buffer, and writes what goes at once.
-//
-// Under the race detector, and on systems other than Linux, these are the ordinary calls.
+// Under the race detector, and on systems other than Linux, its calls are the ordinary ones. Writev, which is Linux's only, does
+// it for a TUN: what takes time there is the kernel's own TCP, which runs before the call returns.
 package rawio

@@ -4,6 +4,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/godwit-vpn/godwit/internal/rawio"
 )
 
 // device is Linux's, with segmentation and checksums left to whoever is at the other end.
@@ -60,7 +62,7 @@ func (d *device) writev(head, packet []byte) error {
 	}
 	var werr error
 	err = raw.Write(func(fd uintptr) bool {
-		_, werr = unix.Writev(int(fd), [][]byte{head, packet})
+		werr = rawio.Writev(int(fd), head, packet)
 		return werr != unix.EAGAIN
 	})
 	if err != nil {

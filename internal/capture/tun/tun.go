@@ -116,6 +116,8 @@ const (
 // New makes a Capture, and the listeners that its TCP ends at: the TUN has its addresses already.
 func New(cfg Config) (*Capture, error) {
 	c := &Capture{cfg: cfg, asking: make(chan struct{}, mostQuestions)}
+	var listen net.ListenConfig
+	listen.SetMultipathTCP(false) // it would be agreed on with us, of whose addresses no other path leads to the far side
 	for i, p := range [...]netip.Prefix{cfg.Prefix4, cfg.Prefix6} {
 		if !p.IsValid() {
 			continue
@@ -126,7 +128,7 @@ func New(cfg Config) (*Capture, error) {
 			c.closeListeners()
 			return nil, fmt.Errorf("the TUN's network %v has no room for two", p)
 		}
-		l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.own, 0)))
+		l, err := listen.Listen(context.Background(), "tcp", netip.AddrPortFrom(f.own, 0).String())
 		if f.own.Is6() && errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) {
 			*f = family{} // the machine has IPv6 switched off, and gives nobody such addresses
 			continue
@@ -139,7 +141,7 @@ func New(cfg Config) (*Capture, error) {
 			l.Close() // the version is there
 			continue
 		}
-		f.listener, f.port = l, l.Addr().(*net.TCPAddr).AddrPort().Port()
+		f.listener, f.port = l.(*net.TCPListener), l.Addr().(*net.TCPAddr).AddrPort().Port()
 	}
 	c.conns.init()
 	c.talks.init()

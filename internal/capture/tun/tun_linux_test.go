@@ -132,6 +132,31 @@ func connections(t *testing.T, m *machine) {
 	}
 }
 
+// A program that asks for multipath TCP gets none: we would be the one to agree on it, not the far side.
+func TestOnePath(t *testing.T) {
+	m := newMachine(t)
+	const at = "203.0.113.5:7"
+	m.mu.Lock()
+	m.behind[at] = echo
+	m.mu.Unlock()
+	err := m.host.DoApart(func() error {
+		d := net.Dialer{Timeout: 3 * time.Second}
+		d.SetMultipathTCP(true)
+		c, err := d.Dial("tcp", at)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if multi, err := c.(*net.TCPConn).MultipathTCP(); err != nil || multi {
+			t.Errorf("multipath TCP: %v, %v", multi, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // While the gateway dials, an application waits; when it gives up, so does the gateway.
 func TestHeld(t *testing.T) {
 	m := newMachine(t)
