@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
 // A snapshot is all that godwit may change of a machine's network.
@@ -29,6 +31,7 @@ func (w *world) snapshot() string {
 // withMachine is a world whose client's machine can be captured, and what its network is before.
 func withMachine(t *testing.T) (w *world, before string) {
 	t.Helper()
+	netnstest.NeedTUN(t)
 	need(t, "curl", "ping")
 	w = withGateway(t)
 	if err := w.gateway.do(func() error { // as systems with systemd have it

@@ -234,9 +234,12 @@ func explain(err error) problem {
 			up.profile)
 	case errors.As(err, new(*hostnet.HeldError)):
 		p.hint = "one process at a time carries a machine's traffic: 'sudo godwit down' ends that one"
-	case is(errRescueNeedsRoot):
+	case is(errMachineNeedsRoot), is(errRescueNeedsRoot):
 		p.code = exitPermission
-		p.hint = "try: sudo godwit rescue"
+		p.hint = "try: sudo godwit up --tun"
+		if is(errRescueNeedsRoot) {
+			p.hint = "try: sudo godwit rescue"
+		}
 		if runtime.GOOS == "windows" {
 			p.hint = "try it in an administrator's prompt"
 		}

@@ -64,6 +64,7 @@ func TestExplain(t *testing.T) {
 		{&alreadyUpError{profile: "home", pid: 7}, 1, "godwit down --profile home"},
 		{&local.HeldError{PID: 7}, 1, "end that one"},
 		{&hostnet.HeldError{PID: 7}, 1, "godwit down"},
+		{fmt.Errorf("%w: %w", errMachineNeedsRoot, fs.ErrPermission), 77, "sudo godwit up --tun"},
 		{&capturedError{err: errNotUp, root: true}, 3, "godwit rescue"},
 		{&capturedError{err: errNotUp}, 3, "sudo godwit status"},
 		{&capturedError{err: errNotUp, root: true, pid: 7}, 3, "--state-dir"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -46,8 +47,15 @@ type machine struct {
 // when it renews its lease, an administrator loads another firewall.
 const repairEvery = 15 * time.Second
 
+var errMachineNeedsRoot = errors.New("to carry all that a machine sends takes root")
+
 // takeMachine makes the TUN and has everything go there.
-func takeMachine(f *upFlags) (*machine, error) {
+func takeMachine(f *upFlags) (_ *machine, err error) {
+	defer func() {
+		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+			err = fmt.Errorf("%w: %w", errMachineNeedsRoot, err)
+		}
+	}()
 	host, err := hostnet.Open(hostnet.Dir)
 	if err != nil {
 		return nil, err

@@ -16,10 +16,7 @@ import (
 func createTUN() (t client.TUN, name string, err error) {
 	t.Offload, t.Calls = true, runtime.GOOS == "linux"
 	t.File, name, err = iface.Create("godwit%d", t.Offload)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w: it takes root, or the capability to administer networks", err)
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: load the kernel's module tun, or give the container the device", err)
 	}
 	return t, name, err

@@ -56,6 +56,7 @@ const (
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	netnstest.Need(t)
+	netnstest.NeedTUN(t)
 	w := &world{state: filepath.Join(t.TempDir(), "hostnet"), etc: t.TempDir(), heard: map[string]bool{}}
 	host := func(name string) *netns.Host {
 		h, err := netns.NewHost(name)

@@ -103,6 +103,9 @@ func TestNames(t *testing.T) {
 	netnstest.Need(t)
 	for name, want := range map[string]survival.Verdict{"direct": survival.Blocked, "godwit": survival.Passes, "godwit-tun": survival.Passes} {
 		t.Run(name, func(t *testing.T) {
+			if name == "godwit-tun" {
+				netnstest.NeedTUN(t)
+			}
 			r := inCountry(t, name, func(ctx context.Context, c *country, p peer.Peer) run { return c.names(ctx, p, visited[:1]) })
 			if r.verdict != want || want == survival.Blocked && !strings.Contains(r.note, "asked over UDP for "+banned) {
 				t.Errorf("%+v", r)

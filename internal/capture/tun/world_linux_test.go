@@ -63,6 +63,7 @@ func newMachine(t testing.TB) *machine {
 func newMachineThat(t testing.TB, calls bool) *machine {
 	t.Helper()
 	netnstest.Need(t)
+	netnstest.NeedTUN(t)
 	h, err := netns.NewHost("machine")
 	if err != nil {
 		t.Fatal(err)

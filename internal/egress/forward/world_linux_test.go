@@ -48,6 +48,7 @@ func must(t testing.TB, errs ...error) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	netnstest.Need(t)
+	netnstest.NeedTUN(t)
 	w := &world{t: t, state: filepath.Join(t.TempDir(), "forward")}
 	for _, h := range []struct {
 		to   **netns.Host

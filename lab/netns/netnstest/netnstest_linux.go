@@ -51,3 +51,13 @@ func Need(t testing.TB) {
 		t.Skip("no namespaces here: " + why)
 	}
 }
+
+// NeedTUN skips a test that makes a TUN where this user may not, in a namespace either.
+func NeedTUN(t testing.TB) {
+	t.Helper()
+	f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs a TUN: %v: chmod 666 /dev/net/tun lets everybody make one, as most systems do", err)
+	}
+	f.Close()
+}
