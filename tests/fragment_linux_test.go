@@ -16,7 +16,9 @@ import (
 	"github.com/godwit-vpn/godwit/internal/transports/https"
 )
 
+// nginx runs as the only user there is in the namespaces of tests that are not root's.
 const nginxConf = `
+user root;
 daemon off;
 master_process off;
 pid %[1]s/nginx.pid;
