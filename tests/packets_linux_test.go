@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/godwit-vpn/godwit/lab/netns/netnstest"
 )
 
 // gatewaySnapshot is all that a gateway may change of its machine's network.
@@ -28,6 +30,7 @@ func (w *world) gatewaySnapshot() string {
 // TestPackets has the kernel of the gateway's machine carry what the client's programs send, of protocols that a gateway without
 // that right refuses, over a restart of each end, an upgrade and a kill.
 func TestPackets(t *testing.T) {
+	netnstest.NeedTUN(t)
 	needGodwit(t)
 	need(t, "ping", "sysctl")
 	w := newWorld(t)
