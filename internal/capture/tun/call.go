@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"bytes"
 	"context"
 	"net"
 	"net/netip"
@@ -42,7 +43,6 @@ func (c *Capture) call(ctx context.Context, n *connection) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		n.at = at
-		n.first.readdress(n.held, netip.AddrPortFrom(n.own.peer, n.port), netip.AddrPortFrom(n.own.own, at))
 		return nil
 	}}
 	conn, err := c.cfg.Dial(&d, calls, "tcp", netip.AddrPortFrom(n.own.peer, n.port).String())
@@ -74,12 +74,16 @@ func (c *Capture) call(ctx context.Context, n *connection) {
 // callsLocked takes the first segments of a socket that calls. The call itself goes no further: its answer is the application's
 // first segment. What our socket says to that goes on as the answer to it.
 func (n *connection) callsLocked(f Frame, s segment) (answer Frame, on bool) {
+	if n.held.Packet == nil {
+		return answer, s.flags&flagACK != 0
+	}
 	if s.flags&flagACK == 0 {
-		return n.held, false
+		answer = n.held
+		answer.Packet = bytes.Clone(n.held.Packet)
+		n.first.readdress(answer, netip.AddrPortFrom(n.own.peer, n.port), s.src)
+		return answer, false
 	}
-	if n.held.Packet != nil {
-		s.keepOptions(f, n.first.options(n.held.Packet))
-		n.held = Frame{}
-	}
+	s.keepOptions(f, n.first.options(n.held.Packet))
+	n.held = Frame{}
 	return answer, true
 }
