@@ -181,7 +181,7 @@ func explain(err error) problem {
 		tested   *testError
 		ill      *diagnosisError
 		captured *capturedError
-		byRoot   *serviceRootError
+		byRoot   *rootError
 		way      *portalError
 		blocked  *blockedError
 	)
@@ -234,18 +234,12 @@ func explain(err error) problem {
 			up.profile)
 	case errors.As(err, new(*hostnet.HeldError)):
 		p.hint = "one process at a time carries a machine's traffic: 'sudo godwit down' ends that one"
-	case is(errMachineNeedsRoot), is(errRescueNeedsRoot):
+	case errors.As(err, &byRoot):
 		p.code = exitPermission
-		p.hint = "try: sudo godwit up --tun"
-		if is(errRescueNeedsRoot) {
-			p.hint = "try: sudo godwit rescue"
-		}
+		p.hint = "try: sudo godwit " + byRoot.command
 		if runtime.GOOS == "windows" {
 			p.hint = "try it in an administrator's prompt"
 		}
-	case errors.As(err, &byRoot):
-		p.code = exitPermission
-		p.hint = "try: sudo godwit service " + byRoot.verb
 	case errors.As(err, &way):
 		p.hint = way.hint()
 	case errors.As(err, &held):
@@ -280,3 +274,18 @@ func explain(err error) problem {
 	}
 	return p
 }
+
+// rootError says that a command is for root. err, if not nil, is what became of trying without.
+type rootError struct {
+	text, command string
+	err           error
+}
+
+func (e *rootError) Error() string {
+	if e.err == nil {
+		return e.text
+	}
+	return e.text + ": " + e.err.Error()
+}
+
+func (e *rootError) Unwrap() error { return e.err }

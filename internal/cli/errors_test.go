@@ -64,11 +64,11 @@ func TestExplain(t *testing.T) {
 		{&alreadyUpError{profile: "home", pid: 7}, 1, "godwit down --profile home"},
 		{&local.HeldError{PID: 7}, 1, "end that one"},
 		{&hostnet.HeldError{PID: 7}, 1, "godwit down"},
-		{fmt.Errorf("%w: %w", errMachineNeedsRoot, fs.ErrPermission), 77, "sudo godwit up --tun"},
+		{&rootError{"x", "up --tun", fs.ErrPermission}, 77, "sudo godwit up --tun"},
 		{&capturedError{err: errNotUp, root: true}, 3, "godwit rescue"},
 		{&capturedError{err: errNotUp}, 3, "sudo godwit status"},
 		{&capturedError{err: errNotUp, root: true, pid: 7}, 3, "--state-dir"},
-		{&serviceRootError{"install"}, 77, "sudo godwit service install"},
+		{&rootError{text: "x", command: "service install"}, 77, "sudo godwit service install"},
 		{errInterrupted, 130, ""},
 		{&reportedError{problem{text: "x", hint: "y", code: 5}}, 5, "y"},
 	} {

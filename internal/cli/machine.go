@@ -47,13 +47,11 @@ type machine struct {
 // when it renews its lease, an administrator loads another firewall.
 const repairEvery = 15 * time.Second
 
-var errMachineNeedsRoot = errors.New("to carry all that a machine sends takes root")
-
 // takeMachine makes the TUN and has everything go there.
 func takeMachine(f *upFlags) (_ *machine, err error) {
 	defer func() {
 		if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-			err = fmt.Errorf("%w: %w", errMachineNeedsRoot, err)
+			err = &rootError{"to carry all that a machine sends takes root", "up --tun", err}
 		}
 	}()
 	host, err := hostnet.Open(hostnet.Dir)

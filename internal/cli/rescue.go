@@ -11,9 +11,6 @@ import (
 	"github.com/godwit-vpn/godwit/internal/hostnet/forwarding"
 )
 
-// errRescueNeedsRoot is matched when the machine's network is not this user's to change.
-var errRescueNeedsRoot = errors.New("only root may change this machine's network")
-
 func (a *app) rescueCmd() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -30,7 +27,7 @@ an administrator.`,
 			more, forwardErr := forwarding.Rescue(forwarding.Dir)
 			undone, err = append(undone, more...), errors.Join(err, forwardErr)
 			if errors.Is(err, fs.ErrPermission) {
-				err = fmt.Errorf("%w: %w", errRescueNeedsRoot, err)
+				err = &rootError{"only root may change this machine's network", "rescue", err}
 			}
 			if asJSON {
 				if err != nil {

@@ -31,11 +31,6 @@ const (
 var errNoSystemd = errors.New("this machine is not run by systemd, and no other service manager is known here yet: " +
 	"have yours start 'godwit up --foreground --timeout 0'")
 
-// serviceRootError says that a verb of service is root's.
-type serviceRootError struct{ verb string }
-
-func (e *serviceRootError) Error() string { return "services are root's to " + e.verb }
-
 func (a *app) serviceCmd() *cobra.Command {
 	return group("service", "have the client start with this machine (Linux with systemd)",
 		a.serviceInstallCmd(), a.serviceRemoveCmd(), a.serviceStatusCmd())
@@ -47,7 +42,7 @@ func needService(verb string) error {
 		return err
 	}
 	if os.Geteuid() != 0 {
-		return &serviceRootError{verb}
+		return &rootError{text: "services are root's to " + verb, command: "service " + verb}
 	}
 	return nil
 }

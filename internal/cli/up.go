@@ -111,7 +111,8 @@ type upRequest struct {
 // machineFlags are those that say how --tun carries the machine.
 func (f *upFlags) machineFlags(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.lan, "lan", true, "with --tun: let the local network be reached")
-	flags.BoolVar(&f.router, "router", false, "with --tun: forward for the machines behind this one, too, as a router; what is forwarded anyway is carried without it")
+	flags.BoolVar(&f.router, "router", false, "with --tun: forward for the machines behind this one, too, as a router; what\n"+
+		"is forwarded anyway is carried without it")
 	flags.BoolVar(&f.namesFirst, "names-first", false, "with --tun: answer questions for names at once, with addresses that stand for\n"+
 		"them; saves a round trip, and makes rules about domains exact")
 	flags.StringArrayVar(&f.splitDNS, "split-dns", nil, "with --tun: whom to ask about a domain, as corp.example=192.0.2.53, through\n"+
