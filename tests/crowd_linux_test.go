@@ -132,17 +132,7 @@ func (c *crowd) serve(a netip.Addr) {
 	l := c.w.world.listen(c.t, at)
 	go func() { _ = server.Serve(l) }()
 	c.t.Cleanup(func() { _ = server.Close() })
-	udp := c.w.world.listenUDP(c.t, at)
-	go func() {
-		b := make([]byte, 2048)
-		for {
-			n, from, err := udp.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = udp.WriteTo(b[:n], from)
-		}
-	}()
+	c.w.world.echoUDP(c.t, at)
 }
 
 func keyOf(t *testing.T, out string) accesskey.Key {

@@ -64,20 +64,17 @@ func newFar(w *world) *far {
 				}
 			}()
 		}
-		for _, port := range []int{7, 19, 20} {
+		w.world.echoUDP(w.t, at(7))
+		for _, port := range []int{19, 20} {
 			c := w.world.listenUDP(w.t, at(port))
 			go func() {
 				b := make([]byte, 1<<16)
 				for {
-					n, from, err := c.ReadFrom(b)
+					_, from, err := c.ReadFrom(b)
 					if err != nil {
 						return
 					}
-					if port == 7 {
-						_, _ = c.WriteTo(b[:n], from)
-					} else {
-						_, _ = c.WriteTo([]byte(from.String()), from)
-					}
+					_, _ = c.WriteTo([]byte(from.String()), from)
 				}
 			}()
 		}

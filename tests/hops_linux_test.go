@@ -58,17 +58,7 @@ func TestHops(t *testing.T) {
 		if v.version == "6" && !w.ipv6 {
 			continue
 		}
-		c := behind.listenUDP(t, net.JoinHostPort(v.addr, fmt.Sprint(fidelityPort+7)))
-		go func() {
-			b := make([]byte, 1<<16)
-			for {
-				n, from, err := c.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = c.WriteTo(b[:n], from)
-			}
-		}()
+		behind.echoUDP(t, net.JoinHostPort(v.addr, fmt.Sprint(fidelityPort+7)))
 		for _, how := range []string{"--module=default", "--module=icmp"} {
 			code, out := run(t, w.client.command("traceroute", how, "-"+v.version, "-n", "-q", "1", "-w", "3", "-m", "5", v.addr))
 			var hops []string

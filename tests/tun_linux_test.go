@@ -171,28 +171,18 @@ func TestMachineNames(t *testing.T) {
 // udpEcho sends a datagram there and back.
 func (w *world) udpEcho(size int) {
 	w.t.Helper()
-	server := w.world.listenUDP(w.t, net.JoinHostPort(webAddr, "0"))
-	go func() {
-		b := make([]byte, 1<<16)
-		for {
-			n, from, err := server.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = server.WriteTo(b[:n], from)
-		}
-	}()
+	server := w.world.echoUDP(w.t, net.JoinHostPort(webAddr, "0"))
 	c := w.client.listenUDP(w.t, ":0")
 	want := []byte(strings.Repeat("x", size))
 	b := make([]byte, 1<<16)
 	for try := 0; ; try++ { // it may be lost
-		if _, err := c.WriteTo(want, server.LocalAddr()); err != nil {
+		if _, err := c.WriteTo(want, server); err != nil {
 			w.t.Fatal(err)
 		}
 		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
 		n, from, err := c.ReadFrom(b)
 		if err == nil {
-			if n != size || from.String() != server.LocalAddr().String() {
+			if n != size || from.String() != server.String() {
 				w.t.Errorf("%d bytes came back as %d from %v", size, n, from)
 			}
 			return

@@ -43,17 +43,7 @@ const silenceIsLoss = time.Minute
 // use begins.
 func (w *world) use() *users {
 	u := &users{test: w.t, got: map[string]int{}, none: map[string]int{}}
-	echo := w.world.listenUDP(w.t, net.JoinHostPort(webAddr, "0"))
-	go func() {
-		b := make([]byte, 1<<16)
-		for {
-			n, from, err := echo.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = echo.WriteTo(b[:n], from)
-		}
-	}()
+	echo := w.world.echoUDP(w.t, net.JoinHostPort(webAddr, "0"))
 	datagrams, questions := w.client.listenUDP(w.t, ":0"), w.client.listenUDP(w.t, ":0")
 	var pings net.PacketConn // one of them, as each is a mapping at the gateway for a while
 	if err := w.client.do(func() (err error) {
@@ -84,7 +74,7 @@ func (w *world) use() *users {
 			})
 		},
 		"datagram": func(n int) error {
-			return exchange(datagrams, echo.LocalAddr(), fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", n%1400)))
+			return exchange(datagrams, echo, fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", n%1400)))
 		},
 		"answer": func(n int) error {
 			id := uint16(n)

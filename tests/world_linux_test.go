@@ -196,6 +196,23 @@ func (h *host) listenUDP(t *testing.T, address string) (c net.PacketConn) {
 	return c
 }
 
+// echoUDP sends back what comes to a UDP port.
+func (h *host) echoUDP(t *testing.T, address string) net.Addr {
+	t.Helper()
+	c := h.listenUDP(t, address)
+	go func() {
+		b := make([]byte, 1<<16)
+		for {
+			n, from, err := c.ReadFrom(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteTo(b[:n], from)
+		}
+	}()
+	return c.LocalAddr()
+}
+
 // A process is a program that runs until the test ends.
 type process struct {
 	cmd  *exec.Cmd
